@@ -1,0 +1,1 @@
+"""What crosses a trust boundary, as values and bytes."""

@@ -1,0 +1,158 @@
+"""The data contract of a study: what every column means, and what happens where a value is missing.
+
+The contract is part of the plan that a hospital approves. Everything that turns a cell into a number is fixed here,
+in public, before any data is read: allowed range, codes, scaling constants, the value that stands for a missing one.
+Nothing is fitted on patients' data (a mean fitted on data would be a release, see docs/privacy.md).
+
+Two policies for missing values are offered. ``complete_cases`` excludes the patient's row and counts it;
+``fixed_value`` writes a public constant and can add an indicator feature. Multiple imputation is not offered: its
+model is fitted on patients' data, so its parameters would have to be charged, and one patient would appear in
+several completed copies, which breaks the patient as the unit of privacy.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CompleteCases(_Part):
+    """A row with this value missing is left out, and the exclusion is counted and named."""
+
+    kind: Literal["complete_cases"] = "complete_cases"
+
+
+class FixedValue(_Part):
+    """A missing value becomes ``value`` (in the column's unit), marked by an extra 0/1 feature if ``indicator``."""
+
+    kind: Literal["fixed_value"] = "fixed_value"
+    value: float = Field(allow_inf_nan=False)
+    indicator: bool = True
+
+
+MissingPolicy = Annotated[CompleteCases | FixedValue, Field(discriminator="kind")]
+
+
+class NumberColumn(_Part):
+    """A measured quantity; its feature is (value - center) / scale with public constants."""
+
+    type: Literal["number"] = "number"
+    name: str
+    meaning: str
+    unit: str = Field(description="UCUM code, '1' when there is none")
+    minimum: float
+    maximum: float
+    center: float = 0.0
+    scale: float = Field(default=1.0, gt=0)
+    missing: MissingPolicy = CompleteCases()
+    missing_codes: tuple[float, ...] = Field(default=(), description="numbers that the source writes for 'missing'")
+    also_allowed: tuple[float, ...] = Field(default=(), description="values outside the range, kept as they are")
+
+    @model_validator(mode="after")
+    def _range(self) -> "NumberColumn":
+        if not self.minimum < self.maximum:
+            raise ValueError(f"column '{self.name}': minimum must lie below maximum")
+        return self
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return (self.name, *_indicator(self.name, self.missing))
+
+
+class CodeColumn(_Part):
+    """A coded category; one 0/1 feature for each code but the ``reference`` (all codes, if that is null)."""
+
+    type: Literal["code"] = "code"
+    name: str
+    meaning: str
+    unit: Literal["1"] = "1"
+    codes: dict[str, str] = Field(min_length=2, description="code -> meaning")
+    reference: str | None = None
+    missing: MissingPolicy = CompleteCases()
+
+    @model_validator(mode="after")
+    def _reference(self) -> "CodeColumn":
+        if self.reference is not None and self.reference not in self.codes:
+            raise ValueError(f"column '{self.name}': the reference '{self.reference}' is not one of its codes")
+        if isinstance(self.missing, FixedValue) and _as_code(self.missing.value) not in self.codes:
+            raise ValueError(f"column '{self.name}': the fixed value for a missing one is not one of its codes")
+        return self
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        features = tuple(f"{self.name}={code}" for code in self.codes if code != self.reference)
+        return (*features, *_indicator(self.name, self.missing))
+
+
+Column = Annotated[NumberColumn | CodeColumn, Field(discriminator="type")]
+
+
+class ClassLabel(_Part):
+    """A binary outcome: positive when the column holds one of ``positive``, negative for one of ``negative``."""
+
+    kind: Literal["class"] = "class"
+    column: str
+    meaning: str
+    positive: tuple[str, ...] = Field(min_length=1)
+    negative: tuple[str, ...] = Field(min_length=1)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
+
+class SurvivalLabel(_Part):
+    """A right-censored time to an event: ``event`` is 1 where it was observed at ``time``, 0 where it was not."""
+
+    kind: Literal["survival"] = "survival"
+    time: str
+    event: str
+    meaning: str
+    unit: str = Field(description="UCUM code of the time, 'd' for days")
+    maximum_time: float = Field(gt=0)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.time, self.event)
+
+
+Label = Annotated[ClassLabel | SurvivalLabel, Field(discriminator="kind")]
+
+
+class DataContract(_Part):
+    """Every column that a study reads, and nothing else."""
+
+    columns: tuple[Column, ...] = Field(min_length=1)
+    label: Label
+    patient_id: str | None = Field(default=None, description="column with the patient; null: each row is a patient")
+    missing_tokens: tuple[str, ...] = ("", "?", "NA")
+
+    @model_validator(mode="after")
+    def _names(self) -> "DataContract":
+        names = self.column_names
+        doubled = {name for name in names if names.count(name) > 1}
+        if doubled:
+            raise ValueError(f"columns named twice: {', '.join(sorted(doubled))}")
+        return self
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Every column that is read, in order: features, label, patient."""
+        patient = () if self.patient_id is None else (self.patient_id,)
+        return (*(column.name for column in self.columns), *self.label.columns, *patient)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The columns of the feature matrix, in order."""
+        return tuple(name for column in self.columns for name in column.feature_names)
+
+
+def _indicator(name: str, missing: CompleteCases | FixedValue) -> tuple[str, ...]:
+    return (f"{name} missing",) if isinstance(missing, FixedValue) and missing.indicator else ()
+
+
+def _as_code(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)

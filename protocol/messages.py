@@ -1,0 +1,88 @@
+"""Every message of a round, one class each: what can leave a hospital is this one file.
+
+Four things can come back from a site: a ``Reply`` with one vector, a ``Refusal`` with one of three words, or nothing.
+There is no free text, no loss, no count and no metric in any of them.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from wardround.protocol.parameters import Contribution, Sums, Vector
+
+
+class RefusalCode(StrEnum):
+    """Why a site did not contribute. The site's own log says more; the wire never does."""
+
+    UNAVAILABLE = "unavailable"
+    POLICY = "policy"
+    PROTOCOL = "protocol"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRule:
+    """How a site trains this round, as data: the site interprets it, it is never code.
+
+    ``proximal_mu`` pulls towards the round's model: adds mu * (w - w_round) to the gradient.
+    ``linear_term`` (shape (d,), or None) is added to the gradient; it depends on no patient of this site.
+    Both are added after clipping and noise, so they cost no privacy.
+    """
+
+    learning_rate: float
+    proximal_mu: float = 0.0
+    linear_term: Vector | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRequest:
+    """Coordinator to site: train this model for this round of this plan."""
+
+    plan: str
+    round_number: int
+    attempt: int
+    model: Vector
+    model_hash: str
+    rule: LocalRule
+
+    @property
+    def key(self) -> tuple[str, int, int, str]:
+        """What a site answers at most once."""
+        return (self.plan, self.round_number, self.attempt, self.model_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Site to coordinator: the one vector of the round (weights and updates joined), shape (size,), float64."""
+
+    site: str
+    plan: str
+    round_number: int
+    attempt: int
+    model_hash: str
+    vector: Sums = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Site to coordinator: not this round, for one of three reasons."""
+
+    site: str
+    plan: str
+    round_number: int
+    attempt: int
+    code: RefusalCode
+
+
+def join_contribution(parts: Contribution) -> Sums:
+    """One flat vector from named parts, in the order of their names."""
+    return np.concatenate([np.ravel(parts[name]) for name in sorted(parts)], dtype=np.float64)
+
+
+def split_contribution(vector: Sums, sizes: dict[str, int]) -> dict[str, Sums]:
+    """The inverse of ``join_contribution``; ``sizes`` gives the length of each part."""
+    views, start = {}, 0
+    for name in sorted(sizes):
+        views[name] = vector[start : start + sizes[name]]
+        start += sizes[name]
+    return views

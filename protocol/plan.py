@@ -1,0 +1,241 @@
+"""The study plan: what the hospitals approve, and nothing else decides what runs.
+
+A plan is frozen data with one byte encoding; the SHA-256 of those bytes is the plan's name. Whatever changes what is
+computed on patients' data is in here; whatever only changes how fast it is computed is ``Performance`` and needs no
+approval.
+"""
+
+from datetime import date
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from wardround.protocol.canonical import LABEL_PLAN, digest, encode
+from wardround.protocol.contract import DataContract
+from wardround.protocol.errors import UsageError
+from wardround.protocol.events import DpEvent, PoissonGaussian, Unprotected
+from wardround.protocol.identity import SiteId
+from wardround.protocol.parameters import Layout
+from wardround.protocol.tasks import TaskSpec
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PrivacyMode(StrEnum):
+    NONE = "none"
+    LOCAL = "local"
+    DIST = "dist"
+
+
+class Claim(StrEnum):
+    """What a combination of privacy mode and secure aggregation is good for."""
+
+    EPSILON_SITE = "epsilon_site"
+    EPSILON_BOTH = "epsilon_site and epsilon_consortium"
+    MASK_ONLY = "the server sees only sums; no differential privacy"
+    SIMULATION_ONLY = "nothing: simulation only"
+
+
+LEGAL_MODES: Final[dict[tuple[PrivacyMode, bool], Claim]] = {
+    # (privacy mode, secure aggregation on): what may be claimed
+    (PrivacyMode.LOCAL, False): Claim.EPSILON_SITE,
+    (PrivacyMode.LOCAL, True): Claim.EPSILON_SITE,
+    (PrivacyMode.DIST, True): Claim.EPSILON_BOTH,
+    (PrivacyMode.NONE, True): Claim.MASK_ONLY,
+    (PrivacyMode.NONE, False): Claim.SIMULATION_ONLY,
+}
+
+
+class PrivacyTerms(_Part):
+    """The differential privacy of a study; unit: one patient of one site, adjacency: add or remove one."""
+
+    mode: PrivacyMode
+    secure_aggregation: bool = False
+    clip_norm: float = Field(default=1.0, gt=0, description="C: bound on one patient's gradient, 2-norm")
+    noise_multiplier: float | None = Field(default=None, gt=0, le=1000, description="sigma / C")
+    sampling_probability: float | None = Field(default=None, gt=0, le=1, description="q")
+    delta: float | None = Field(default=None, gt=0, lt=0.01)
+    epsilon: float | None = Field(default=None, gt=0, description="the most this study may cost one site")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PrivacyTerms":
+        if (self.mode, self.secure_aggregation) not in LEGAL_MODES:
+            raise ValueError(f"privacy mode '{self.mode}' needs secure aggregation")
+        terms = (self.noise_multiplier, self.sampling_probability, self.delta, self.epsilon)
+        if self.mode is PrivacyMode.NONE and any(term is not None for term in terms):
+            raise ValueError("privacy mode 'none' has no noise, sampling, delta or epsilon")
+        if self.mode is not PrivacyMode.NONE and any(term is None for term in terms):
+            raise ValueError(f"privacy mode '{self.mode}' needs noise_multiplier, sampling_probability, delta, epsilon")
+        return self
+
+    @property
+    def claim(self) -> Claim:
+        return LEGAL_MODES[self.mode, self.secure_aggregation]
+
+
+class StrategySpec(_Part):
+    """A strategy by its name in the registry, with its parameters as plain numbers."""
+
+    name: str
+    parameters: dict[str, float] = Field(default_factory=dict)
+
+
+class LocalTraining(_Part):
+    """What each site does in a round. Under DP each step draws its own Poisson sample; ``batch_size`` is for none."""
+
+    steps: int | None = Field(default=None, ge=1, description="optimiser steps a round; null: by epochs")
+    epochs: int | None = Field(default=None, ge=1, description="passes over the data a round (without DP only)")
+    batch_size: int | None = Field(default=None, ge=1, description="patients a step (without DP only)")
+    learning_rate: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "LocalTraining":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("local training: give steps or epochs, not both")
+        return self
+
+
+class Participant(_Part):
+    """A site in the plan. The patient count is public and rounded up to the next 50, so that it names nobody."""
+
+    site: SiteId
+    declared_patients: int = Field(ge=50, multiple_of=50)
+
+
+class Controller(_Part):
+    """Who answers for the processing (GDPR Art. 4(7) or the local equivalent)."""
+
+    name: str
+    role: Literal["sole", "joint"] = "joint"
+
+
+class Governance(_Part):
+    """What an ethics board asks first."""
+
+    purpose: str = Field(min_length=10)
+    controllers: tuple[Controller, ...] = Field(min_length=1)
+    legal_basis: str = Field(min_length=3)
+    ethics_reference: str = Field(min_length=1)
+    recipients: tuple[str, ...] = Field(min_length=1, description="who receives the model")
+    permitted_use: str = Field(min_length=10)
+    proposed_on: date
+    expires_on: date
+
+    @model_validator(mode="after")
+    def _order(self) -> "Governance":
+        if self.expires_on <= self.proposed_on:
+            raise ValueError("a plan must expire after it was proposed")
+        return self
+
+
+class InitialModel(_Part):
+    """The public starting point: anyone can recompute it from the layout and the seed and compare the hash."""
+
+    scheme: Literal["zeros", "uniform"] = "uniform"
+    seed: int = Field(default=0, ge=0, lt=2**53)
+    layout: str = Field(pattern=r"[0-9a-f]{64}", description="digest of the layout")
+    hash: str = Field(pattern=r"[0-9a-f]{64}", description="hash of the float32 weights")
+
+
+class StudyPlan(_Part):
+    """Everything that the hospitals approve."""
+
+    format: Literal["wardround/plan/1"] = "wardround/plan/1"
+    study: str = Field(pattern=r"[a-z][a-z0-9_-]{0,62}")
+    title: str
+    governance: Governance
+    contract: DataContract | None = Field(description="null: cohorts made by a program, simulation only")
+    task: TaskSpec
+    model: InitialModel
+    strategy: StrategySpec
+    local: LocalTraining
+    rounds: int = Field(ge=1, le=10_000)
+    min_sites: int = Field(default=3, ge=1)
+    deadline_seconds: float = Field(default=600.0, gt=0)
+    participants: tuple[Participant, ...] = Field(min_length=1)
+    privacy: PrivacyTerms
+    code_version: str
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "StudyPlan":
+        names = [participant.site for participant in self.participants]
+        if names != sorted(set(names)):
+            raise ValueError("participants must be distinct and in the order of their names")
+        if self.min_sites > len(names):
+            raise ValueError(f"min_sites is {self.min_sites}, but the plan names {len(names)} sites")
+        if (self.contract is None) != (self.task.name == "programmed"):
+            raise ValueError("a plan has a data contract, unless its task was made by a program")
+        if self.contract is not None and self.task.label_kind != self.contract.label.kind:
+            raise ValueError(f"task '{self.task.name}' needs a '{self.task.label_kind}' label in the contract")
+        if self.privacy.mode is not PrivacyMode.NONE:
+            if self.task.couples_patients:
+                raise ValueError(
+                    f"task '{self.task.name}' couples patients (risk sets), so no patient's gradient can be clipped "
+                    "alone: use 'survival_piecewise' under differential privacy, or privacy=none in a simulation"
+                )
+            if self.local.steps is None or self.local.batch_size is not None:
+                raise ValueError("under differential privacy a round is a number of steps on Poisson samples: give steps")
+            if self.privacy.mode is PrivacyMode.DIST and self.local.steps != 1:
+                raise ValueError("privacy mode 'dist' takes exactly one local step a round")
+        return self
+
+    @cached_property
+    def layout(self) -> Layout:
+        return self.task.layout(0 if self.contract is None else len(self.contract.feature_names))
+
+    @cached_property
+    def _declared(self) -> dict[str, int]:
+        return {participant.site: participant.declared_patients for participant in self.participants}
+
+    def declared_patients(self, site: str) -> int:
+        """The public patient count of ``site``. Raises UsageError for a site that the plan does not name."""
+        if site not in self._declared:
+            raise UsageError(f"the plan names no site '{site}'", "check the site's name against the plan")
+        return self._declared[site]
+
+    def round_event(self, site: str) -> DpEvent:
+        """What one round does to the training patients of ``site``: the event that its ledger reserves."""
+        terms = self.privacy
+        if terms.noise_multiplier is None or terms.sampling_probability is None or self.local.steps is None:
+            return Unprotected(releases=1)
+        return PoissonGaussian(
+            noise_multiplier=terms.noise_multiplier,
+            sampling_probability=terms.sampling_probability,
+            steps=self.local.steps,
+            declared_patients=self.declared_patients(site),
+        )
+
+    @cached_property
+    def canonical(self) -> bytes:
+        """The bytes that are hashed, signed and stored."""
+        return encode(self.model_dump(mode="json"))
+
+    @cached_property
+    def digest(self) -> str:
+        """The plan's name: 64 hex digits."""
+        return digest(LABEL_PLAN, self.canonical)
+
+    @classmethod
+    def parse(cls, data: bytes) -> "StudyPlan":
+        """The plan in canonical bytes; bytes that are not canonical are refused, so one plan has one name."""
+        plan = cls.model_validate_json(data)
+        if plan.canonical != data:
+            raise UsageError("these plan bytes are not in canonical form", "take the plan from plan.json unchanged")
+        return plan
+
+
+class Performance(_Part):
+    """How fast, never what: needs no approval."""
+
+    threads: int = Field(default=1, ge=1)
+    device: Literal["cpu"] = "cpu"
+
+
+def plan_json(plan: StudyPlan) -> dict[str, Any]:
+    """The plan as JSON data, for people and files (the digest is over ``canonical``)."""
+    data: dict[str, Any] = plan.model_dump(mode="json")
+    return data

@@ -1,0 +1,122 @@
+"""What is learned: the torch-free description of each task, so that a plan can be checked on any machine.
+
+``client/tasks`` implements every task named here; a contract test holds both equal (layout, outputs, privacy).
+"""
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from wardround.protocol.parameters import Layout, Tensor
+
+
+class _Task(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        default=(), description="units of each hidden layer; none: a linear model"
+    )
+    activation: Literal["tanh", "relu"] = "tanh"
+
+
+def _dense(sizes: tuple[int, ...], last_bias: bool = True) -> list[Tensor]:
+    tensors: list[Tensor] = []
+    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
+        tensors.append(Tensor(f"dense{index}.weight", (outputs, inputs), inputs))
+        if last_bias or index < len(sizes) - 2:
+            tensors.append(Tensor(f"dense{index}.bias", (outputs,), inputs))
+    return tensors
+
+
+class TabularClassification(_Task):
+    """A binary outcome from a table: logistic regression or a multilayer perceptron, log loss."""
+
+    name: Literal["tabular_classification"] = "tabular_classification"
+
+    label_kind: Literal["class"] = "class"
+
+    def layout(self, features: int) -> Layout:
+        """Layout for ``features`` input columns; the single output is the logit of the positive class."""
+        return Layout(tuple(_dense((features, *self.hidden, 1))))
+
+    @property
+    def couples_patients(self) -> bool:
+        return False
+
+
+class SurvivalCox(_Task):
+    """Proportional hazards by the Cox partial likelihood over each batch's risk sets (Cox 1972; Breslow's ties).
+
+    One patient's loss depends on the others in its risk set, so no gradient can be clipped per patient: offered
+    without differential privacy only.
+    """
+
+    name: Literal["survival_cox"] = "survival_cox"
+    label_kind: Literal["survival"] = "survival"
+    bias: bool = Field(default=False, description="a constant in the risk; the likelihood does not depend on it")
+
+    def layout(self, features: int) -> Layout:
+        """Layout for ``features`` input columns; the single output is the log relative risk."""
+        return Layout(tuple(_dense((features, *self.hidden, 1), last_bias=self.bias)))
+
+    @property
+    def couples_patients(self) -> bool:
+        return True
+
+
+class SurvivalPiecewise(_Task):
+    """Proportional hazards with a hazard constant on the intervals of a public time grid (Friedman 1982).
+
+    The log likelihood is a sum over patients, so it can be clipped per patient and used with differential privacy.
+    """
+
+    name: Literal["survival_piecewise"] = "survival_piecewise"
+    label_kind: Literal["survival"] = "survival"
+    cuts: tuple[float, ...] = Field(min_length=1, description="inner borders of the grid, in the label's time unit")
+    baseline_rate: float = Field(gt=0, description="public guess of events per unit of time; centres the hazards")
+
+    @model_validator(mode="after")
+    def _cuts(self) -> "SurvivalPiecewise":
+        if any(not 0 < a < b for a, b in pairwise((1e-300, *self.cuts))):
+            raise ValueError("survival_piecewise: cuts must be positive and rising")
+        return self
+
+    def layout(self, features: int) -> Layout:
+        """Dense layers to one log relative risk, then a log hazard (relative to ``baseline_rate``) per interval."""
+        tensors = _dense((features, *self.hidden, 1), last_bias=False)
+        return Layout((*tensors, Tensor("hazard.bias", (len(self.cuts) + 1,), 1)))
+
+    @property
+    def couples_patients(self) -> bool:
+        return False
+
+
+class TensorSpec(BaseModel):
+    """One tensor of a programmed task."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    shape: tuple[int, ...]
+    fan_in: int = Field(ge=0)
+
+
+class Programmed(BaseModel):
+    """A task that a researcher's program made, known to the plan by its tensors only: simulation, never a hospital."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["programmed"] = "programmed"
+    label_kind: Literal["any"] = "any"
+    tensors: tuple[TensorSpec, ...]
+    couples_patients: bool
+
+    def layout(self, features: int) -> Layout:
+        """The layout that the program's model has, whatever the number of features."""
+        return Layout(tuple(Tensor(t.name, t.shape, t.fan_in) for t in self.tensors))
+
+
+TaskSpec = Annotated[
+    TabularClassification | SurvivalCox | SurvivalPiecewise | Programmed, Field(discriminator="name")
+]
