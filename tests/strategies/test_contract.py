@@ -1,0 +1,126 @@
+"""What every strategy promises, run over the registry, and each paper's step computed by hand on two sites."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from wardround.protocol.errors import UsageError
+from wardround.protocol.messages import join_contribution, split_contribution
+from wardround.protocol.parameters import Total, Update
+from wardround.protocol.plan import StrategySpec
+from wardround.strategies import STRATEGIES, State, Strategy, spec_of, strategy_from
+
+EVERY = sorted(STRATEGIES)
+MODEL = np.array([0.5, -1.0, 2.0], np.float32)
+UPDATES = [Update(np.array([0.25, 0.5, -1.0], np.float32), 100.0), Update(np.array([0.75, -0.5, 0.0], np.float32), 300.0)]
+MEAN = [0.625, -0.25, -0.25]  # (100 * first + 300 * second) / 400, by hand
+
+
+def add_up(strategy: Strategy, updates: Sequence[Update]) -> Total:
+    contributions = [strategy.contribute(update) for update in updates]
+    return Total({name: sum(c[name] for c in contributions) for name in contributions[0]}, len(updates))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_zero_updates_leave_the_model_alone(name: str) -> None:
+    strategy = STRATEGIES[name]()
+    state = strategy.init(MODEL)
+    for _ in range(3):
+        state = strategy.step(state, add_up(strategy, [Update(np.zeros(3, np.float32), w) for w in (50.0, 100.0)]))
+    assert np.array_equal(state.model, MODEL)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_permuting_the_sites_changes_nothing(name: str) -> None:
+    strategy = STRATEGIES[name]()
+    there = strategy.step(strategy.init(MODEL), add_up(strategy, UPDATES))
+    back = strategy.step(strategy.init(MODEL), add_up(strategy, UPDATES[::-1]))
+    assert np.array_equal(there.model, back.model)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_state_survives_a_round_trip_through_bytes(name: str) -> None:
+    strategy = STRATEGIES[name]()
+    state = strategy.step(strategy.init(MODEL), add_up(strategy, UPDATES))
+    again = State.from_bytes(state.to_bytes())
+    assert np.array_equal(again.model, state.model) and again.model.dtype == np.float32
+    assert sorted(again.memory) == sorted(state.memory)
+    on, on_again = (strategy.step(s, add_up(strategy, UPDATES)) for s in (state, again))
+    assert np.array_equal(on.model, on_again.model)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_contributions_have_the_declared_sizes_and_survive_joining(name: str) -> None:
+    strategy = STRATEGIES[name]()
+    parts = strategy.contribute(UPDATES[0])
+    sizes = strategy.part_sizes(3)
+    assert {key: len(value) for key, value in parts.items()} == sizes
+    again = split_contribution(join_contribution(parts), sizes)
+    assert all(np.array_equal(again[key], parts[key]) for key in parts)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_strategy_and_its_spec_are_inverse(name: str) -> None:
+    strategy = STRATEGIES[name]()
+    assert strategy_from(spec_of(strategy)) == strategy
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_step_depends_on_the_total_alone_not_on_how_it_was_made_up(name: str) -> None:
+    strategy = STRATEGIES[name]()
+    one = [Update(np.array(MEAN, np.float32), 400.0)]
+    there = strategy.step(strategy.init(MODEL), add_up(strategy, UPDATES))
+    assert np.allclose(there.model, strategy.step(strategy.init(MODEL), add_up(strategy, one)).model, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedprox"])
+def test_averaging_equals_the_hand_computation(name: str) -> None:
+    strategy = STRATEGIES[name]()
+    after = strategy.step(strategy.init(MODEL), add_up(strategy, UPDATES))
+    assert after.model.tolist() == [1.125, -1.25, 1.75]
+
+
+@pytest.mark.parametrize("name", ["fedadagrad", "fedyogi", "fedadam"])
+def test_fedopt_equals_algorithm_2_written_out_in_scalars(name: str) -> None:
+    strategy = strategy_from(
+        StrategySpec(name=name, parameters={"learning_rate": 0.1, "beta1": 0.9, "beta2": 0.99, "tau": 0.001})
+    )
+    state = strategy.init(MODEL)
+    for _ in range(2):
+        state = strategy.step(state, add_up(strategy, UPDATES))
+    for index, delta in enumerate(MEAN):
+        x, m, v = float(MODEL[index]), 0.0, 0.001**2
+        for _ in range(2):
+            m = 0.9 * m + 0.1 * delta
+            if name == "fedadagrad":
+                v = v + delta**2
+            elif name == "fedyogi":
+                v = v - 0.01 * delta**2 * math.copysign(1.0, v - delta**2)
+            else:
+                v = 0.99 * v + 0.01 * delta**2
+            x = float(np.float32(x + 0.1 * m / (math.sqrt(v) + 0.001)))
+        assert state.model[index] == pytest.approx(x, abs=2e-7)
+
+
+def test_fedprox_pulls_towards_the_round_model_and_fedavg_does_not() -> None:
+    prox, avg = strategy_from(StrategySpec(name="fedprox", parameters={"mu": 0.5})), STRATEGIES["fedavg"]()
+    assert prox.local_rule(prox.init(MODEL), 0.1).proximal_mu == 0.5
+    assert avg.local_rule(avg.init(MODEL), 0.1).proximal_mu == 0.0
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        (StrategySpec(name="fedavgg"), "did you mean 'fedavg'"),
+        (StrategySpec(name="fedprox", parameters={"mue": 1.0}), "did you mean 'mu'"),
+        (StrategySpec(name="fedavg", parameters={"mu": 1.0}), "no parameters"),
+        (StrategySpec(name="fedprox", parameters={"mu": -1.0}), "FedAvg"),
+        (StrategySpec(name="fedadam", parameters={"beta1": 1.0}), "beta1=0.9"),
+    ],
+)
+def test_a_wrong_strategy_is_answered_with_what_was_meant(spec: StrategySpec, says: str) -> None:
+    with pytest.raises(UsageError) as error:
+        strategy_from(spec)
+    assert says in error.value.hint
