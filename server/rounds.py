@@ -1,0 +1,177 @@
+"""One round of a study, as a sans-I/O state machine: it is told what happened and when, and does no I/O itself.
+
+::
+
+    OPEN --reply, refusal, lost--> OPEN       a site's first answer counts; every other is noted
+    OPEN --deadline or all answered--> CLOSED   at least min_sites replied: the sum is formed
+                                   --> VOID     otherwise; nothing is summed
+
+The clock is an argument. Sums are float64 in the order of site names, so who answered first changes no bit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+
+from wardround.protocol.errors import ProtocolViolation, UsageError
+from wardround.protocol.messages import Refusal, Reply, RoundRequest, split_contribution
+from wardround.protocol.parameters import Sums, Total
+
+
+class RoundState(StrEnum):
+    OPEN = "open"
+    CLOSED = "closed"
+    VOID = "void"
+
+
+class Outcome(StrEnum):
+    """What a site did in a round."""
+
+    WAITING = "waiting"
+    REPLIED = "replied"
+    REFUSED = "refused"
+    LOST = "lost"
+    LATE = "late"
+    VIOLATED = "violated the protocol"
+
+
+class Event(StrEnum):
+    """What a round is told of a site."""
+
+    REPLY = "reply"
+    LATE_REPLY = "late reply"
+    REFUSAL = "refusal"
+    LOST = "lost"
+    VIOLATION = "violation"
+
+
+TRANSITIONS: Final[dict[tuple[RoundState, Outcome, Event], Outcome]] = {
+    # (state of the round, outcome of the site so far, event): outcome after. Whatever is not here changes nothing:
+    # the first answer counts, and an answer after the end cannot enter the sum.
+    (RoundState.OPEN, Outcome.WAITING, Event.REPLY): Outcome.REPLIED,
+    (RoundState.OPEN, Outcome.WAITING, Event.LATE_REPLY): Outcome.LATE,
+    (RoundState.OPEN, Outcome.WAITING, Event.REFUSAL): Outcome.REFUSED,
+    (RoundState.OPEN, Outcome.WAITING, Event.LOST): Outcome.LOST,
+    (RoundState.OPEN, Outcome.WAITING, Event.VIOLATION): Outcome.VIOLATED,
+    (RoundState.CLOSED, Outcome.LOST, Event.REPLY): Outcome.LATE,
+    (RoundState.CLOSED, Outcome.LOST, Event.LATE_REPLY): Outcome.LATE,
+    (RoundState.VOID, Outcome.LOST, Event.REPLY): Outcome.LATE,
+    (RoundState.VOID, Outcome.LOST, Event.LATE_REPLY): Outcome.LATE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Outcome of one site in one round; ``detail`` is a refusal's code or the rule that was broken."""
+
+    outcome: Outcome
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Round:
+    """A round that is open until every participant has answered or the deadline has passed.
+
+    Args:
+        request: what every participant was sent.
+        participants: site names, sorted.
+        part_sizes: name and length of every part of a contribution.
+        min_sites: the quorum; below it the round is void.
+        deadline: on the caller's clock, in seconds.
+
+    ``strangers`` lists senders that the round does not know; their messages change nothing.
+    """
+
+    request: RoundRequest
+    participants: tuple[str, ...]
+    part_sizes: Mapping[str, int]
+    min_sites: int
+    deadline: float
+    state: RoundState = RoundState.OPEN
+    reports: dict[str, Report] = field(default_factory=dict)
+    strangers: list[str] = field(default_factory=list)
+    _vectors: dict[str, Sums] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if list(self.participants) != sorted(set(self.participants)) or not self.participants:
+            raise UsageError("participants must be distinct and sorted", "sort the names of the sites")
+        self.reports = dict.fromkeys(self.participants, Report(Outcome.WAITING))
+
+    def receive(self, answer: Reply | Refusal, now: float) -> None:
+        """Take a site's answer. A reply that breaks a rule drops the site from this round, by name."""
+        try:
+            self._check(answer)
+        except ProtocolViolation as violation:
+            self._on(Event.VIOLATION, violation.site, now, detail=violation.message)
+            return
+        if isinstance(answer, Refusal):
+            self._on(Event.REFUSAL, answer.site, now, detail=answer.code.value)
+        else:
+            self._on(Event.REPLY, answer.site, now, vector=answer.vector)
+
+    def lost(self, site: str, now: float, detail: str = "") -> None:
+        """The caller knows that ``site`` will not answer (its connection ended)."""
+        self._on(Event.LOST, site, now, detail=detail)
+
+    def settle(self, now: float) -> RoundState:
+        """Close the round when everybody has answered or the deadline has passed; returns the state after."""
+        waiting = [site for site, report in self.reports.items() if report.outcome is Outcome.WAITING]
+        if self.state is not RoundState.OPEN or (waiting and now < self.deadline):
+            return self.state
+        for site in waiting:
+            self._on(Event.LOST, site, now, detail="no answer before the deadline")
+        enough = len(self._vectors) >= self.min_sites
+        self.state = RoundState.CLOSED if enough else RoundState.VOID
+        if not enough:
+            self._vectors.clear()
+        return self.state
+
+    def total(self) -> Total:
+        """The sums of a closed round. Raises UsageError before that, and for a void round."""
+        if self.state is not RoundState.CLOSED:
+            raise UsageError(f"round {self.request.round_number} is {self.state}: it has no total", "settle it first")
+        summed = np.zeros(sum(self.part_sizes.values()))
+        for site in sorted(self._vectors):
+            summed += self._vectors[site]
+        return Total(split_contribution(summed, dict(self.part_sizes)), len(self._vectors))
+
+    @property
+    def contributors(self) -> tuple[str, ...]:
+        """The sites whose vectors are in the sum, sorted."""
+        return tuple(sorted(self._vectors))
+
+    def _on(self, event: "Event", site: str, now: float, detail: str = "", vector: Sums | None = None) -> None:
+        report = self.reports.get(site)
+        if report is None:
+            self.strangers.append(site)
+            return
+        if event is Event.REPLY and now > self.deadline:
+            event = Event.LATE_REPLY
+        after = TRANSITIONS.get((self.state, report.outcome, event))
+        if after is None:
+            return
+        self.reports[site] = Report(after, detail)
+        if after is Outcome.REPLIED and vector is not None:
+            self._vectors[site] = vector
+
+    def _check(self, answer: Reply | Refusal) -> None:
+        request = self.request
+        same = (answer.plan, answer.round_number, answer.attempt) == (
+            request.plan,
+            request.round_number,
+            request.attempt,
+        )
+        if not same:
+            raise ProtocolViolation(answer.site, "the answer belongs to another round")
+        if isinstance(answer, Refusal):
+            return
+        if answer.model_hash != request.model_hash:
+            raise ProtocolViolation(answer.site, "the answer starts at another model")
+        vector = answer.vector
+        if vector.shape != (sum(self.part_sizes.values()),) or vector.dtype != np.float64:
+            raise ProtocolViolation(answer.site, "the vector has another shape or type")
+        if not np.isfinite(vector).all():
+            raise ProtocolViolation(answer.site, "the vector holds a number that is not finite")

@@ -1,0 +1,108 @@
+"""A study at the coordinator: its rounds one after another, as a value that can be written down and read back.
+
+Everything that the next round depends on is in ``Progress``; a coordinator that was killed reads the last checkpoint
+and goes on bit for bit.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from wardround.protocol.errors import UsageError
+from wardround.protocol.messages import RoundRequest
+from wardround.protocol.parameters import initial_weights, model_hash
+from wardround.protocol.plan import StudyPlan
+from wardround.server.rounds import Report, Round, RoundState
+from wardround.strategies import State, Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """What happened in a round: who was in it, who was not and why, and which model came out."""
+
+    round_number: int
+    state: RoundState
+    reports: Mapping[str, Report]
+    model_before: str
+    model_after: str
+
+    @property
+    def contributors(self) -> tuple[str, ...]:
+        return tuple(site for site, report in self.reports.items() if report.outcome == "replied")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A study between two rounds: plan, strategy state, rounds done."""
+
+    plan: str
+    state: State
+    rounds_done: int
+
+    def to_bytes(self) -> bytes:
+        """A header line of JSON, then the state's safetensors."""
+        header = {"plan": self.plan, "rounds_done": self.rounds_done}
+        return json.dumps(header, sort_keys=True).encode() + b"\n" + self.state.to_bytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, plan: StudyPlan) -> "Progress":
+        """The progress in ``data``. Raises UsageError when it belongs to another plan."""
+        header, _, state = data.partition(b"\n")
+        fields = json.loads(header)
+        if fields["plan"] != plan.digest:
+            raise UsageError("this checkpoint belongs to another plan", "resume with the plan.json beside it")
+        return cls(fields["plan"], State.from_bytes(state), fields["rounds_done"])
+
+
+class Study:
+    """Opens rounds, takes their totals into the strategy, keeps the record."""
+
+    def __init__(self, plan: StudyPlan, strategy: Strategy, progress: Progress | None = None) -> None:
+        self.plan = plan
+        self._strategy = strategy
+        if progress is None:
+            start = initial_weights(plan.layout, plan.model.scheme, plan.model.seed)
+            if model_hash(start) != plan.model.hash:
+                raise UsageError(
+                    "the plan's initial model hash is not that of its layout and seed",
+                    "rebuild the plan with this version of Wardround",
+                )
+            progress = Progress(plan.digest, strategy.init(start), 0)
+        self.progress = progress
+
+    @property
+    def finished(self) -> bool:
+        return self.progress.rounds_done >= self.plan.rounds
+
+    def open_round(self, now: float) -> Round:
+        """The next round, open for every participant of the plan from ``now`` (seconds) on."""
+        state = self.progress.state
+        request = RoundRequest(
+            plan=self.plan.digest,
+            round_number=self.progress.rounds_done + 1,
+            attempt=1,
+            model=state.model,
+            model_hash=model_hash(state.model),
+            rule=self._strategy.local_rule(state, self.plan.local.learning_rate),
+        )
+        participants = tuple(participant.site for participant in self.plan.participants)
+        sizes = self._strategy.part_sizes(self.plan.layout.size)
+        return Round(request, participants, sizes, self.plan.min_sites, now + self.plan.deadline_seconds)
+
+    def close_round(self, closed: Round) -> RoundRecord:
+        """Take a settled round: step the strategy, or leave the model alone when the round is void."""
+        state = self.progress.state
+        if closed.state is RoundState.CLOSED:
+            state = self._strategy.step(state, closed.total())
+        elif closed.state is RoundState.OPEN:
+            raise UsageError("the round is still open", "settle it first")
+        number = closed.request.round_number
+        self.progress = Progress(self.plan.digest, state, number)
+        return RoundRecord(
+            number, closed.state, dict(closed.reports), closed.request.model_hash, model_hash(state.model)
+        )
+
+
+def record_json(record: RoundRecord) -> dict[str, object]:
+    """A round record as JSON data."""
+    return asdict(record) | {"contributors": list(record.contributors)}
