@@ -40,7 +40,7 @@ def encode(value: Json) -> bytes:
 
 
 def digest(label: str, *parts: Any) -> str:
-    """SHA-256 over a label and byte buffers, as 64 hex digits; each part is prefixed by its length (8 bytes, big-endian)."""
+    """SHA-256 over a label and byte buffers, 64 hex digits; a part is prefixed by its length (8 bytes, big-endian)."""
     state = hashlib.sha256(label.encode() + b"\x00")
     for part in parts:
         view = memoryview(part).cast("B")

@@ -91,9 +91,7 @@ class Refuse(_Entry):
     reason: str
 
 
-Fact = Annotated[
-    OpenDomain | Reserve | Start | Cancel | Release | Abandon | Refuse, Field(discriminator="kind")
-]
+Fact = Annotated[OpenDomain | Reserve | Start | Cancel | Release | Abandon | Refuse, Field(discriminator="kind")]
 _FACT: Final[TypeAdapter[Fact]] = TypeAdapter(Fact)
 
 TRANSITIONS: Final[dict[tuple[BlockState | None, str], BlockState]] = {

@@ -85,7 +85,8 @@ def initial_weights(layout: Layout, scheme: Literal["zeros", "uniform"], seed: i
     stream = hashlib.shake_256(f"{LABEL_INITIAL}\x00{layout.digest}\x00{seed}".encode()).digest(4 * layout.size)
     unit = (np.frombuffer(stream, ">u4").astype(np.float64) + 0.5) / 2.0**32
     bound = np.concatenate([np.full(t.size, 1 / math.sqrt(max(t.fan_in, 1))) for t in layout.tensors])
-    return ((2.0 * unit - 1.0) * bound).astype(np.float32)
+    weights: Vector = ((2.0 * unit - 1.0) * bound).astype(np.float32)
+    return weights
 
 
 def model_hash(vector: Vector) -> str:

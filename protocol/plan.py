@@ -178,7 +178,9 @@ class StudyPlan(_Part):
                     "alone: use 'survival_piecewise' under differential privacy, or privacy=none in a simulation"
                 )
             if self.local.steps is None or self.local.batch_size is not None:
-                raise ValueError("under differential privacy a round is a number of steps on Poisson samples: give steps")
+                raise ValueError(
+                    "under differential privacy a round is steps on Poisson samples: give steps, no batch_size"
+                )
             if self.privacy.mode is PrivacyMode.DIST and self.local.steps != 1:
                 raise ValueError("privacy mode 'dist' takes exactly one local step a round")
         return self

@@ -117,6 +117,4 @@ class Programmed(BaseModel):
         return Layout(tuple(Tensor(t.name, t.shape, t.fan_in) for t in self.tensors))
 
 
-TaskSpec = Annotated[
-    TabularClassification | SurvivalCox | SurvivalPiecewise | Programmed, Field(discriminator="name")
-]
+TaskSpec = Annotated[TabularClassification | SurvivalCox | SurvivalPiecewise | Programmed, Field(discriminator="name")]

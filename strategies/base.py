@@ -73,7 +73,8 @@ class Strategy(ABC):
 
 def mean_update(total: Total) -> Sums:
     """sum p_k D_k / sum p_k, float64, shape (d,)."""
-    return total.parts["update"] / total.parts["weight"][0]
+    mean: Sums = total.parts["update"] / total.parts["weight"][0]
+    return mean
 
 
 def moved(model: Vector, by: Sums) -> Vector:

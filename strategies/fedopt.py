@@ -1,7 +1,9 @@
 """FedAdagrad, FedAdam, FedYogi. Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan: Adaptive Federated
 Optimization, ICLR 2021, Algorithm 2. One paper, one file: the three differ in one line.
 
-    D_t = mean update                    m_t = beta1 m_{t-1} + (1 - beta1) D_t        w_{t+1} = w_t + eta m_t / (sqrt(v_t) + tau)
+    D_t = mean update
+    m_t = beta1 m_{t-1} + (1 - beta1) D_t
+    w_{t+1} = w_t + eta m_t / (sqrt(v_t) + tau)
     v_t = v_{t-1} + D_t^2                                  (Adagrad)
     v_t = v_{t-1} - (1 - beta2) D_t^2 sign(v_{t-1} - D_t^2)   (Yogi)
     v_t = beta2 v_{t-1} + (1 - beta2) D_t^2                (Adam)

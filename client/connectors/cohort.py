@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from wardround.privacy.gradients import Examples, Indices
 from wardround.protocol.canonical import LABEL_DATA, LABEL_SPLIT, digest
 from wardround.protocol.errors import UsageError
-from wardround.privacy.gradients import Examples, Indices
 
 
 @dataclass(frozen=True, slots=True)

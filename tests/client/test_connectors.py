@@ -103,7 +103,11 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
 
 def test_a_wrong_delimiter_is_guessed_in_the_hint(tmp_path: Path) -> None:
     assert "';'" in refusal(GOOD.replace(",", ";"), tmp_path).hint
-    assert apply_contract(table(GOOD.replace(",", ";"), tmp_path, delimiter=";"), CONTRACT, "x").rows.tolist() == [0, 1, 2]
+    assert apply_contract(table(GOOD.replace(",", ";"), tmp_path, delimiter=";"), CONTRACT, "x").rows.tolist() == [
+        0,
+        1,
+        2,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +157,9 @@ def test_a_patient_in_both_parts_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_table_gives_an_empty_cohort(tmp_path: Path) -> None:
-    cohort = cohort_from_table("x", table("who,age,sex,sugar,sick\n", tmp_path), CONTRACT, test_rows=None, test_share=0.5)
+    cohort = cohort_from_table(
+        "x", table("who,age,sex,sugar,sick\n", tmp_path), CONTRACT, test_rows=None, test_share=0.5
+    )
     assert cohort.train.patients == 0 and cohort.test.patients == 0
 
 

@@ -31,7 +31,9 @@ def test_a_round_closes_as_soon_as_everybody_has_answered() -> None:
         here.receive(reply(site), 1.0)
     assert here.settle(1.0) is RoundState.CLOSED
     total = here.total()
-    assert total.sites == 3 and total.parts["update"].tolist() == [3.0, 6.0] and total.parts["weight"].tolist() == [30.0]
+    assert (
+        total.sites == 3 and total.parts["update"].tolist() == [3.0, 6.0] and total.parts["weight"].tolist() == [30.0]
+    )
 
 
 def test_at_the_deadline_a_quorum_is_enough_and_the_missing_site_is_named() -> None:
@@ -120,7 +122,9 @@ def test_a_stranger_changes_nothing_and_is_noted() -> None:
 
 def test_who_answered_first_changes_no_bit() -> None:
     generator = np.random.Generator(np.random.PCG64(5))
-    replies = [reply(site, *(generator.normal(size=3) * 10.0**power)) for site, power in zip("abc", (8, 0, -8), strict=True)]
+    replies = [
+        reply(site, *(generator.normal(size=3) * 10.0**power)) for site, power in zip("abc", (8, 0, -8), strict=True)
+    ]
     sums = set()
     for order in permutations(replies):
         here = opened()
@@ -132,7 +136,9 @@ def test_who_answered_first_changes_no_bit() -> None:
 
 
 def test_no_transition_leads_into_the_sum_after_the_end() -> None:
-    assert all(after is not Outcome.REPLIED for (state, _, _), after in TRANSITIONS.items() if state is not RoundState.OPEN)
+    assert all(
+        after is not Outcome.REPLIED for (state, _, _), after in TRANSITIONS.items() if state is not RoundState.OPEN
+    )
     assert all(before is Outcome.WAITING for (state, before, _) in TRANSITIONS if state is RoundState.OPEN)
     assert {event for (state, _, event) in TRANSITIONS if state is RoundState.OPEN} == set(Event)
 

@@ -14,7 +14,10 @@ from wardround.strategies import STRATEGIES, State, Strategy, spec_of, strategy_
 
 EVERY = sorted(STRATEGIES)
 MODEL = np.array([0.5, -1.0, 2.0], np.float32)
-UPDATES = [Update(np.array([0.25, 0.5, -1.0], np.float32), 100.0), Update(np.array([0.75, -0.5, 0.0], np.float32), 300.0)]
+UPDATES = [
+    Update(np.array([0.25, 0.5, -1.0], np.float32), 100.0),
+    Update(np.array([0.75, -0.5, 0.0], np.float32), 300.0),
+]
 MEAN = [0.625, -0.25, -0.25]  # (100 * first + 300 * second) / 400, by hand
 
 

@@ -1,0 +1,48 @@
+"""What a site accepts: one pure decision before anything is reserved.
+
+After a plan is approved no refusal depends on patients' values or exact counts, so a refusal tells a stranger nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+from wardround.protocol.messages import RefusalCode, RoundRequest
+from wardround.protocol.parameters import model_hash
+from wardround.protocol.plan import StudyPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The request may be worked on, if the ledger agrees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """The request is refused: ``code`` goes on the wire, ``reason`` into the site's own ledger and log."""
+
+    code: RefusalCode
+    reason: str
+
+
+def decide(plan: StudyPlan, request: RoundRequest, today: date, answered: set[int]) -> Accepted | Denied:
+    """Accept ``request`` under the approved ``plan``, or say why not.
+
+    ``answered`` holds the rounds that this site has released an answer for: a round is answered once.
+    """
+    if request.plan != plan.digest:
+        return Denied(RefusalCode.POLICY, "the request names a plan that is not approved here")
+    if today > plan.governance.expires_on:
+        return Denied(RefusalCode.POLICY, f"the plan expired on {plan.governance.expires_on}")
+    if not 1 <= request.round_number <= plan.rounds:
+        return Denied(RefusalCode.PROTOCOL, f"round {request.round_number} is not in the plan")
+    if request.round_number in answered:
+        return Denied(RefusalCode.PROTOCOL, f"round {request.round_number} was answered already")
+    if request.model.shape != (plan.layout.size,) or request.model.dtype != "float32":
+        return Denied(RefusalCode.PROTOCOL, "the model does not have the plan's layout")
+    if model_hash(request.model) != request.model_hash:
+        return Denied(RefusalCode.PROTOCOL, "the model is not the one that its hash names")
+    if request.round_number == 1 and request.model_hash != plan.model.hash:
+        return Denied(RefusalCode.POLICY, "round 1 does not start at the plan's initial model")
+    if request.rule.learning_rate != plan.local.learning_rate:
+        return Denied(RefusalCode.POLICY, "the learning rate is not the plan's")
+    return Accepted()

@@ -1,0 +1,25 @@
+"""What a site can learn: one file per task, one line here. Plans name tasks, they never bring them."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from wardround.client.tasks.base import Metric, Scores, Task
+from wardround.client.tasks.classification import Classification
+from wardround.client.tasks.survival import Cox, Piecewise
+from wardround.protocol.errors import UsageError
+from wardround.protocol.plan import StudyPlan
+
+__all__ = ["TASKS", "Metric", "Scores", "Task", "task_from"]
+
+TASKS: Final[dict[str, Callable[[Any, int], Task]]] = {
+    "tabular_classification": Classification,
+    "survival_cox": Cox,
+    "survival_piecewise": Piecewise,
+}
+
+
+def task_from(plan: StudyPlan) -> Task:
+    """The task that a plan names. A task made by a program cannot come out of a plan: UsageError."""
+    if plan.contract is None or plan.task.name not in TASKS:
+        raise UsageError("this plan's task was made by a program", "pass the task object itself: simulation only")
+    return TASKS[plan.task.name](plan.task, len(plan.contract.feature_names))

@@ -1,0 +1,1 @@
+"""YAML that a person writes, and the schema it must satisfy."""

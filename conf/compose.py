@@ -1,0 +1,111 @@
+"""From the words on a command line to one plain configuration, through Hydra's compose API.
+
+Configuration names things and never imports them: no ``_target_``, no class paths. Overrides are checked word by word
+first, so that a typo is answered with the key that was meant.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from wardround.protocol.errors import UsageError, did_you_mean
+
+GROUPS: Final = ("study", "task", "strategy", "privacy", "simulation")
+
+_DOCS: Final = "see docs/configuration.md for every setting and its range"
+
+
+def compose_configuration(overrides: Sequence[str]) -> dict[str, Any]:
+    """Compose ``conf/`` with ``overrides`` (Hydra's grammar) into plain data.
+
+    ``study=FILE.yaml`` takes a study of one's own: a file like those in ``conf/study``.
+
+    Raises:
+        UsageError: an override cannot be read, or names a key or choice that does not exist.
+    """
+    from hydra import initialize_config_module
+
+    with TemporaryDirectory() as folder, initialize_config_module("wardround.conf", version_base=None):
+        words = [_own_study(word, Path(folder)) for word in overrides]
+        return _compose(words, [f"hydra.searchpath=[file://{folder}]"])
+
+
+def _own_study(word: str, folder: Path) -> str:
+    """Put the study file that ``word`` names where Hydra finds it by name; other words pass unchanged."""
+    key, _, value = word.partition("=")
+    if key != "study" or not value.endswith((".yaml", ".yml")):
+        return word
+    path = Path(value)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"no study file '{value}' that can be read", "give the path of a YAML file") from None
+    (folder / "study").mkdir(exist_ok=True)
+    (folder / "study" / "own_study.yaml").write_text(f"# @package _global_\n{text}", encoding="utf-8")
+    return "study=own_study"
+
+
+def _compose(words: list[str], search: list[str]) -> dict[str, Any]:
+    from hydra import compose
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(words)
+    except HydraException as error:
+        raise UsageError(
+            f"an override cannot be read: {str(error).splitlines()[0]}", "write key=value, for example rounds=10"
+        ) from None
+    if any(override.is_sweep_override() for override in parsed):
+        raise UsageError("one run takes one value for each key", "give a single value: sweeps are not in this version")
+    for override in parsed:
+        if override.key_or_group in GROUPS:
+            _check_choice(override.key_or_group, str(override.value()))
+    try:
+        choices = [word for word, override in zip(words, parsed, strict=True) if override.key_or_group in GROUPS]
+        known = set(_keys(OmegaConf.to_container(compose("config", [*search, *choices]))))
+        for override in parsed:
+            if override.key_or_group not in GROUPS and not override.is_add():
+                _check_key(override.key_or_group, known)
+        composed = OmegaConf.to_container(compose("config", [*search, *words]), resolve=True)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise UsageError(f"the configuration cannot be composed: {str(error).splitlines()[0]}", _DOCS) from None
+    assert isinstance(composed, dict)
+    return {str(key): value for key, value in composed.items()}
+
+
+def _check_choice(group: str, choice: str) -> None:
+    from importlib.resources import files
+
+    known = [f.name.removesuffix(".yaml") for f in files("wardround.conf").joinpath(group).iterdir()]
+    known = [name for name in known if not name.startswith("_")]
+    if group == "study" and choice == "own_study":
+        return
+    if choice not in known:
+        raise UsageError(f"there is no {group} '{choice}'", did_you_mean(choice, known))
+
+
+def _check_key(key: str, known: set[str]) -> None:
+    if key not in known:
+        raise UsageError(f"there is no setting '{key}'", _nearest(key, known))
+
+
+def _nearest(key: str, known: set[str]) -> str:
+    """Compare whole keys first, then last words, so that 'privcy.epsilon' and 'epsilonn' both find a key."""
+    leaf = key.rsplit(".", 1)[-1]
+    by_leaf = [name for name in sorted(known) if name.rsplit(".", 1)[-1] == leaf]
+    if by_leaf:
+        return f"did you mean '{by_leaf[0]}'?"
+    hint = did_you_mean(key, known)
+    return hint if hint.startswith("did you mean") else f"known groups: {', '.join(GROUPS)}; see docs/configuration.md"
+
+
+def _keys(data: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(data, dict):
+        for name, value in data.items():
+            yield f"{prefix}{name}"
+            yield from _keys(value, f"{prefix}{name}.")

@@ -1,0 +1,115 @@
+"""From a checked configuration to the plan that hospitals approve. Pure: the date and the sites come as arguments."""
+
+from collections.abc import Mapping
+from datetime import date
+from importlib.metadata import version
+
+from pydantic import ValidationError
+
+from wardround.conf.schema import Configuration, usage_error
+from wardround.privacy.budget import delta_for
+from wardround.protocol.errors import UsageError
+from wardround.protocol.parameters import initial_weights, model_hash
+from wardround.protocol.plan import Governance, InitialModel, Participant, PrivacyMode, PrivacyTerms, StudyPlan
+from wardround.strategies import strategy_from
+
+
+def make_plan(configuration: Configuration, declared: Mapping[str, int], today: date) -> StudyPlan:
+    """The plan for sites with ``declared`` (public, rounded) numbers of training patients.
+
+    Raises:
+        UsageError: the plan contradicts itself, names an unknown strategy, or asks for what no noise reaches.
+    """
+    strategy_from(configuration.strategy)
+    _refuse_what_is_not_built(configuration)
+    layout = configuration.task.layout(len(configuration.contract.feature_names))
+    start = initial_weights(layout, configuration.initial.scheme, configuration.initial.seed)
+    section = configuration.study
+    if configuration.min_sites > len(declared):
+        raise UsageError(
+            f"the study needs {configuration.min_sites} sites, and {len(declared)} can take part",
+            "bring more sites, or lower min_sites (fewer than 3 only for a pilot)",
+        )
+    try:
+        return StudyPlan(
+            study=section.name,
+            title=section.title,
+            governance=Governance(
+                purpose=section.purpose,
+                controllers=section.controllers,
+                legal_basis=section.legal_basis,
+                ethics_reference=section.ethics_reference,
+                recipients=section.recipients,
+                permitted_use=section.permitted_use,
+                proposed_on=today,
+                expires_on=months_later(today, section.valid_months),
+            ),
+            contract=configuration.contract,
+            task=configuration.task,
+            model=InitialModel(
+                scheme=configuration.initial.scheme,
+                seed=configuration.initial.seed,
+                layout=layout.digest,
+                hash=model_hash(start),
+            ),
+            strategy=configuration.strategy,
+            local=configuration.local,
+            rounds=configuration.rounds,
+            min_sites=configuration.min_sites,
+            deadline_seconds=configuration.deadline_seconds,
+            participants=tuple(
+                Participant(site=site, declared_patients=count) for site, count in sorted(declared.items())
+            ),
+            privacy=_terms(configuration, declared),
+            code_version=version("wardround"),
+        )
+    except ValidationError as error:
+        raise usage_error(error) from None
+
+
+def _refuse_what_is_not_built(configuration: Configuration) -> None:
+    """A plan must not promise masks or shares of noise that the code does not make."""
+    if configuration.privacy.secure_aggregation or configuration.privacy.mode is PrivacyMode.DIST:
+        raise UsageError(
+            "secure aggregation and distributed noise are not in this version",
+            "use privacy=local, which holds without them, or privacy=none in a simulation",
+        )
+
+
+def months_later(day: date, months: int) -> date:
+    """The same day ``months`` later; the 1st of the month after where that month is too short."""
+    years, month = divmod(day.month - 1 + months, 12)
+    try:
+        return day.replace(year=day.year + years, month=month + 1)
+    except ValueError:
+        return date(day.year + years, month + 2, 1)
+
+
+def _terms(configuration: Configuration, declared: Mapping[str, int]) -> PrivacyTerms:
+    section = configuration.privacy
+    delta = section.delta
+    if delta == "auto":
+        delta = min(delta_for(patients) for patients in declared.values())
+    noise = section.noise_multiplier
+    if noise == "auto":
+        noise = _calibrated(configuration, delta)
+    return PrivacyTerms(
+        mode=section.mode,
+        secure_aggregation=section.secure_aggregation,
+        clip_norm=section.clip_norm,
+        noise_multiplier=noise,
+        sampling_probability=section.sampling_probability,
+        delta=delta,
+        epsilon=section.epsilon,
+    )
+
+
+def _calibrated(configuration: Configuration, delta: float | None) -> float | None:
+    from wardround.privacy.accounting import calibrate_noise_multiplier
+
+    section, steps = configuration.privacy, configuration.local.steps
+    if section.mode is PrivacyMode.NONE or not (section.epsilon and delta and section.sampling_probability and steps):
+        return None
+    return calibrate_noise_multiplier(
+        section.epsilon, delta, section.sampling_probability, configuration.rounds * steps
+    )

@@ -1,0 +1,149 @@
+"""The schema of a composed configuration: what a person may write, checked once, before anything runs.
+
+YAML stays on the machine where it was written. What hospitals approve is the ``StudyPlan`` that ``conf/planning`` makes
+of it.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from wardround.protocol.contract import DataContract
+from wardround.protocol.errors import UsageError, did_you_mean
+from wardround.protocol.identity import SiteId
+from wardround.protocol.plan import Controller, LocalTraining, PrivacyMode, StrategySpec
+from wardround.protocol.tasks import TaskSpec
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StudySection(_Section):
+    """Who asks what of whom, and why."""
+
+    name: str
+    title: str
+    purpose: str
+    controllers: tuple[Controller, ...]
+    legal_basis: str
+    ethics_reference: str
+    recipients: tuple[str, ...]
+    permitted_use: str
+    valid_months: int = Field(default=12, ge=1, le=120)
+
+
+class SiteSource(_Section):
+    """Where one simulated site's table lies. ``options`` go to the connector."""
+
+    site: SiteId
+    connector: str = "csv"
+    path: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class DataSection(_Section):
+    """Either a data set by its name, or files by site."""
+
+    dataset: str | None = None
+    split: str = "complete"
+    sites: tuple[SiteSource, ...] = ()
+    test_share: float = Field(default=0.3, gt=0, lt=1, description="share of patients that test, for files by site")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DataSection":
+        if (self.dataset is None) == (not self.sites):
+            raise ValueError("give either a dataset or a list of sites with their files")
+        names = [source.site for source in self.sites]
+        if len(set(names)) != len(names):
+            raise ValueError("two sites have the same name")
+        return self
+
+
+class InitialSection(_Section):
+    """The public starting weights."""
+
+    scheme: Literal["zeros", "uniform"] = "uniform"
+    seed: int = Field(default=42, ge=0)
+
+
+class PrivacySection(_Section):
+    """Privacy terms as written: ``auto`` asks for the smallest value that keeps the promise."""
+
+    mode: PrivacyMode
+    secure_aggregation: bool = False
+    clip_norm: float = Field(default=1.0, gt=0)
+    noise_multiplier: float | Literal["auto"] | None = None
+    sampling_probability: float | None = None
+    delta: float | Literal["auto"] | None = None
+    epsilon: float | None = None
+
+
+class FaultSection(_Section):
+    """One fault to play in a simulation."""
+
+    site: SiteId
+    round_number: int = Field(ge=1)
+    kind: str
+
+
+class SimulationSection(_Section):
+    """How a simulation runs on this machine."""
+
+    threads: int = Field(default=1, ge=1, le=256)
+    evaluate_every: int = Field(default=1, ge=0)
+    output: str = "runs"
+    resume: str | None = None
+    faults: tuple[FaultSection, ...] = ()
+
+
+class Configuration(_Section):
+    """The whole composed configuration of ``wardround simulate``."""
+
+    study: StudySection
+    data: DataSection
+    contract: DataContract
+    task: TaskSpec
+    strategy: StrategySpec
+    privacy: PrivacySection
+    local: LocalTraining
+    initial: InitialSection = InitialSection()
+    rounds: int = Field(ge=1)
+    min_sites: int = Field(default=3, ge=1)
+    deadline_seconds: float = Field(default=600, gt=0)
+    epsilon_cap: float = Field(default=8.0, gt=0)
+    simulation: SimulationSection = SimulationSection()
+
+
+def parse_configuration(data: dict[str, Any]) -> Configuration:
+    """The configuration in plain data. Raises UsageError that names the first wrong key."""
+    contract = data.get("contract")
+    if isinstance(contract, dict) and isinstance(contract.get("columns"), dict):
+        columns = [{"name": name, **column} for name, column in contract["columns"].items()]
+        data = {**data, "contract": {**contract, "columns": columns}}
+    try:
+        return Configuration.model_validate(data)
+    except ValidationError as error:
+        raise usage_error(error) from None
+
+
+def usage_error(error: ValidationError) -> UsageError:
+    """Two lines for a person from pydantic's list: the key that is wrong, and what is allowed there."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
+    if first["type"] == "extra_forbidden":
+        known = _siblings(Configuration, tuple(first["loc"][:-1]))
+        hint = did_you_mean(str(first["loc"][-1]), known) if known else "remove it"
+        return UsageError(f"there is no setting '{where}'", hint)
+    message = first["msg"].removeprefix("Value error, ")
+    text = f"'{where}': {message}" if where else message
+    return UsageError(text, "see docs/configuration.md for every setting and its range")
+
+
+def _siblings(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)

@@ -1,0 +1,5 @@
+"""Many sites in one process: the researcher's tool and the tests' fixture, on the code that runs in hospitals."""
+
+from wardround.simulations.run import run
+
+__all__ = ["run"]

@@ -1,0 +1,142 @@
+"""From a finished experiment to the result that people read and files hold."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Final
+
+from wardround.client.connectors import Cohort
+from wardround.client.site import TRAINING_DOMAIN
+from wardround.privacy.budget import fixed_order
+from wardround.protocol.parameters import model_hash
+from wardround.protocol.plan import PrivacyMode, StudyPlan
+from wardround.simulations.environment import describe_environment
+from wardround.simulations.experiment import Experiment
+from wardround.simulations.own_model import assess, gains, own_model
+from wardround.simulations.result import EstimateResult, ModelResult, PrivacyResult, SimulationResult, SiteResult
+
+HEADLINES: Final[dict[str, tuple[str, ...]]] = {
+    "class": ("accuracy", "auroc"),
+    "survival": ("c_index",),
+}
+ACCOUNTANT: Final = "dp-accounting: the smaller of Renyi DP and privacy loss distributions, rounded up"
+
+
+def assemble(
+    experiment: Experiment,
+    *,
+    left_out: Sequence[tuple[Cohort, str]],
+    attribution: str,
+    notes: Sequence[str],
+    started: float,
+    first_round: float,
+    rounds_over: float,
+    epsilon_planned: float | None,
+    threads: int,
+    compare: bool = True,
+) -> SimulationResult:
+    """The result of a finished experiment; times are ``time.perf_counter`` readings in seconds.
+
+    ``compare`` False leaves out each hospital's own model, intervals and curves.
+    """
+    plan = experiment.plan
+    sites = [_taking_part(experiment, cohort, compare) for cohort in experiment.cohorts]
+    sites += [_named(cohort, reason) for cohort, reason in left_out]
+    headlines = HEADLINES.get(plan.task.label_kind, tuple(experiment.task.metrics)[:2])
+    return SimulationResult(
+        study=plan.study,
+        title=plan.title,
+        plan_digest=plan.digest,
+        created=datetime.now(UTC).replace(microsecond=0),
+        seconds_to_first_round=first_round - started,
+        seconds_in_rounds=rounds_over - first_round,
+        seconds=perf_counter() - started,
+        strategy=plan.strategy.name,
+        task=plan.task.name,
+        headline_metrics=headlines,
+        privacy=_privacy(experiment, epsilon_planned),
+        sites=tuple(sorted(sites, key=lambda site: site.site)),
+        rounds=tuple(experiment.rounds),
+        final_model=model_hash(experiment.model),
+        data_hashes={cohort.site: cohort.data_hash for cohort in experiment.cohorts},
+        split_hashes={cohort.site: cohort.split_hash for cohort in experiment.cohorts},
+        attribution=attribution,
+        notes=tuple(notes),
+        environment=describe_environment(threads, plan.model.seed),
+    )
+
+
+def privacy_statement(plan: StudyPlan, epsilon: float | None) -> str:
+    """The claim in one sentence, with delta, unit, adjacency and who may collude; or that there is none."""
+    terms = plan.privacy
+    if terms.mode is PrivacyMode.NONE or epsilon is None or terms.delta is None:
+        return "No differential privacy: this run is a simulation only, and no hospital would accept its plan."
+    return (
+        f"Each hospital's contribution is ({_up(epsilon)}, {terms.delta:g})-differentially private for any single "
+        "patient of that hospital (adding or removing one patient), against everyone: the coordinator, every other "
+        "hospital and every reader of the model, whoever colludes."
+    )
+
+
+def _up(epsilon: float) -> str:
+    return f"{-(-epsilon * 100 // 1) / 100:.2f}"
+
+
+def _taking_part(experiment: Experiment, cohort: Cohort, compare: bool) -> SiteResult:
+    task, plan = experiment.task, experiment.plan
+    own, own_scores, shared_scores = ModelResult(), None, None
+    if compare:
+        own, own_scores = assess(task, own_model(plan, task, cohort), cohort)
+        shared, shared_scores = assess(task, experiment.model, cohort)
+    else:
+        points = experiment.metrics(cohort).items()
+        shared = ModelResult(metrics={name: EstimateResult(value=value) for name, value in points})
+    return SiteResult(
+        site=cohort.site,
+        train_patients=cohort.train.patients,
+        test_patients=cohort.test.patients,
+        declared_patients=plan.declared_patients(cohort.site),
+        left_out=dict(cohort.excluded),
+        rounds_in_sum=sum(r.state == "closed" and r.sites[cohort.site].outcome == "replied" for r in experiment.rounds),
+        epsilon_site=experiment.epsilon(experiment.charged[cohort.site]),
+        own=own,
+        shared=shared,
+        gain=gains(task, own_scores, shared_scores),
+    )
+
+
+def _named(cohort: Cohort, reason: str) -> SiteResult:
+    return SiteResult(
+        site=cohort.site,
+        train_patients=cohort.train.patients,
+        test_patients=cohort.test.patients,
+        declared_patients=None,
+        left_out=dict(cohort.excluded),
+        excluded_because=reason,
+    )
+
+
+def _privacy(experiment: Experiment, epsilon_planned: float | None) -> PrivacyResult:
+    plan = experiment.plan
+    terms = plan.privacy
+    if terms.mode is PrivacyMode.NONE or terms.delta is None:
+        return PrivacyResult(mode=terms.mode.value, claim=terms.claim.value, statement=privacy_statement(plan, None))
+    spent: Mapping[str, tuple[int, int | None]] = {
+        site.name: site.ledger.used(TRAINING_DOMAIN) for site in experiment.federation.sites
+    }
+    largest = max(experiment.epsilon(rounds) or 0.0 for rounds in experiment.charged.values())
+    return PrivacyResult(
+        mode=terms.mode.value,
+        claim=terms.claim.value,
+        statement=privacy_statement(plan, largest),
+        delta=terms.delta,
+        epsilon_planned=epsilon_planned,
+        epsilon_limit=terms.epsilon,
+        noise_multiplier=terms.noise_multiplier,
+        sampling_probability=terms.sampling_probability,
+        clip_norm=terms.clip_norm,
+        accountant=ACCOUNTANT,
+        filter_order=fixed_order(experiment.epsilon_cap, terms.delta),
+        domain_cap=experiment.epsilon_cap,
+        domain_share_used=max(used / allowed for used, allowed in spent.values() if allowed),
+    )

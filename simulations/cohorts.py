@@ -1,0 +1,104 @@
+"""Cohorts for simulations: from a configuration's data source, or synthetic ones for research and benchmarks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from wardround.client.connectors import Cohort, cohort_from_table, make_cohort, read_table
+from wardround.conf.schema import Configuration
+from wardround.protocol.contract import ClassLabel, DataContract
+from wardround.protocol.errors import UsageError
+from wardround.simulations.datasets import load_dataset
+
+FEWEST_PATIENTS: Final = 2
+"""Below this a site has nothing to train on, and it is left out by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Every site that a study was asked for: those that can take part, and why the others cannot."""
+
+    cohorts: tuple[Cohort, ...]
+    left_out: Mapping[str, str]
+    attribution: str = ""
+
+    @property
+    def taking_part(self) -> tuple[Cohort, ...]:
+        return tuple(cohort for cohort in self.cohorts if cohort.site not in self.left_out)
+
+    @property
+    def declared(self) -> dict[str, int]:
+        return {cohort.site: cohort.declared_patients for cohort in self.taking_part}
+
+
+def gather(configuration: Configuration) -> Gathered:
+    """Read every site of the configuration's data source by its contract.
+
+    Raises:
+        UsageError: a file or column is missing, a cell breaks the contract, or no class varies anywhere.
+    """
+    data, contract = configuration.data, configuration.contract
+    if data.dataset is not None:
+        dataset = load_dataset(data.dataset, data.split)
+        cohorts = [
+            cohort_from_table(part.site, part.table, contract, test_rows=part.test_rows, test_share=data.test_share)
+            for part in dataset.sites
+        ]
+        return examine(cohorts, contract, dataset.attribution)
+    cohorts = [
+        cohort_from_table(
+            source.site,
+            read_table(source.connector, Path(source.path), source.options),
+            contract,
+            test_rows=None,
+            test_share=data.test_share,
+        )
+        for source in data.sites
+    ]
+    return examine(cohorts, contract, "")
+
+
+def examine(cohorts: Sequence[Cohort], contract: DataContract | None, attribution: str) -> Gathered:
+    """Name the sites that cannot take part; refuse a study whose label has one class at every site."""
+    ordered = tuple(sorted(cohorts, key=lambda cohort: cohort.site))
+    left_out = {c.site: _too_few(c) for c in ordered if c.train.patients < FEWEST_PATIENTS}
+    gathered = Gathered(ordered, left_out, attribution)
+    if contract is not None and isinstance(contract.label, ClassLabel) and gathered.taking_part:
+        classes = {value for c in gathered.taking_part for value in np.unique(c.train.targets).tolist()}
+        if len(classes) < 2:
+            raise UsageError(
+                f"the label '{contract.label.column}' has one class in the training patients of every site",
+                "check 'positive' and 'negative' of the label in the contract, and the exports",
+            )
+    return gathered
+
+
+def _too_few(cohort: Cohort) -> str:
+    return "no training patient" if cohort.train.patients == 0 else "one training patient"
+
+
+def synthetic_cohorts(
+    sites: int, patients: tuple[int, int], features: int, *, seed: int, records_each: int = 1, shift: float = 0.3
+) -> list[Cohort]:
+    """Made-up cohorts of a logistic model, for benchmarks and tests: no person is behind any row.
+
+    ``patients`` is the range (inclusive) of a site's training patients; ``shift`` moves each site's features (standard
+    deviations) and its intercept, so that sites differ. A quarter as many patients again are for testing.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    truth = generator.normal(size=features) / np.sqrt(features) * 2.0
+    cohorts = []
+    for number in range(sites):
+        train = int(generator.integers(patients[0], patients[1] + 1))
+        total = train + max(train // 4, 1)
+        people = np.repeat(np.arange(total), records_each)
+        x = generator.normal(size=(len(people), features)) + shift * generator.normal(size=features)
+        logit = x @ truth + shift * generator.normal()
+        outcome = generator.random(total) < 1 / (1 + np.exp(-logit.reshape(total, records_each).mean(axis=1)))
+        y = outcome.astype(np.float64)[people]
+        name = f"site-{number:04d}"
+        cohorts.append(make_cohort(name, x, y, test=people >= train, patients=people if records_each > 1 else None))
+    return cohorts

@@ -1,0 +1,148 @@
+"""One simulated study from start to end: opens the ledgers, runs the rounds, looks at the test patients.
+
+What it learns of a single site (metrics, curves, own model) is what that site would see of itself; one person playing
+every site may put it into one table.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date
+from math import inf
+from sqlite3 import Connection
+from typing import Final
+
+from wardround.client.connectors import Cohort
+from wardround.client.evaluation import point, score
+from wardround.client.site import Site
+from wardround.client.store.ledger import Ledger, open_store
+from wardround.client.tasks import Task
+from wardround.privacy.budget import delta_for
+from wardround.protocol.events import PoissonGaussian
+from wardround.protocol.parameters import Vector
+from wardround.protocol.plan import PrivacyMode, StudyPlan
+from wardround.server.study import Progress, RoundRecord, Study
+from wardround.simulations.faults import Fault
+from wardround.simulations.federation import Federation
+from wardround.simulations.result import RoundResult, RoundSiteResult
+from wardround.strategies import Strategy
+
+UNPROTECTED_DELTA: Final = 1e-4
+"""A domain needs a delta; without protection it says nothing."""
+
+
+@dataclass(slots=True)
+class Experiment:
+    """A study with its sites in one process. ``rounds`` grows as rounds end."""
+
+    plan: StudyPlan
+    task: Task
+    strategy: Strategy
+    cohorts: Sequence[Cohort]
+    today: date
+    epsilon_cap: float = 8.0
+    evaluate_every: int = 1
+    faults: Sequence[Fault] = ()
+    progress: Progress | None = None
+    ledger_copy: bytes | None = None
+    rounds: list[RoundResult] = field(default_factory=list)
+    store: Connection = field(init=False)
+    federation: Federation = field(init=False)
+    _epsilons: "Future[list[float]] | None" = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.store = open_store(None, self.ledger_copy)
+        sites = []
+        for cohort in self.cohorts:
+            site = Site(self.plan, cohort, self.task, self.strategy, Ledger(self.store, cohort.site))
+            if self.ledger_copy is None:
+                site.open_domain(self.epsilon_cap, self._domain_delta(cohort))
+            else:
+                site.recover()
+                site.resume(self.progress.rounds_done if self.progress else 0)
+            sites.append(site)
+        study = Study(self.plan, self.strategy, self.progress)
+        self.federation = Federation(study, sites, self.today, self.faults)
+        self._start_accounting()
+
+    def run(self, after_round: Callable[[RoundResult], None] = lambda result: None) -> Vector:
+        """Run every round that is left; returns the final model, shape (d,)."""
+
+        def note(record: RoundRecord) -> None:
+            result = self._describe(record)
+            self.rounds.append(result)
+            after_round(result)
+
+        self.federation.run(note)
+        return self.model
+
+    @property
+    def model(self) -> Vector:
+        """The shared model as it is now, shape (d,)."""
+        return self.federation.study.progress.state.model
+
+    @property
+    def charged(self) -> dict[str, int]:
+        """Rounds that each site's ledger was charged for, by site."""
+        return {site.name: site.ledger.charged(self.plan.digest) for site in self.federation.sites}
+
+    def epsilon(self, charged_rounds: int) -> float | None:
+        """epsilon_site after so many charged rounds, at the plan's delta; None without protection."""
+        if self.plan.privacy.mode is PrivacyMode.NONE or self._epsilons is None:
+            return None
+        return 0.0 if charged_rounds == 0 else self._epsilons.result()[charged_rounds - 1]
+
+    def metrics(self, cohort: Cohort) -> dict[str, float | None]:
+        """The shared model on a site's test patients, without intervals."""
+        if not cohort.test.patients:
+            return dict.fromkeys(self.task.metrics)
+        scores = score(self.task, self.model, cohort.test)
+        return {name: point(metric, scores) for name, metric in self.task.metrics.items()}
+
+    def _domain_delta(self, cohort: Cohort) -> float:
+        terms = self.plan.privacy
+        if terms.delta is None:
+            return UNPROTECTED_DELTA
+        return max(terms.delta, delta_for(cohort.declared_patients))
+
+    def _start_accounting(self) -> None:
+        """Compute the epsilon of 1..rounds in the background: the first round need not wait for it."""
+        event, delta = self.plan.round_event(self.plan.participants[0].site), self.plan.privacy.delta
+        if not isinstance(event, PoissonGaussian) or delta is None:
+            return
+        from wardround.privacy.accounting import epsilon_after_rounds
+
+        pool = ThreadPoolExecutor(max_workers=1)
+        self._epsilons = pool.submit(epsilon_after_rounds, event, self.plan.rounds, delta)
+        pool.shutdown(wait=False)
+
+    def _describe(self, record: RoundRecord) -> RoundResult:
+        last = record.round_number == self.plan.rounds
+        look = last or (self.evaluate_every > 0 and record.round_number % self.evaluate_every == 0)
+        sites = {}
+        for site in self.federation.sites:
+            report = record.reports[site.name]
+            sites[site.name] = RoundSiteResult(
+                outcome=report.outcome.value,
+                detail=report.detail,
+                epsilon_site=self.epsilon(site.ledger.charged(self.plan.digest)),
+                metrics=self.metrics(site.cohort) if look else {},
+            )
+        return RoundResult(
+            round_number=record.round_number,
+            state="closed" if record.state == "closed" else "void",
+            model_before=record.model_before,
+            model_after=record.model_after,
+            metrics=_means([site.metrics for site in sites.values()]) if look else {},
+            sites=sites,
+        )
+
+
+def _means(metrics: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """The mean of each metric over the sites where it is estimable."""
+    names = {name: None for site in metrics for name in site}
+    means: dict[str, float | None] = {}
+    for name in names:
+        values = [value for site in metrics if (value := site.get(name)) is not None and abs(value) < inf]
+        means[name] = sum(values) / len(values) if values else None
+    return means

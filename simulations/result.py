@@ -1,0 +1,133 @@
+"""What a simulation found, as data: the schema of ``result.json`` (documented in docs/result.md).
+
+Numbers of single sites are in here because one person plays every site in a simulation. In a federation of hospitals
+each site sees its own row only.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EstimateResult(_Part):
+    """A metric with its 95 % bootstrap interval; ``value`` null: not estimable, for ``reason``."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    reason: str = ""
+
+
+class CurveResult(_Part):
+    """Pictures of one model at one site: ROC points (fpr, tpr); calibration (predicted, observed, patients)."""
+
+    roc: tuple[tuple[float, float], ...] = ()
+    calibration: tuple[tuple[float, float, int], ...] = ()
+
+
+class ModelResult(_Part):
+    """One model on one site's test patients."""
+
+    metrics: dict[str, EstimateResult] = Field(default_factory=dict)
+    curves: CurveResult = CurveResult()
+    reason: str = Field(default="", description="why there is no such model or no such metric, if so")
+
+
+class SiteResult(_Part):
+    """One hospital. A site with ``excluded_because`` took no part, and is named all the same."""
+
+    site: str
+    train_patients: int
+    test_patients: int
+    declared_patients: int | None = Field(description="what the plan says in public; null when the site took no part")
+    left_out: dict[str, int] = Field(description="records that the contract left out, by reason")
+    excluded_because: str = ""
+    rounds_in_sum: int = 0
+    epsilon_site: float | None = Field(default=None, description="null: no protection in this run, or took no part")
+    own: ModelResult = ModelResult()
+    shared: ModelResult = ModelResult()
+    gain: dict[str, EstimateResult] = Field(
+        default_factory=dict, description="shared minus own on the same patients, paired bootstrap"
+    )
+
+
+class RoundSiteResult(_Part):
+    """One site in one round."""
+
+    outcome: str
+    detail: str = ""
+    epsilon_site: float | None = None
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+
+
+class RoundResult(_Part):
+    """One round; ``metrics`` are means over the sites where the metric is estimable, of the model after the round."""
+
+    round_number: int
+    state: Literal["closed", "void"]
+    model_before: str
+    model_after: str
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+    sites: dict[str, RoundSiteResult]
+
+
+class PrivacyResult(_Part):
+    """What may be claimed, in full: never an epsilon without delta, unit, adjacency and who may collude."""
+
+    mode: str
+    claim: str
+    statement: str = Field(description="the claim in one sentence")
+    delta: float | None = None
+    epsilon_planned: float | None = Field(default=None, description="cost of the whole plan, before it ran")
+    epsilon_limit: float | None = None
+    noise_multiplier: float | None = None
+    sampling_probability: float | None = None
+    clip_norm: float | None = None
+    accountant: str = ""
+    unit: str = "patient"
+    adjacency: str = "add or remove one patient"
+    filter_order: int | None = None
+    domain_cap: float | None = None
+    domain_share_used: float | None = Field(default=None, description="largest share of a domain's budget used, 0..1")
+
+
+class Environment(_Part):
+    """Where and with what the run was made."""
+
+    wardround: str
+    python: str
+    platform: str
+    cpu: str
+    threads: int
+    packages: dict[str, str]
+    seed: int
+
+
+class SimulationResult(_Part):
+    """Everything that the report shows and ``result.json`` holds."""
+
+    format: Literal["wardround/result/1"] = "wardround/result/1"
+    study: str
+    title: str
+    plan_digest: str
+    created: datetime
+    seconds_to_first_round: float
+    seconds_in_rounds: float
+    seconds: float
+    strategy: str
+    task: str
+    headline_metrics: tuple[str, ...] = Field(description="the metrics that tables show, best known first")
+    privacy: PrivacyResult
+    sites: tuple[SiteResult, ...]
+    rounds: tuple[RoundResult, ...]
+    final_model: str
+    data_hashes: dict[str, str]
+    split_hashes: dict[str, str]
+    attribution: str
+    notes: tuple[str, ...] = ()
+    environment: Environment
