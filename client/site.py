@@ -59,7 +59,7 @@ class Site:
         return self.cohort.site
 
     def open_domain(self, epsilon_cap: float, delta: float) -> None:
-        """Give the training patients their lifetime budget (protected plans), or note that there is none."""
+        """Give the training patients their lifetime budget at their own ``delta``, or note that there is none."""
         if self.plan.privacy.mode is PrivacyMode.NONE:
             fact = OpenDomain(domain=TRAINING_DOMAIN, delta=delta, epsilon_cap=None, order=None)
             self.ledger.open_domain(fact, None)

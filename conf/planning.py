@@ -87,9 +87,15 @@ def months_later(day: date, months: int) -> date:
 
 def _terms(configuration: Configuration, declared: Mapping[str, int]) -> PrivacyTerms:
     section = configuration.privacy
+    smallest = min(declared, key=lambda site: delta_for(declared[site]))
     delta = section.delta
     if delta == "auto":
-        delta = min(delta_for(patients) for patients in declared.values())
+        delta = delta_for(declared[smallest])
+    elif delta is not None and delta > delta_for(declared[smallest]):
+        raise UsageError(
+            f"delta {delta:g} is above that of site '{smallest}', {delta_for(declared[smallest]):g}",
+            "a plan names one delta, at most every site's: lower it, or write privacy.delta=auto",
+        )
     noise = section.noise_multiplier
     if noise == "auto":
         noise = _calibrated(configuration, delta)

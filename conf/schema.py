@@ -4,7 +4,7 @@ YAML stays on the machine where it was written. What hospitals approve is the ``
 of it.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -73,10 +73,10 @@ class PrivacySection(_Section):
     mode: PrivacyMode
     secure_aggregation: bool = False
     clip_norm: float = Field(default=1.0, gt=0)
-    noise_multiplier: float | Literal["auto"] | None = None
-    sampling_probability: float | None = None
-    delta: float | Literal["auto"] | None = None
-    epsilon: float | None = None
+    noise_multiplier: Annotated[float, Field(gt=0, le=1000)] | Literal["auto"] | None = None
+    sampling_probability: float | None = Field(default=None, gt=0, le=1)
+    delta: Annotated[float, Field(gt=0, lt=0.01)] | Literal["auto"] | None = None
+    epsilon: float | None = Field(default=None, gt=0)
 
 
 class FaultSection(_Section):

@@ -31,7 +31,6 @@ def assemble(
     started: float,
     first_round: float,
     rounds_over: float,
-    epsilon_planned: float | None,
     threads: int,
     compare: bool = True,
 ) -> SimulationResult:
@@ -54,7 +53,7 @@ def assemble(
         strategy=plan.strategy.name,
         task=plan.task.name,
         headline_metrics=headlines,
-        privacy=_privacy(experiment, epsilon_planned),
+        privacy=_privacy(experiment),
         sites=tuple(sorted(sites, key=lambda site: site.site)),
         rounds=tuple(experiment.rounds),
         final_model=model_hash(experiment.model),
@@ -116,7 +115,7 @@ def _named(cohort: Cohort, reason: str) -> SiteResult:
     )
 
 
-def _privacy(experiment: Experiment, epsilon_planned: float | None) -> PrivacyResult:
+def _privacy(experiment: Experiment) -> PrivacyResult:
     plan = experiment.plan
     terms = plan.privacy
     if terms.mode is PrivacyMode.NONE or terms.delta is None:
@@ -130,7 +129,7 @@ def _privacy(experiment: Experiment, epsilon_planned: float | None) -> PrivacyRe
         claim=terms.claim.value,
         statement=privacy_statement(plan, largest),
         delta=terms.delta,
-        epsilon_planned=epsilon_planned,
+        epsilon_planned=experiment.epsilon(plan.rounds),
         epsilon_limit=terms.epsilon,
         noise_multiplier=terms.noise_multiplier,
         sampling_probability=terms.sampling_probability,

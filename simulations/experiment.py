@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import date
 from math import inf
 from sqlite3 import Connection
-from typing import Final
 
 from wardround.client.connectors import Cohort
 from wardround.client.evaluation import point, score
@@ -26,9 +25,6 @@ from wardround.simulations.faults import Fault
 from wardround.simulations.federation import Federation
 from wardround.simulations.result import RoundResult, RoundSiteResult
 from wardround.strategies import Strategy
-
-UNPROTECTED_DELTA: Final = 1e-4
-"""A domain needs a delta; without protection it says nothing."""
 
 
 @dataclass(slots=True)
@@ -56,7 +52,7 @@ class Experiment:
         for cohort in self.cohorts:
             site = Site(self.plan, cohort, self.task, self.strategy, Ledger(self.store, cohort.site))
             if self.ledger_copy is None:
-                site.open_domain(self.epsilon_cap, self._domain_delta(cohort))
+                site.open_domain(self.epsilon_cap, delta_for(cohort.declared_patients))
             else:
                 site.recover()
                 site.resume(self.progress.rounds_done if self.progress else 0)
@@ -98,12 +94,6 @@ class Experiment:
             return dict.fromkeys(self.task.metrics)
         scores = score(self.task, self.model, cohort.test)
         return {name: point(metric, scores) for name, metric in self.task.metrics.items()}
-
-    def _domain_delta(self, cohort: Cohort) -> float:
-        terms = self.plan.privacy
-        if terms.delta is None:
-            return UNPROTECTED_DELTA
-        return max(terms.delta, delta_for(cohort.declared_patients))
 
     def _start_accounting(self) -> None:
         """Compute the epsilon of 1..rounds in the background: the first round need not wait for it."""

@@ -14,8 +14,9 @@ from wardround.client.store.ledger import store_bytes
 from wardround.client.tasks import Task, task_from
 from wardround.conf.planning import make_plan, months_later
 from wardround.conf.schema import Configuration, parse_configuration
+from wardround.privacy.budget import allowance, cost, delta_for, fixed_order
 from wardround.protocol.errors import UsageError
-from wardround.protocol.parameters import initial_weights, model_hash
+from wardround.protocol.parameters import Vector, initial_weights, model_hash
 from wardround.protocol.plan import (
     Controller,
     Governance,
@@ -40,11 +41,18 @@ Listener = Callable[[StudyPlan, RoundResult], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Simulated:
-    """A finished simulation: what was planned, what was found, and where it lies."""
+class Run:
+    """A finished simulation: what was planned, what was found, and the final model, shape (d,)."""
 
     plan: StudyPlan
     result: SimulationResult
+    model: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated(Run):
+    """A finished simulation that was written to a folder."""
+
     folder: RunFolder
 
 
@@ -67,12 +75,12 @@ def simulate(
         gathered = gather(configuration)
         plan = make_plan(configuration, gathered.declared, today)
         now = datetime.now()
-        planned = _planned_epsilon(plan)
+        _check_cost(plan, configuration.epsilon_cap)
         faults = _faults(configuration, gathered)
         folder = RunFolder.create(Path(configuration.simulation.output), plan.study, now)
         folder.begin(plan, configuration.model_dump(mode="json"))
         snapshot = Snapshot(plan, {}, None, None, [])
-        return _carry_on(configuration, gathered, snapshot, folder, faults, planned, today, started, prepared, listener)
+        return _carry_on(configuration, gathered, snapshot, folder, faults, today, started, prepared, listener)
 
 
 def run(
@@ -92,7 +100,7 @@ def run(
     faults: Sequence[Fault] = (),
     name: str = "research",
     threads: int = 1,
-) -> SimulationResult:
+) -> Run:
     """Simulate objects: any task, any strategy, any cohorts. Nothing is written.
 
     ``privacy`` None means no protection. ``evaluate_every`` rounds the test patients are looked at (0: at the end);
@@ -134,12 +142,12 @@ def run(
         code_version=version("wardround"),
     )
     with threadpool_limits(threads):
-        planned = _planned_epsilon(plan)
+        _check_cost(plan, epsilon_cap)
         experiment = Experiment(plan, task, strategy, gathered.taking_part, today, epsilon_cap, evaluate_every, faults)
         first = perf_counter()
         experiment.run()
         over = perf_counter()
-        return assemble(
+        result = assemble(
             experiment,
             left_out=_left_out(gathered),
             attribution="",
@@ -147,10 +155,10 @@ def run(
             started=started,
             first_round=first,
             rounds_over=over,
-            epsilon_planned=planned,
             threads=threads,
             compare=compare,
         )
+        return Run(plan, result, experiment.model)
 
 
 def _resume(
@@ -168,9 +176,8 @@ def _resume(
     gathered = gather(original)
     if gathered.declared != {p.site: p.declared_patients for p in snapshot.plan.participants}:
         raise UsageError("the sites' data are not those of the interrupted run", "restore the data and resume again")
-    planned = _planned_epsilon(snapshot.plan)
     faults = _faults(original, gathered)
-    return _carry_on(original, gathered, snapshot, folder, faults, planned, today, started, prepared, listener)
+    return _carry_on(original, gathered, snapshot, folder, faults, today, started, prepared, listener)
 
 
 def _carry_on(
@@ -179,7 +186,6 @@ def _carry_on(
     snapshot: Snapshot,
     folder: RunFolder,
     faults: Sequence[Fault],
-    planned: float | None,
     today: date,
     started: float,
     prepared: Callable[[StudyPlan, Gathered], None],
@@ -217,20 +223,30 @@ def _carry_on(
         started=started,
         first_round=first,
         rounds_over=over,
-        epsilon_planned=planned,
         threads=configuration.simulation.threads,
     )
     folder.finish(result, plan.layout, experiment.model)
-    return Simulated(plan, result, folder)
+    return Simulated(plan, result, experiment.model, folder)
 
 
-def _planned_epsilon(plan: StudyPlan) -> float | None:
-    """The cost of the whole plan at every site; refuses a plan that promises less than it costs."""
+def _check_cost(plan: StudyPlan, epsilon_cap: float) -> None:
+    """Refuse a plan that costs more than it says, or more than a site's domain can give, before anything runs."""
     if plan.privacy.mode is PrivacyMode.NONE:
-        return None
+        return
     from wardround.privacy.accounting import check_plan_cost
 
-    return check_plan_cost(plan)
+    check_plan_cost(plan)
+    for participant in plan.participants:
+        delta = delta_for(participant.declared_patients)
+        order = fixed_order(epsilon_cap, delta)
+        needed = plan.rounds * cost(plan.round_event(participant.site), order)
+        room = allowance(epsilon_cap, delta, order)
+        if needed > room:
+            raise UsageError(
+                f"the plan needs {100 * needed / room:.0f} % of the budget of site '{participant.site}' "
+                f"(epsilon {epsilon_cap:g} at delta {delta:g} for each patient, over all studies)",
+                "take more noise (privacy.noise_multiplier), fewer rounds, or raise epsilon_cap",
+            )
 
 
 def _warnings(plan: StudyPlan) -> list[str]:

@@ -30,16 +30,15 @@ class _FedOpt(Strategy):
 
     learning_rate: float = 0.1
     beta1: float = 0.9
-    beta2: float = 0.99
     tau: float = 1e-3
     initial_v: float | None = None
 
     def __post_init__(self) -> None:
-        in_range = 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and self.learning_rate > 0 and self.tau > 0
+        in_range = 0 <= self.beta1 < 1 and self.learning_rate > 0 and self.tau > 0
         if not in_range or (self.initial_v is not None and self.initial_v < 0):
             raise UsageError(
-                f"{self.name}: needs learning_rate > 0, tau > 0, 0 <= beta1, beta2 < 1 and initial_v >= 0",
-                "the paper uses beta1=0.9, beta2=0.99, tau=0.001",
+                f"{self.name}: needs learning_rate > 0, tau > 0, 0 <= beta1 < 1 and initial_v >= 0",
+                "the paper uses beta1=0.9 and tau=0.001",
             )
 
     def init(self, model: Vector) -> State:
@@ -69,7 +68,17 @@ class FedAdagrad(_FedOpt):
 
 
 @dataclass(frozen=True, slots=True)
-class FedYogi(_FedOpt):
+class _Decaying(_FedOpt):
+    beta2: float = 0.99
+
+    def __post_init__(self) -> None:
+        _FedOpt.__post_init__(self)
+        if not 0 <= self.beta2 < 1:
+            raise UsageError(f"{self.name}: needs 0 <= beta2 < 1", "the paper uses beta2=0.99")
+
+
+@dataclass(frozen=True, slots=True)
+class FedYogi(_Decaying):
     name: ClassVar[str] = "fedyogi"
 
     def second_moment(self, v: Sums, squared: Sums) -> Sums:
@@ -78,7 +87,7 @@ class FedYogi(_FedOpt):
 
 
 @dataclass(frozen=True, slots=True)
-class FedAdam(_FedOpt):
+class FedAdam(_Decaying):
     name: ClassVar[str] = "fedadam"
 
     def second_moment(self, v: Sums, squared: Sums) -> Sums:

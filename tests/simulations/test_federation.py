@@ -11,7 +11,7 @@ from wardround.client.connectors import Cohort
 from wardround.client.tasks import Classification
 from wardround.client.tasks.classification import LogLoss
 from wardround.privacy.accounting import epsilon
-from wardround.protocol.errors import Unavailable
+from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.ledger import BlockState
 from wardround.protocol.parameters import initial_weights
 from wardround.protocol.plan import LocalTraining, PrivacyMode, PrivacyTerms
@@ -58,7 +58,7 @@ def simulated(
             min_sites=min_sites,
             faults=faults,
             compare=False,
-        )
+        ).result
     return result, kept[0]
 
 
@@ -78,7 +78,7 @@ def test_two_private_runs_differ_because_noise_and_sampling_take_no_seed() -> No
 
 
 def test_one_full_batch_step_of_fedavg_is_the_gradient_step_on_the_pooled_patients() -> None:
-    result = run(
+    done = run(
         task=TASK, strategy=STRATEGIES["fedavg"](), cohorts=COHORTS, rounds=1,
         local=LocalTraining(steps=1, learning_rate=0.2), seed=5, compare=False,
     )  # fmt: skip
@@ -96,13 +96,7 @@ def test_one_full_batch_step_of_fedavg_is_the_gradient_step_on_the_pooled_patien
         "dense1.weight": slope.T @ hidden / n, "dense1.bias": slope.sum(0) / n,
     }  # fmt: skip
     by_hand = TASK.layout.join({name: w[name] - 0.2 * gradient[name] for name in w})
-    _, experiment = simulated(rounds=1)
-    assert result.final_model != experiment.plan.model.hash
-    again = Experiment(
-        experiment.plan.model_copy(update={"local": LocalTraining(steps=1, learning_rate=0.2)}),
-        TASK, STRATEGIES["fedavg"](), COHORTS, date.today(),
-    )  # fmt: skip
-    assert np.allclose(again.run(), by_hand, atol=1e-6)
+    assert np.allclose(done.model, by_hand, atol=1e-6)
 
 
 DEATHS = {
@@ -174,17 +168,26 @@ def test_epsilon_follows_from_the_ledgers_events_alone() -> None:
 
 
 def test_a_domain_whose_budget_ends_refuses_before_it_draws_a_patient() -> None:
-    drawn = []
+    drawn: list[int] = []
+    _, experiment = simulated(private=True, rounds=1)
+    # The same plan at sites whose budget is a tenth of what one round costs: as after many other studies.
+    poor = Experiment(experiment.plan, TASK, STRATEGIES["fedavg"](), COHORTS, date.today(), epsilon_cap=8.0)
+    for site in poor.federation.sites:
+        site.ledger._store.execute("UPDATE domains SET spent = allowance")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "urandom", lambda count, real=os.urandom: drawn.append(count) or real(count))
-        with pytest.raises(Unavailable, match="refused: policy"):
-            run(
-                task=TASK, strategy=STRATEGIES["fedavg"](), cohorts=COHORTS, rounds=9, local=PRIVATE,
-                privacy=TERMS.model_copy(update={"noise_multiplier": 0.9, "epsilon": 60.0}), min_sites=2,
-                epsilon_cap=1.0, compare=False,
-            )  # fmt: skip
-    # Nothing at all was drawn: the first reservation was refused.
-    assert drawn == []
+        poor.run()
+    assert drawn == [] and {site.outcome for site in poor.rounds[0].sites.values()} == {"refused"}
+    assert poor.rounds[0].state == "void" and all(site.ledger.events() == [] for site in poor.federation.sites)
+
+
+def test_a_plan_that_no_budget_can_hold_is_refused_before_the_first_round() -> None:
+    with pytest.raises(UsageError, match="% of the budget of site") as error:
+        run(
+            task=TASK, strategy=STRATEGIES["fedavg"](), cohorts=COHORTS, rounds=9, local=PRIVATE,
+            privacy=TERMS.model_copy(update={"noise_multiplier": 0.9, "epsilon": 60.0}), epsilon_cap=8.0,
+        )  # fmt: skip
+    assert "epsilon_cap" in error.value.hint
 
 
 def test_an_unprotected_run_shows_no_epsilon() -> None:
@@ -198,7 +201,7 @@ def test_a_site_without_enough_patients_is_named_and_the_study_goes_on() -> None
 
     lone = make_cohort("lone", np.zeros((1, 5)), np.zeros(1), test=np.zeros(1, bool))
     empty = make_cohort("empty", np.zeros((0, 5)), np.zeros(0), test=np.zeros(0, bool))
-    result = run(
+    done = run(
         task=TASK,
         strategy=STRATEGIES["fedavg"](),
         cohorts=[*COHORTS, lone, empty],
@@ -206,6 +209,6 @@ def test_a_site_without_enough_patients_is_named_and_the_study_goes_on() -> None
         local=LOCAL,
         compare=False,
     )
-    reasons = {site.site: site.excluded_because for site in result.sites if site.excluded_because}
+    reasons = {site.site: site.excluded_because for site in done.result.sites if site.excluded_because}
     assert reasons == {"lone": "one training patient", "empty": "no training patient"}
-    assert set(result.rounds[0].sites) == {c.site for c in COHORTS}
+    assert set(done.result.rounds[0].sites) == {c.site for c in COHORTS}

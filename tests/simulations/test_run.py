@@ -118,6 +118,8 @@ def test_resuming_a_finished_run_a_strange_folder_or_other_data_is_refused(tmp_p
     ("overrides", "message", "hint"),
     [
         (["privacy.epsilon=1e-4", "privacy.noise_multiplier=auto"], "no noise multiplier up to", "larger epsilon"),
+        (["privacy.delta=0.001"], "is above that of site 'cleveland', 0.0001", "privacy.delta=auto"),
+        (["privacy.epsilon=8", "privacy.noise_multiplier=1.4"], "121 % of the budget of site", "epsilon_cap"),
         (["privacy.noise_multiplier=1.0"], "the plan costs each site epsilon", "noise_multiplier="),
         (["strategy.name=fedavgg"], "no strategy 'fedavgg'", "did you mean 'fedavg'"),
         (["+contract.columns.weight={type: number, meaning: Weight, unit: kg, minimum: 1, maximum: 300}"],

@@ -87,9 +87,9 @@ def test_averaging_equals_the_hand_computation(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["fedadagrad", "fedyogi", "fedadam"])
 def test_fedopt_equals_algorithm_2_written_out_in_scalars(name: str) -> None:
-    strategy = strategy_from(
-        StrategySpec(name=name, parameters={"learning_rate": 0.1, "beta1": 0.9, "beta2": 0.99, "tau": 0.001})
-    )
+    parameters = {"learning_rate": 0.1, "beta1": 0.9, "tau": 0.001}
+    parameters |= {} if name == "fedadagrad" else {"beta2": 0.99}
+    strategy = strategy_from(StrategySpec(name=name, parameters=parameters))
     state = strategy.init(MODEL)
     for _ in range(2):
         state = strategy.step(state, add_up(strategy, UPDATES))
@@ -121,6 +121,8 @@ def test_fedprox_pulls_towards_the_round_model_and_fedavg_does_not() -> None:
         (StrategySpec(name="fedavg", parameters={"mu": 1.0}), "no parameters"),
         (StrategySpec(name="fedprox", parameters={"mu": -1.0}), "FedAvg"),
         (StrategySpec(name="fedadam", parameters={"beta1": 1.0}), "beta1=0.9"),
+        (StrategySpec(name="fedyogi", parameters={"beta2": 1.0}), "beta2=0.99"),
+        (StrategySpec(name="fedadagrad", parameters={"beta2": 0.9}), "beta1"),
     ],
 )
 def test_a_wrong_strategy_is_answered_with_what_was_meant(spec: StrategySpec, says: str) -> None:
