@@ -6,7 +6,7 @@ After a plan is approved no refusal depends on patients' values or exact counts,
 from dataclasses import dataclass
 from datetime import date
 
-from wardround.protocol.messages import RefusalCode, RoundRequest
+from wardround.protocol.messages import LocalRule, RefusalCode, RoundRequest
 from wardround.protocol.parameters import model_hash
 from wardround.protocol.plan import StudyPlan
 
@@ -24,10 +24,13 @@ class Denied:
     reason: str
 
 
-def decide(plan: StudyPlan, request: RoundRequest, today: date, answered: set[int]) -> Accepted | Denied:
+def decide(
+    plan: StudyPlan, request: RoundRequest, expected: LocalRule, today: date, answered: set[int]
+) -> Accepted | Denied:
     """Accept ``request`` under the approved ``plan``, or say why not.
 
-    ``answered`` holds the rounds that this site has released an answer for: a round is answered once.
+    ``expected`` is the rule that the plan's strategy gives for this model, computed here and not taken from the
+    request. ``answered`` holds the rounds that this site has released an answer for: a round is answered once.
     """
     if request.plan != plan.digest:
         return Denied(RefusalCode.POLICY, "the request names a plan that is not approved here")
@@ -43,6 +46,12 @@ def decide(plan: StudyPlan, request: RoundRequest, today: date, answered: set[in
         return Denied(RefusalCode.PROTOCOL, "the model is not the one that its hash names")
     if request.round_number == 1 and request.model_hash != plan.model.hash:
         return Denied(RefusalCode.POLICY, "round 1 does not start at the plan's initial model")
-    if request.rule.learning_rate != plan.local.learning_rate:
-        return Denied(RefusalCode.POLICY, "the learning rate is not the plan's")
+    if not _same_rule(request.rule, expected):
+        return Denied(RefusalCode.POLICY, "the local rule is not the one that the plan's strategy gives")
     return Accepted()
+
+
+def _same_rule(one: LocalRule, other: LocalRule) -> bool:
+    """Equal numbers, and both with or without a linear term (whose values only the coordinator can know)."""
+    numbers = (one.learning_rate, one.proximal_mu) == (other.learning_rate, other.proximal_mu)
+    return numbers and (one.linear_term is None) == (other.linear_term is None)

@@ -22,7 +22,7 @@ from wardround.protocol.ledger import OpenDomain
 from wardround.protocol.messages import Refusal, RefusalCode, Reply, RoundRequest, join_contribution
 from wardround.protocol.parameters import Update, Vector
 from wardround.protocol.plan import PrivacyMode, StudyPlan
-from wardround.strategies import Strategy
+from wardround.strategies import State, Strategy
 
 TRAINING_DOMAIN = "training"
 """The data domain of a site's training patients."""
@@ -78,7 +78,8 @@ class Site:
 
     def work(self, request: RoundRequest, today: date) -> Generator[Phase, None, Answer]:
         """Answer ``request``, phase by phase. The generator's value is a Reply or a Refusal."""
-        decision = decide(self.plan, request, today, self._answered)
+        expected = self._strategy.local_rule(State(request.model), self.plan.local.learning_rate)
+        decision = decide(self.plan, request, expected, today, self._answered)
         yield Phase.DECIDED
         if isinstance(decision, Denied):
             return self._refuse(request, decision.code, decision.reason)

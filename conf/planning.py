@@ -22,7 +22,15 @@ def make_plan(configuration: Configuration, declared: Mapping[str, int], today: 
     """
     strategy_from(configuration.strategy)
     _refuse_what_is_not_built(configuration)
-    layout = configuration.task.layout(len(configuration.contract.feature_names))
+    if (
+        configuration.task.name != "programmed"
+        and configuration.task.hidden
+        and configuration.initial.scheme == "zeros"
+    ):
+        raise UsageError(
+            "a model with hidden layers never leaves a start at zeros", "write initial.scheme=uniform, or use task=mlp"
+        )
+    layout = task.layout(len(configuration.contract.feature_names))
     start = initial_weights(layout, configuration.initial.scheme, configuration.initial.seed)
     section = configuration.study
     if configuration.min_sites > len(declared):

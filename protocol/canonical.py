@@ -43,7 +43,8 @@ def digest(label: str, *parts: Any) -> str:
     """SHA-256 over a label and byte buffers, 64 hex digits; a part is prefixed by its length (8 bytes, big-endian)."""
     state = hashlib.sha256(label.encode() + b"\x00")
     for part in parts:
-        view = memoryview(part).cast("B")
+        view = memoryview(part)
+        view = view.cast("B") if view.nbytes else memoryview(b"")
         state.update(view.nbytes.to_bytes(8, "big"))
         state.update(view)
     return state.hexdigest()

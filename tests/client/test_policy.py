@@ -18,14 +18,15 @@ from wardround.protocol.parameters import initial_weights, model_hash
 TODAY = date(2026, 11, 23)
 PLAN = make_plan(parse_configuration(compose_configuration([])), {"a": 50, "b": 100, "c": 150}, TODAY)
 START = initial_weights(PLAN.layout, PLAN.model.scheme, PLAN.model.seed)
-REQUEST = RoundRequest(PLAN.digest, 1, 1, START, model_hash(START), LocalRule(PLAN.local.learning_rate))
+RULE = LocalRule(PLAN.local.learning_rate)
+REQUEST = RoundRequest(PLAN.digest, 1, 1, START, model_hash(START), RULE)
 OTHER = START + np.float32(1)
 
 
 def test_a_request_that_follows_the_plan_is_accepted() -> None:
-    assert isinstance(decide(PLAN, REQUEST, TODAY, set()), Accepted)
+    assert isinstance(decide(PLAN, REQUEST, RULE, TODAY, set()), Accepted)
     second = replace(REQUEST, round_number=2, model=OTHER, model_hash=model_hash(OTHER))
-    assert isinstance(decide(PLAN, second, TODAY, {1}), Accepted)
+    assert isinstance(decide(PLAN, second, RULE, TODAY, {1}), Accepted)
 
 
 @pytest.mark.parametrize(
@@ -38,23 +39,25 @@ def test_a_request_that_follows_the_plan_is_accepted() -> None:
         ({"model": START.astype(np.float64)}, RefusalCode.PROTOCOL, "layout"),
         ({"model": OTHER}, RefusalCode.PROTOCOL, "hash"),
         ({"model": OTHER, "model_hash": model_hash(OTHER)}, RefusalCode.POLICY, "initial model"),
-        ({"rule": LocalRule(9.0)}, RefusalCode.POLICY, "learning rate"),
+        ({"rule": LocalRule(9.0)}, RefusalCode.POLICY, "local rule"),
+        ({"rule": replace(RULE, proximal_mu=0.5)}, RefusalCode.POLICY, "local rule"),
+        ({"rule": replace(RULE, linear_term=START)}, RefusalCode.POLICY, "local rule"),
     ],
 )
 def test_a_request_that_leaves_the_plan_is_refused(change: dict[str, object], code: RefusalCode, reason: str) -> None:
-    answer = decide(PLAN, replace(REQUEST, **change), TODAY, set())
+    answer = decide(PLAN, replace(REQUEST, **change), RULE, TODAY, set())
     assert isinstance(answer, Denied) and answer.code is code and reason in answer.reason
 
 
 def test_a_round_is_answered_once() -> None:
-    answer = decide(PLAN, REQUEST, TODAY, {1})
+    answer = decide(PLAN, REQUEST, RULE, TODAY, {1})
     assert isinstance(answer, Denied) and "answered already" in answer.reason
 
 
 def test_an_expired_plan_runs_no_more() -> None:
     last = PLAN.governance.expires_on
-    assert isinstance(decide(PLAN, REQUEST, last, set()), Accepted)
-    assert isinstance(decide(PLAN, REQUEST, last + timedelta(days=1), set()), Denied)
+    assert isinstance(decide(PLAN, REQUEST, RULE, last, set()), Accepted)
+    assert isinstance(decide(PLAN, REQUEST, RULE, last + timedelta(days=1), set()), Denied)
 
 
 def test_nobody_can_hand_a_site_its_randomness() -> None:

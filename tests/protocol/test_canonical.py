@@ -3,6 +3,7 @@
 import hashlib
 import math
 
+import numpy as np
 import pytest
 
 from wardround.protocol.canonical import LABEL_MODEL, LABEL_PLAN, digest, encode
@@ -33,6 +34,10 @@ def test_what_has_no_canonical_form_is_refused(value: object) -> None:
 def test_a_digest_is_sha256_over_label_zero_and_length_prefixed_parts() -> None:
     by_hand = hashlib.sha256(b"wardround/plan/1\x00" + (3).to_bytes(8, "big") + b"abc").hexdigest()
     assert digest(LABEL_PLAN, b"abc") == by_hand
+
+
+def test_an_empty_part_is_a_part() -> None:
+    assert digest(LABEL_PLAN, b"") == digest(LABEL_PLAN, np.zeros((0, 3))) != digest(LABEL_PLAN)
 
 
 def test_purposes_and_part_borders_never_collide() -> None:

@@ -128,6 +128,8 @@ def test_resuming_a_finished_run_a_strange_folder_or_other_data_is_refused(tmp_p
         (["privacy.mode=dist"], "not in this version", "privacy=local"),
         (["privacy.secure_aggregation=true"], "not in this version", "privacy=local"),
         (["local.batch_size=8"], "Poisson", ""),
+        (["task.hidden=[8]"], "never leaves a start at zeros", "initial.scheme=uniform"),
+        (["epsilon_cap=0.5"], "budget", ""),
         (["contract.columns.age.maximum=50"], "row 1, column 'age': must lie in 18 to 50 a", "not shown on purpose"),
         (["data.dataset=heart_diseases"], "no data set 'heart_diseases'", "did you mean"),
         (["simulation.faults=[{site: oslo, round_number: 1, kind: late}]"], "names the site 'oslo'", "cleveland"),
@@ -197,3 +199,11 @@ def test_result_json_says_with_what_it_was_made(tmp_path: Path) -> None:
     assert data["environment"]["packages"]["numpy"] and data["environment"]["threads"] == 1
     assert set(data["data_hashes"]) == set(data["split_hashes"]) == {"cleveland", "hungarian", "switzerland", "va"}
     assert "CC BY 4.0" in data["attribution"]
+
+
+def test_a_site_whose_every_row_is_left_out_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    """Nearly nobody outside Cleveland has the number of vessels: the contract leaves every row of the others out."""
+    column = "{type: number, meaning: Vessels, unit: '1', minimum: 0, maximum: 3}"
+    done = run(tmp_path, f"+contract.columns.ca={column}", "rounds=1", "min_sites=1", "privacy=none")
+    reasons = {site.site: site.excluded_because for site in done.result.sites}
+    assert reasons["cleveland"] == "" and "no training patient" in reasons.values()
