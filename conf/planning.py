@@ -22,11 +22,8 @@ def make_plan(configuration: Configuration, declared: Mapping[str, int], today: 
     """
     strategy_from(configuration.strategy)
     _refuse_what_is_not_built(configuration)
-    if (
-        configuration.task.name != "programmed"
-        and configuration.task.hidden
-        and configuration.initial.scheme == "zeros"
-    ):
+    task = configuration.task
+    if task.name != "programmed" and task.hidden and configuration.initial.scheme == "zeros":
         raise UsageError(
             "a model with hidden layers never leaves a start at zeros", "write initial.scheme=uniform, or use task=mlp"
         )
