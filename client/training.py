@@ -73,7 +73,7 @@ def train_private(
         )
         _descend(weights, gradient, start, rule, counter)
     counter.check(event.steps)
-    return weights.astype(np.float32)
+    return _single(weights)
 
 
 def train_plain(
@@ -91,12 +91,18 @@ def train_plain(
         gradient = engine.gradient_sum(weights, batch, None)
         gradient /= batch.patients
         _descend(weights, gradient, start, rule, counter)
-    return weights.astype(np.float32)
+    return _single(weights)
 
 
 def shuffle_seed(study_seed: int, site: str, round_number: int) -> bytes:
     """The public seed of a site's batch order in one round."""
     return sha256(f"wardround/shuffle\x00{study_seed}\x00{site}\x00{round_number}".encode()).digest()
+
+
+def _single(weights: Array) -> Vector:
+    """Rounded to float32; a model that ran away becomes infinite, which the round then names."""
+    with np.errstate(over="ignore"):
+        return weights.astype(np.float32)
 
 
 def _descend(weights: Array, gradient: Array, start: Array, rule: LocalRule, counter: StepCounter) -> None:

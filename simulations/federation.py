@@ -43,7 +43,7 @@ class Federation:
             after_round(record)
             last = records[-VOID_ROUNDS_IN_A_ROW:]
             if len(last) == VOID_ROUNDS_IN_A_ROW and all(r.state is RoundState.VOID for r in last):
-                raise Unavailable(_why_void(record, self.study.plan.min_sites), "bring the sites back and resume")
+                raise Unavailable(_why_void(record, self.study.plan.min_sites), _what_helps(record))
         return records
 
     def step(self) -> RoundRecord:
@@ -85,6 +85,12 @@ def _die(site: Site, request: RoundRequest, today: date, fault: FaultKind) -> No
             break
     work.close()
     site.recover()
+
+
+def _what_helps(record: RoundRecord) -> str:
+    if any("not finite" in report.detail for report in record.reports.values()):
+        return "the training ran away: start again with a smaller local.learning_rate"
+    return "bring the sites back and resume"
 
 
 def _why_void(record: RoundRecord, min_sites: int) -> str:

@@ -57,9 +57,9 @@ class RunFolder:
         self._write("plan.json", plan.canonical)
         self._write("configuration.json", json.dumps(configuration, indent=2, sort_keys=True).encode() + b"\n")
 
-    def checkpoint(self, progress: Progress, ledgers: bytes, rounds: Sequence[RoundResult]) -> None:
-        """Write everything that the next round depends on, before it opens."""
-        parts = [progress.to_bytes(), ledgers, json.dumps([r.model_dump(mode="json") for r in rounds]).encode()]
+    def checkpoint(self, progress: Progress, ledgers: bytes, rounds: Sequence[bytes]) -> None:
+        """Write everything that the next round depends on, before it opens; ``rounds`` are JSON, one each."""
+        parts = [progress.to_bytes(), ledgers, b"[" + b",".join(rounds) + b"]"]
         header = json.dumps([len(part) for part in parts]).encode() + b"\n"
         write_checkpoint(self.path / "checkpoint.bin", header + b"".join(parts))
 

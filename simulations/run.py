@@ -207,9 +207,12 @@ def _carry_on(
     )
     prepared(plan, gathered)
 
+    written = [result.model_dump_json().encode() for result in snapshot.rounds]
+
     def after_round(result: RoundResult) -> None:
+        written.append(result.model_dump_json().encode())
         progress = experiment.federation.study.progress
-        folder.checkpoint(progress, store_bytes(experiment.store), experiment.rounds)
+        folder.checkpoint(progress, store_bytes(experiment.store), written)
         listener(plan, result)
 
     first = perf_counter()

@@ -159,6 +159,13 @@ def test_three_void_rounds_in_a_row_stop_the_study_and_name_who_was_missing() ->
     assert "resume" in error.value.hint
 
 
+def test_a_training_that_runs_away_is_named_with_its_cure() -> None:
+    wild = LocalTraining(epochs=1, batch_size=16, learning_rate=1e200)
+    with pytest.raises(Unavailable, match="not finite") as error, np.errstate(all="ignore"):
+        run(task=TASK, strategy=STRATEGIES["fedavg"](), cohorts=COHORTS, rounds=5, local=wild, compare=False)
+    assert "learning_rate" in error.value.hint
+
+
 def test_epsilon_follows_from_the_ledgers_events_alone() -> None:
     result, experiment = simulated(private=True, rounds=4)
     for site in experiment.federation.sites:
