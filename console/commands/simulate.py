@@ -1,0 +1,42 @@
+"""``wardround simulate``: compose, check, run, and show."""
+
+from collections.abc import Sequence
+from datetime import date
+
+from rich.console import Console
+
+from wardround.conf.compose import compose_configuration
+from wardround.conf.schema import parse_configuration
+from wardround.console.progress import RunProgress
+from wardround.console.reports import render_report
+from wardround.console.table import result_table
+from wardround.protocol.plan import StudyPlan
+from wardround.simulations.cohorts import Gathered
+from wardround.simulations.result import RoundResult
+from wardround.simulations.run import simulate
+
+
+def simulate_command(overrides: Sequence[str], started: float) -> None:
+    """Run the study that ``overrides`` describe and print the table and where the report lies."""
+    console = Console()
+    configuration = parse_configuration(compose_configuration(overrides))
+    progress: list[RunProgress] = []
+
+    def prepared(plan: StudyPlan, gathered: Gathered) -> None:
+        console.print(f"[bold]{plan.title}[/bold] · {len(gathered.taking_part)} hospitals · plan {plan.digest[:12]}")
+        for site, reason in gathered.left_out.items():
+            console.print(f"{site} takes no part: {reason}")
+        progress.append(RunProgress(plan, console))
+        progress[0].__enter__()
+
+    def listener(plan: StudyPlan, result: RoundResult) -> None:
+        progress[0].advance(result)
+
+    try:
+        simulated = simulate(configuration, today=date.today(), started=started, prepared=prepared, listener=listener)
+    finally:
+        for shown in progress:
+            shown.__exit__(None, None, None)
+    report = simulated.folder.write_report(render_report(simulated.result, simulated.plan))
+    console.print(result_table(simulated.result))
+    console.print(f"report: {report}", highlight=False, soft_wrap=True)

@@ -1,0 +1,256 @@
+"""A study plan in plain words: what an ethics board, an officer or a patient's representative can read.
+
+Everything that was approved is said; nothing is said that is not in the plan.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from wardround.console.reports.numbers import delta_text, listed, plural, rounded_up
+from wardround.protocol.contract import ClassLabel, CodeColumn, Column, DataContract, FixedValue
+from wardround.protocol.plan import PrivacyMode, StudyPlan
+from wardround.protocol.tasks import Programmed, SurvivalPiecewise
+
+_UNITS: Final = {
+    "1": "none",
+    "a": "years",
+    "mo": "months",
+    "d": "days",
+    "h": "hours",
+    "min": "minutes",
+    "mm[Hg]": "mmHg",
+    "/min": "per minute",
+    "Cel": "°C",
+    "%": "%",
+}
+"""UCUM codes whose plain form differs; any other code is shown as it is."""
+
+_STRATEGIES: Final = {
+    "fedavg": "FedAvg",
+    "fedprox": "FedProx",
+    "fedadam": "FedAdam",
+    "fedyogi": "FedYogi",
+    "fedadagrad": "FedAdagrad",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A line of the plan: what it is about, and what was approved. ``code`` marks text to be copied, such as hashes."""
+
+    name: str
+    text: str
+    code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnFact:
+    """A column that the study reads."""
+
+    name: str
+    meaning: str
+    unit: str
+    allowed: str
+    missing: str
+    becomes: str
+
+
+def plan_facts(plan: StudyPlan) -> list[tuple[str, list[Fact]]]:
+    """The plan as headed groups of facts."""
+    governance = plan.governance
+    return [
+        (
+            "Why, and who answers for it",
+            [
+                Fact("Purpose", governance.purpose),
+                Fact("Controllers", "; ".join(f"{c.name} ({c.role})" for c in governance.controllers)),
+                Fact("Legal basis", governance.legal_basis),
+                Fact("Ethics reference", governance.ethics_reference),
+                Fact("Recipients of the model", "; ".join(governance.recipients)),
+                Fact("Permitted use", governance.permitted_use),
+                Fact("Valid", f"{day(governance.proposed_on)} to {day(governance.expires_on)}"),
+                Fact("Hospitals", _hospitals(plan)),
+            ],
+        ),
+        (
+            "What is computed",
+            [
+                Fact("Predicts", label_words(plan.contract)),
+                Fact("Model", model_words(plan)),
+                Fact("Strategy", strategy_words(plan)),
+                Fact("Training at a hospital", training_words(plan)),
+                Fact("Rounds and quorum", rounds_words(plan)),
+                Fact("Privacy terms", privacy_words(plan)),
+            ],
+        ),
+        (
+            "Names that are exact",
+            [
+                Fact("Plan digest", plan.digest, code=True),
+                Fact("Layout digest", plan.model.layout, code=True),
+                Fact("Hash of the initial model", plan.model.hash, code=True),
+                Fact("Code version", plan.code_version, code=True),
+            ],
+        ),
+    ]
+
+
+def day(when: date) -> str:
+    """``4 March 2026``."""
+    return f"{when.day} {when:%B %Y}"
+
+
+def label_words(contract: DataContract | None) -> str:
+    """The outcome that the model predicts."""
+    if contract is None:
+        return "What the researcher's program gave as the outcome; the plan does not describe it."
+    label = contract.label
+    if isinstance(label, ClassLabel):
+        return (
+            f"{label.meaning}: yes where column '{label.column}' is {_or(label.positive)}, "
+            f"no where it is {_or(label.negative)}"
+        )
+    return (
+        f"{label.meaning}: time in column '{label.time}' ({unit_words(label.unit)}, at most {label.maximum_time:g}), "
+        f"observed event in column '{label.event}'"
+    )
+
+
+def model_words(plan: StudyPlan) -> str:
+    """The model, its size and its public start."""
+    task, size = plan.task, f"{plural(plan.layout.size, 'parameter')} in 32-bit floats"
+    start = "from zeros" if plan.model.scheme == "zeros" else f"from public random weights (seed {plan.model.seed})"
+    if isinstance(task, Programmed):
+        return f"A model made by the researcher's program; {size}; starts {start}"
+    inputs = plural(0 if plan.contract is None else len(plan.contract.feature_names), "input")
+    if task.hidden:
+        layers = listed([str(units) for units in task.hidden])
+        kind = f"Multilayer perceptron with {layers} hidden units ({task.activation})"
+    else:
+        kind = {"tabular_classification": "Logistic regression"}.get(task.name, "Linear model")
+    outcome = {
+        "tabular_classification": "of the outcome's probability",
+        "survival_cox": "of the log relative risk, by Cox's partial likelihood",
+        "survival_piecewise": "of the log relative risk, with a hazard constant on each interval of a public grid",
+    }[task.name]
+    cuts = ""
+    if isinstance(task, SurvivalPiecewise):
+        cuts = f"; grid cut at {listed([f'{cut:g}' for cut in task.cuts])}; public rate {task.baseline_rate:g}"
+    return f"{kind} {outcome}; {inputs}, {size}; starts {start}{cuts}"
+
+
+def strategy_words(plan: StudyPlan) -> str:
+    """The strategy by its usual name, with its parameters."""
+    name = _STRATEGIES.get(plan.strategy.name, plan.strategy.name)
+    parameters = ", ".join(f"{key} = {value:g}" for key, value in plan.strategy.parameters.items())
+    return f"{name} ({parameters})" if parameters else name
+
+
+def training_words(plan: StudyPlan) -> str:
+    """What each hospital does in a round."""
+    local = plan.local
+    if local.steps is None:
+        much = f"{plural(local.epochs or 0, 'pass', 'passes')} over its patients a round"
+    else:
+        much = f"{plural(local.steps, 'step')} a round"
+    if plan.privacy.sampling_probability is not None:
+        much += ", each on a fresh random sample of its patients"
+    if local.batch_size is not None:
+        much += f", {plural(local.batch_size, 'patient')} a step"
+    return f"{much}, learning rate {local.learning_rate:g}"
+
+
+def rounds_words(plan: StudyPlan) -> str:
+    """How many rounds, and when one is void."""
+    return (
+        f"{plural(plan.rounds, 'round')}; a round in which fewer than {plural(plan.min_sites, 'hospital')} answered "
+        f"within {plan.deadline_seconds:g} seconds is void, and nothing is summed"
+    )
+
+
+def privacy_words(plan: StudyPlan) -> str:
+    """The privacy terms, with everything that an epsilon needs beside it."""
+    terms = plan.privacy
+    if terms.mode is PrivacyMode.NONE or terms.epsilon is None or terms.delta is None:
+        return "No differential privacy and no protection: for a simulation only, no hospital would accept this plan"
+    return (
+        f"Mode '{terms.mode}': the study may cost one hospital at most ε = {rounded_up(terms.epsilon)} "
+        f"at δ = {delta_text(terms.delta)}, for any one patient (add or remove one patient), against everyone, "
+        f"whoever colludes. One patient's gradient is clipped to {terms.clip_norm:g}, Gaussian noise of "
+        f"{terms.noise_multiplier:g} times that bound is added at the hospital, and each step samples each patient "
+        f"with probability {terms.sampling_probability:g}. "
+        f"Secure aggregation: {'on' if terms.secure_aggregation else 'off'}"
+    )
+
+
+def column_facts(contract: DataContract) -> list[ColumnFact]:
+    """Every feature column, in the order of the contract."""
+    return [
+        ColumnFact(
+            column.name, column.meaning, unit_words(column.unit), _allowed(column), _missing(column), _feature(column)
+        )
+        for column in contract.columns
+    ]
+
+
+def reading_words(contract: DataContract) -> str:
+    """What else is read, and which cells count as missing."""
+    patient = (
+        "Each row is one patient"
+        if contract.patient_id is None
+        else f"Column '{contract.patient_id}' says which rows belong to the same patient"
+    )
+    tokens = [f"'{token}'" if token else "an empty cell" for token in contract.missing_tokens]
+    return f"{patient}. A cell is missing when it is {_or(tokens)}. No other column is read."
+
+
+def plain(value: float) -> str:
+    """A constant of the plan with a real minus sign."""
+    return f"{value:g}".replace("-", "\N{MINUS SIGN}")
+
+
+def unit_words(unit: str) -> str:
+    """A UCUM code in plain form."""
+    return _UNITS.get(unit, unit)
+
+
+def _hospitals(plan: StudyPlan) -> str:
+    parts = [f"{p.site} (at most {p.declared_patients:,} training patients)" for p in plan.participants]
+    return f"{'; '.join(parts)}. These counts are public and rounded up to the next 50"
+
+
+def _allowed(column: Column) -> str:
+    if isinstance(column, CodeColumn):
+        return "; ".join(f"{code} = {meaning}" for code, meaning in column.codes.items())
+    text = f"{plain(column.minimum)} to {plain(column.maximum)}"
+    if column.also_allowed:
+        text += f", also {_or([plain(value) for value in column.also_allowed])}"
+    return text
+
+
+def _missing(column: Column) -> str:
+    policy, marks = (
+        column.missing,
+        "" if isinstance(column, CodeColumn) else _or([plain(m) for m in column.missing_codes]),
+    )
+    coded = f"{marks} means missing; " if marks else ""
+    if not isinstance(policy, FixedValue):
+        return f"{coded}record left out and counted"
+    marked = ", marked by an extra yes/no input" if policy.indicator else ""
+    return f"{coded}becomes {plain(policy.value)}, a public constant{marked}"
+
+
+def _feature(column: Column) -> str:
+    if isinstance(column, CodeColumn):
+        against = "" if column.reference is None else f", compared with {column.reference}"
+        return f"one yes/no input a code{against}"
+    if column.center == 0 and column.scale == 1:
+        return "as it is"
+    sign = "+" if column.center < 0 else "\N{MINUS SIGN}"
+    shift = "value" if column.center == 0 else f"(value {sign} {abs(column.center):g})"
+    return shift if column.scale == 1 else f"{shift} / {column.scale:g}"
+
+
+def _or(words: "tuple[str, ...] | list[str]") -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}" if words else ""
