@@ -163,8 +163,8 @@ def brca(data: Path) -> Table:
         Row("fedadam", adaptive("fedadam", 0.1), 0.01, 8, Published(0.815, 0.026, 0.842)),
         Row("fedyogi", adaptive("fedyogi", 0.1), 0.01, 8, Published(0.815, 0.026, 0.842)),
         Row("fedadagrad", adaptive("fedadagrad", 1.0), 0.01, 8, Published(0.813, 0.005, 0.834)),
-        Row("fedavg", spec("fedavg"), 0.3, 32, None),
-        Row("fedadam", adaptive("fedadam", 0.03), 0.1, 32, None),
+        Row("fedavg", spec("fedavg"), 0.3, 8, None),
+        Row("fedadam", adaptive("fedadam", 0.03), 0.01, 32, None),
     ]
     return Table(
         "Fed-TCGA-BRCA", "c_index", Cox(SurvivalCox(bias=True), 39), published, fixed,

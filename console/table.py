@@ -99,10 +99,30 @@ def _below(result: SimulationResult) -> list[str]:
         lines[0] += " ▲ better and ▼ worse: the 95 % interval of the difference on the same patients leaves out 0."
     lines += caveats(result)
     lines += _not_estimable(result)
+    lines += _missed(result)
     lines += [f"{site.site}: {left_out(site)}." for site in result.sites if site.left_out]
     terms = conditions(result.privacy)
     lines.append(f"ε {terms}; rounded up." if terms else f"ε: {UNPROTECTED}.")
     lines += [f"Note: {note}." for note in result.notes]
+    return lines
+
+
+def _missed(result: SimulationResult) -> list[str]:
+    """Who was not in the sum of a round, and why; a round that did not count. Nothing where all took part in all."""
+    rounds = len(result.rounds)
+    lines = []
+    for site in taking_part(result):
+        here = [(r.round_number, r.sites[site.site]) for r in result.rounds if site.site in r.sites]
+        missed = [(number, found) for number, found in here if found.outcome != "replied"]
+        if missed:
+            why = "; ".join(
+                f"round {number} {found.outcome}{f' ({found.detail})' if found.detail else ''}"
+                for number, found in missed
+            )
+            lines.append(f"{site.site} was in the sum of {site.rounds_in_sum} of {rounds} rounds: {why}.")
+    void = [str(r.round_number) for r in result.rounds if r.state == "void"]
+    if void:
+        lines.append(f"Void, because too few hospitals replied: round {', '.join(void)}; charges stay.")
     return lines
 
 

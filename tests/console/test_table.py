@@ -65,6 +65,20 @@ def test_what_is_missing_is_named_with_its_reason(protected: Sample) -> None:
     assert "bergen: 31 records left out: 23 chol missing, 8 age missing." in text
 
 
+def test_a_site_that_missed_a_round_and_a_void_round_are_named(protected: Sample) -> None:
+    result = protected[0]
+    text = " ".join(printed(result, 200).split())
+    for site in result.sites:
+        if site.excluded_because:
+            continue
+        missed = [r.round_number for r in result.rounds if r.sites[site.site].outcome != "replied"]
+        assert (f"{site.site} was in the sum of {site.rounds_in_sum} of {len(result.rounds)} rounds" in text) == bool(
+            missed
+        )
+        assert all(f"round {number} " in text for number in missed)
+    assert "round 7; charges stay" in text
+
+
 def test_without_protection_there_is_no_epsilon(unprotected: Sample) -> None:
     text = printed(unprotected[0])
     assert "no protection: simulation only" in text
