@@ -60,9 +60,7 @@ class Block(nn.Module):
         self.second_norm = nn.GroupNorm(8, units)
         self.short: nn.Module = nn.Identity()
         if stride != 1 or inputs != units:
-            self.short = nn.Sequential(
-                nn.Conv2d(inputs, units, 1, stride, bias=False), nn.GroupNorm(8, units)
-            )
+            self.short = nn.Sequential(nn.Conv2d(inputs, units, 1, stride, bias=False), nn.GroupNorm(8, units))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         hidden = torch.relu(self.first_norm(self.first(images)))

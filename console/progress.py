@@ -6,7 +6,8 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-from wardround.console.reports.numbers import decimal, delta_short, metric_name, rounded_up
+from wardround.console.reports.numbers import decimal, delta_short, metric_name
+from wardround.privacy.accounting import rounded_up
 from wardround.protocol.plan import StudyPlan
 from wardround.simulations.result import RoundResult
 

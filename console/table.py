@@ -17,8 +17,8 @@ from wardround.console.reports.numbers import (
     conditions,
     decimal,
     metric_name,
-    rounded_up,
 )
+from wardround.privacy.accounting import rounded_up
 from wardround.simulations.result import EstimateResult, ModelResult, SimulationResult, SiteResult
 
 FULL_WIDTH = 96

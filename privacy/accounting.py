@@ -15,6 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
 from typing import Any, Final
 
@@ -157,10 +158,15 @@ def check_plan_cost(plan: StudyPlan) -> float:
     if cost <= limit:
         return cost
     raise UsageError(
-        f"the plan costs each site epsilon {_rounded_up(cost)}, and its limit is {limit:g} "
+        f"the plan costs each site epsilon {rounded_up(cost)}, and its limit is {limit:g} "
         f"(at delta {delta:g}; unit: one patient of one site; adjacency: add or remove one)",
         _what_would_fit(event, plan.rounds, limit, delta),
     )
+
+
+def rounded_up(epsilon: float) -> str:
+    """An epsilon as every screen and file shows it: two decimals, never less than it is."""
+    return str(Decimal(repr(epsilon)).quantize(Decimal("0.01"), ROUND_CEILING))
 
 
 def _what_would_fit(event: PoissonGaussian, rounds: int, limit: float, delta: float) -> str:
@@ -175,10 +181,6 @@ def _what_would_fit(event: PoissonGaussian, rounds: int, limit: float, delta: fl
     if too_many > 1:
         fits.append(f"rounds={too_many - 1} with noise_multiplier={event.noise_multiplier:g}")
     return "what fits: " + ", or ".join(fits) if fits else "nothing near fits: ask for a larger epsilon"
-
-
-def _rounded_up(value: float) -> str:
-    return f"{math.ceil(value * 100) / 100:.2f}"
 
 
 def _smallest(holds: Callable[[int], bool], first: int, last: int) -> int | None:

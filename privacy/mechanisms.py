@@ -36,9 +36,7 @@ def gaussian(size: int, standard_deviation: float, random_bytes: RandomBytes) ->
     return normal
 
 
-def _in_blocks(
-    target: Array, random_bytes: RandomBytes, work: Callable[[memoryview, Array, int], None]
-) -> None:
+def _in_blocks(target: Array, random_bytes: RandomBytes, work: Callable[[memoryview, Array, int], None]) -> None:
     """Call ``work(bytes, part of target, where it begins)`` for blocks that fit a processor cache.
 
     Of a large target, this thread draws the bytes, in order, while a second one works on what was drawn
@@ -110,9 +108,7 @@ def to_lattice(values: Array, standard_deviation: float) -> Array:
     return rounded
 
 
-def noisy_sum(
-    clipped_sum: Array, clip_norm: float, noise_multiplier: float, random_bytes: RandomBytes
-) -> Array:
+def noisy_sum(clipped_sum: Array, clip_norm: float, noise_multiplier: float, random_bytes: RandomBytes) -> Array:
     """A sum (d,) of vectors of 2-norm at most ``clip_norm``, plus noise of ``noise_multiplier * clip_norm``.
 
     Computed in double precision and rounded to the lattice. Raises ArithmeticError when a value is not

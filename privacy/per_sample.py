@@ -188,13 +188,9 @@ class ModuleEngine:
         with _recorded(self._layers, uses):
             loss = self._total_loss(examples)
         for use in uses:
-            if any(
-                tensor._version != version for tensor, version in zip(use.inputs, use.versions, strict=True)
-            ):
+            if any(tensor._version != version for tensor, version in zip(use.inputs, use.versions, strict=True)):
                 name = type(use.layer).__name__
-                raise UsageError(
-                    f"a {name} layer's input is changed in place behind it", "use inplace=False there"
-                )
+                raise UsageError(f"a {name} layer's input is changed in place behind it", "use inplace=False there")
         edges = [use.edge for use in uses]
         slopes: tuple[torch.Tensor | None, ...] = torch.autograd.grad(loss, edges, allow_unused=True)
         times = Counter(p for use in uses for p in use.layer.parameters())
@@ -210,9 +206,7 @@ class ModuleEngine:
                     yield part or _kept(_sampled(use, slope, grouping), grouping)
                 else:
                     for parameter, gradient in _sampled(use, slope, grouping).items():
-                        together[parameter] = (
-                            together[parameter] + gradient if parameter in together else gradient
-                        )
+                        together[parameter] = together[parameter] + gradient if parameter in together else gradient
             if together:
                 yield _kept(together, grouping)
 
@@ -266,9 +260,7 @@ def _recorded(layers: list[nn.Module], uses: list[_Use]) -> Iterator[None]:
 
 
 def _tensor(values: npt.NDArray[Any]) -> torch.Tensor:
-    return torch.from_numpy(
-        np.array(values, np.float32 if np.issubdtype(values.dtype, np.floating) else np.int64)
-    )
+    return torch.from_numpy(np.array(values, np.float32 if np.issubdtype(values.dtype, np.floating) else np.int64))
 
 
 def _grouping(examples: Examples) -> _Grouping:
@@ -363,12 +355,7 @@ def _linear(layer: nn.Linear, inputs: torch.Tensor, slope: torch.Tensor, groupin
 
 def _conv2d(layer: nn.Conv2d, inputs: torch.Tensor, slope: torch.Tensor, grouping: _Grouping) -> _Part | None:
     """None for what Opacus' own sampler does: groups, padding by name or with other than zeros."""
-    if (
-        layer.groups != 1
-        or isinstance(layer.padding, str)
-        or layer.padding_mode != "zeros"
-        or inputs.dim() != 4
-    ):
+    if layer.groups != 1 or isinstance(layer.padding, str) or layer.padding_mode != "zeros" or inputs.dim() != 4:
         return None
     weight, padding, records = layer.weight, layer.padding, len(inputs)
     units, width = weight.shape[0], weight[0].numel()

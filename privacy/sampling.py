@@ -26,9 +26,7 @@ def poisson_sample(patients: int, q: float, random_bytes: RandomBytes) -> Indice
         raise UsageError(f"a sampling probability of {q} is not between 0 and 1", "choose one in 0 .. 1")
     if q == 1.0:  # the threshold would be 2**64, which no 64-bit integer holds
         return np.arange(patients, dtype=np.int64)
-    threshold = np.uint64(
-        int(q * 2.0**64)
-    )  # exact: a power of two only moves the exponent, int() is the floor
+    threshold = np.uint64(int(q * 2.0**64))  # exact: a power of two only moves the exponent, int() is the floor
     chosen = []
     for first in range(0, patients, _PATIENTS_AT_ONCE):
         count = min(_PATIENTS_AT_ONCE, patients - first)

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Final
 
 from wardround.client.connectors import Cohort
 from wardround.client.site import TRAINING_DOMAIN
+from wardround.privacy.accounting import rounded_up
 from wardround.privacy.budget import fixed_order
 from wardround.protocol.parameters import model_hash
 from wardround.protocol.plan import PrivacyMode, StudyPlan
@@ -50,6 +51,7 @@ def assemble(
         seconds_to_first_round=first_round - started,
         seconds_in_rounds=rounds_over - first_round,
         seconds=perf_counter() - started,
+        cpu_seconds=process_time(),
         strategy=plan.strategy.name,
         task=plan.task.name,
         headline_metrics=headlines,
@@ -71,14 +73,10 @@ def privacy_statement(plan: StudyPlan, epsilon: float | None) -> str:
     if terms.mode is PrivacyMode.NONE or epsilon is None or terms.delta is None:
         return "No differential privacy: this run is a simulation only, and no hospital would accept its plan."
     return (
-        f"Each hospital's contribution is ({_up(epsilon)}, {terms.delta:g})-differentially private for any single "
-        "patient of that hospital (adding or removing one patient), against everyone: the coordinator, every other "
-        "hospital and every reader of the model, whoever colludes."
+        f"Each hospital's contribution is ({rounded_up(epsilon)}, {terms.delta:g})-differentially private for any "
+        "single patient of that hospital (adding or removing one patient), against everyone: the coordinator, every "
+        "other hospital and every reader of the model, whoever colludes."
     )
-
-
-def _up(epsilon: float) -> str:
-    return f"{-(-epsilon * 100 // 1) / 100:.2f}"
 
 
 def _taking_part(experiment: Experiment, cohort: Cohort, compare: bool) -> SiteResult:

@@ -119,6 +119,7 @@ class SimulationResult(_Part):
     seconds_to_first_round: float
     seconds_in_rounds: float
     seconds: float
+    cpu_seconds: float = Field(description="processor time of the whole process, all threads together")
     strategy: str
     task: str
     headline_metrics: tuple[str, ...] = Field(description="the metrics that tables show, best known first")

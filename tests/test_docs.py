@@ -523,7 +523,15 @@ SHARED = "/".join(("..", "shared"))
 FOLDERS_OF_A_MACHINE = ["/" + name for name in ("work/", "tmp/w/", "home/", "root/")]
 REGISTRIES_OF_PACKAGES = [name + "." + end for name, end in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", ""))]
 PLACES = re.compile("|".join(map(re.escape, [SHARED, *FOLDERS_OF_A_MACHINE, *REGISTRIES_OF_PACKAGES])))
-HOSTS = {"download.pytorch.org", "www.apache.org", "www.w3.org", "doi.org", "arxiv.org", "www.rfc-editor.org"}
+HOSTS = {
+    "127.0.0.1",
+    "download.pytorch.org",
+    "www.apache.org",
+    "www.w3.org",
+    "doi.org",
+    "arxiv.org",
+    "www.rfc-editor.org",
+}
 DATA_FOLDER = {"Makefile", ".ci/run"}
 """Where the folder that WARDROUND_DATA names may be looked for."""
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from wardround.console.reports.findings import Mark
-from wardround.console.reports.numbers import NOT_ESTIMABLE, decimal, interval, rounded_up
+from wardround.console.reports.numbers import NOT_ESTIMABLE, decimal, interval
 from wardround.console.reports.svg import Point, Scale, dot, line, path, picture, tag, text, thin, tick_text
+from wardround.privacy.accounting import rounded_up
 from wardround.simulations.result import CurveResult, EstimateResult
 
 WIDTH, LEFT, RIGHT, TOP = 240.0, 32.0, 6.0, 8.0

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from wardround.console.reports import charts, findings, numbers, words
 from wardround.console.reports.view import View
+from wardround.privacy.accounting import rounded_up
 from wardround.protocol.plan import StudyPlan
 from wardround.simulations.result import SimulationResult
 
@@ -45,7 +46,7 @@ def _environment() -> Environment:
         "decimal": numbers.decimal,
         "signed": numbers.signed,
         "interval": numbers.interval,
-        "up": numbers.rounded_up,
+        "up": rounded_up,
         "percent_up": numbers.percent_up,
     }
     environment.globals |= {

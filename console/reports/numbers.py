@@ -58,11 +58,6 @@ def interval(estimate: EstimateResult, digits: int = 3) -> str:
     return f"{decimal(estimate.low, digits)} to {decimal(estimate.high, digits)}"
 
 
-def rounded_up(epsilon: float) -> str:
-    """An epsilon with two decimals, rounded up."""
-    return str(Decimal(repr(epsilon)).quantize(Decimal("0.01"), ROUND_CEILING))
-
-
 def delta_text(delta: float) -> str:
     """A delta in full: ``0.0001``."""
     return f"{Decimal(repr(delta)):f}"

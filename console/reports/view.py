@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from wardround.console.reports import charts, findings, numbers
 from wardround.console.reports.svg import around, nice_step, thin
+from wardround.privacy.accounting import rounded_up
 from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import StudyPlan
 from wardround.simulations.result import EstimateResult, RoundResult, SimulationResult, SiteResult
@@ -226,10 +227,10 @@ class View:
                 panels.append(Panel(site, None, "nothing was charged"))
                 continue
             name = f"ε per round at {site.site}"
-            said = f"ε {numbers.rounded_up(values[-1][1])} after round {values[-1][0]}, {self.conditions}"
+            said = f"ε {rounded_up(values[-1][1])} after round {values[-1][0]}, {self.conditions}"
             key = self._key("e", site)
             chart = charts.spending(key, name, said, values, limit, most, self.last_round, self.void)
-            panels.append(Panel(site, chart, note=f"ε {numbers.rounded_up(values[-1][1])}"))
+            panels.append(Panel(site, chart, note=f"ε {rounded_up(values[-1][1])}"))
         return panels
 
     def strips(self) -> list[tuple[SiteResult, Markup]]:
@@ -276,7 +277,7 @@ class View:
             (
                 record,
                 [
-                    numbers.rounded_up(e)
+                    rounded_up(e)
                     if (part := record.sites.get(site.site)) and (e := part.epsilon_site) is not None
                     else "none"
                     for site in self.drawn

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from wardround.console.reports.numbers import delta_text, listed, plural, rounded_up
+from wardround.console.reports.numbers import delta_text, listed, plural
+from wardround.privacy.accounting import rounded_up
 from wardround.protocol.contract import ClassLabel, CodeColumn, Column, DataContract, FixedValue
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.protocol.tasks import Programmed, SurvivalPiecewise

@@ -195,6 +195,7 @@ def make_result(plan: StudyPlan, *, survival: bool = False, calm: bool = False) 
         seconds_to_first_round=2.71,
         seconds_in_rounds=3.14,
         seconds=6.42,
+        cpu_seconds=5.31,
         strategy=plan.strategy.name,
         task=plan.task.name,
         headline_metrics=("c_index",) if survival else ("accuracy", "auroc"),

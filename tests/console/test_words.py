@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from wardround.console.reports.findings import Verdict, verdict
-from wardround.console.reports.numbers import decimal, delta_short, delta_text, rounded_up, signed
+from wardround.console.reports.numbers import decimal, delta_short, delta_text, signed
 from wardround.console.reports.words import column_facts, label_words, plan_facts, privacy_words, reading_words
+from wardround.privacy.accounting import rounded_up
 from wardround.protocol.plan import StudyPlan
 from wardround.simulations.result import EstimateResult
 

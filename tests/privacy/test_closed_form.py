@@ -101,9 +101,7 @@ class Case:
         random = np.random.default_rng(seed)
         count = sum(records)
         features = 2 * random.normal(size=(count, FEATURES))
-        targets = random.integers(
-            0, 2, (count, self.outputs if self.outputs == 1 else 2 * self.outputs)
-        ).astype(float)
+        targets = random.integers(0, 2, (count, self.outputs if self.outputs == 1 else 2 * self.outputs)).astype(float)
         return Examples(features, targets, np.repeat(np.arange(len(records)), records), len(records))
 
     def parameters(self, seed: int = 0) -> Array:
@@ -133,9 +131,7 @@ CASES = {
     "piecewise": piecewise((6,), "tanh"),
 }
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-each_grouping = pytest.mark.parametrize(
-    "records", [[1] * 9, [1, 4, 2, 1, 7], [3]], ids=["one", "several", "alone"]
-)
+each_grouping = pytest.mark.parametrize("records", [[1] * 9, [1, 4, 2, 1, 7], [3]], ids=["one", "several", "alone"])
 
 
 @each_case
@@ -156,18 +152,14 @@ def test_norms_do_not_depend_on_how_records_are_split(
     monkeypatch.setattr(closed_form, "_RECORDS_AT_ONCE", at_once)
     examples, parameters = case.examples([2, 9, 1, 1, 4, 6]), case.parameters()
     expected = case.reference(parameters, examples, 0.2)
-    np.testing.assert_allclose(
-        case.engine().gradient_sum(parameters, examples, 0.2), expected, rtol=1e-9, atol=1e-11
-    )
+    np.testing.assert_allclose(case.engine().gradient_sum(parameters, examples, 0.2), expected, rtol=1e-9, atol=1e-11)
 
 
 @each_case
 def test_outputs_and_mean_loss_are_the_networks(case: Case) -> None:
     examples, parameters = case.examples([2, 1, 3]), case.parameters()
     outputs = case.forward(torch.tensor(parameters), torch.tensor(examples.features))
-    np.testing.assert_allclose(
-        case.engine().outputs(parameters, examples.features), outputs.numpy(), rtol=1e-12
-    )
+    np.testing.assert_allclose(case.engine().outputs(parameters, examples.features), outputs.numpy(), rtol=1e-12)
     losses = case.head.torch_loss(outputs, torch.tensor(examples.targets)).numpy()
     expected = np.mean([losses[examples.patient == patient].mean() for patient in range(3)])
     assert case.engine().mean_loss(parameters, examples) == pytest.approx(expected, rel=1e-12)

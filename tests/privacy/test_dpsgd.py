@@ -84,9 +84,7 @@ def test_the_sum_is_divided_by_what_was_declared_and_not_by_who_came() -> None:
     examples = cohort(40)
     whole = clipped_sum(Rows(), np.zeros(3), examples, np.arange(40), 1.0)
     for declared in (40, 50, 100):
-        mine = step(
-            Rows(), examples, noise_multiplier=1e-9, sampling_probability=1.0, declared_patients=declared
-        )
+        mine = step(Rows(), examples, noise_multiplier=1e-9, sampling_probability=1.0, declared_patients=declared)
         np.testing.assert_allclose(mine, whole / declared, rtol=1e-6)
 
 
@@ -94,9 +92,7 @@ def test_large_batches_are_taken_in_chunks_and_never_cut() -> None:
     examples, engine = cohort(103), Rows()
     chunked = clipped_sum(engine, np.zeros(3), examples, np.arange(103), 1.0, patients_at_once=10)
     assert engine.batches == [10] * 10 + [3]
-    np.testing.assert_allclose(
-        chunked, clipped_sum(Rows(), np.zeros(3), examples, np.arange(103), 1.0), rtol=1e-12
-    )
+    np.testing.assert_allclose(chunked, clipped_sum(Rows(), np.zeros(3), examples, np.arange(103), 1.0), rtol=1e-12)
 
 
 def test_noise_comes_from_the_bytes_and_is_fresh_at_every_step() -> None:
@@ -128,7 +124,5 @@ def test_settings_that_protect_nobody_are_refused(changed: dict[str, float]) -> 
 
 
 def test_neither_the_step_nor_the_closed_form_imports_torch() -> None:
-    program = (
-        "import sys, wardround.privacy.dpsgd, wardround.privacy.closed_form; sys.exit('torch' in sys.modules)"
-    )
+    program = "import sys, wardround.privacy.dpsgd, wardround.privacy.closed_form; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -26,9 +26,7 @@ def test_noise_is_normal_with_the_standard_deviation_asked_for() -> None:
     assert abs(normal.mean()) < 5 / math.sqrt(400_001)
     cdf = np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in normal[::100]])
     place = np.arange(0, 400_001, 100) / 400_001
-    assert np.abs(cdf - place).max() < 2.0 / math.sqrt(
-        400_001
-    )  # Kolmogorov and Smirnov, far beyond 1 in 1000
+    assert np.abs(cdf - place).max() < 2.0 / math.sqrt(400_001)  # Kolmogorov and Smirnov, far beyond 1 in 1000
 
 
 def test_neighbours_in_the_vector_and_across_blocks_are_uncorrelated() -> None:
@@ -56,9 +54,7 @@ def test_two_threads_give_what_one_gives(size: int, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(mechanisms, "_NUMBERS_AT_ONCE", 100)
     monkeypatch.setattr(mechanisms, "_NUMBERS_DRAWN", 10**6)
     alone = noisy_sum(values, 1.0, 1.0, stream(4))
-    monkeypatch.setattr(
-        mechanisms, "_NUMBERS_DRAWN", 400
-    )  # a numpy stream is drawn in multiples of eight bytes
+    monkeypatch.setattr(mechanisms, "_NUMBERS_DRAWN", 400)  # a numpy stream is drawn in multiples of eight bytes
     assert noisy_sum(values, 1.0, 1.0, stream(4)).tolist() == alone.tolist()
     assert to_lattice(values + gaussian(size, 1.0, stream(4)), 1.0).tolist() == alone.tolist()
 
@@ -71,9 +67,7 @@ def test_the_grid_is_a_power_of_two_just_under_a_1024th_of_the_noise(deviation: 
 
 
 @given(deviation=DEVIATIONS, value=st.floats(-1e9, 1e9), seed=st.integers(0, 99))
-def test_what_is_released_lies_on_the_grid_and_within_half_a_step(
-    deviation: float, value: float, seed: int
-) -> None:
+def test_what_is_released_lies_on_the_grid_and_within_half_a_step(deviation: float, value: float, seed: int) -> None:
     step = lattice_step(deviation)
     rounded = to_lattice(np.array([value]), deviation)[0]
     assert abs(rounded - value) <= step / 2
@@ -107,9 +101,7 @@ def test_noise_that_is_none_is_refused(multiplier: float) -> None:
 def test_a_clipped_norm_is_at_most_the_clip_norm_and_short_ones_stay(norm: float, clip_norm: float) -> None:
     factor = clip_factors(np.array([norm * norm]), clip_norm)[0]
     assert norm * factor <= clip_norm
-    assert factor == (
-        1.0 if norm < 0.999 * clip_norm else pytest.approx(min(1.0, clip_norm / norm), rel=1e-9)
-    )
+    assert factor == (1.0 if norm < 0.999 * clip_norm else pytest.approx(min(1.0, clip_norm / norm), rel=1e-9))
 
 
 def test_who_is_not_finite_has_factor_zero() -> None:

@@ -89,9 +89,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "mlp": (lambda: nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 1)), (5,), 1),
     "cnn": (small_cnn, (1, 8, 8), 2),
     "residual": (
-        lambda: nn.Sequential(
-            nn.Conv2d(3, 4, 3), Residual(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1)
-        ),
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), Residual(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1)),
         (3, 9, 9),
         1,
     ),
@@ -101,16 +99,12 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
         1,
     ),
     "dilated": (
-        lambda: nn.Sequential(
-            nn.Conv2d(5, 6, (3, 2), (1, 2), (2, 1), (2, 1)), nn.Flatten(), nn.LazyLinear(1)
-        ),
+        lambda: nn.Sequential(nn.Conv2d(5, 6, (3, 2), (1, 2), (2, 1), (2, 1)), nn.Flatten(), nn.LazyLinear(1)),
         (5, 8, 8),
         1,
     ),
     "grouped": (
-        lambda: nn.Sequential(
-            nn.Conv2d(4, 8, 3, groups=2, padding="same"), nn.Flatten(), nn.Linear(8 * 36, 1)
-        ),
+        lambda: nn.Sequential(nn.Conv2d(4, 8, 3, groups=2, padding="same"), nn.Flatten(), nn.Linear(8 * 36, 1)),
         (4, 6, 6),
         1,
     ),
@@ -222,9 +216,7 @@ def test_agrees_with_the_closed_form_on_the_same_mlp(records: list[int], clip_no
         dense.outputs(parameters, examples.features),
         atol=1e-5,
     )
-    assert general.mean_loss(parameters, examples) == pytest.approx(
-        dense.mean_loss(parameters, examples), rel=1e-5
-    )
+    assert general.mean_loss(parameters, examples) == pytest.approx(dense.mean_loss(parameters, examples), rel=1e-5)
 
 
 @settings(deadline=None, max_examples=30)
@@ -247,9 +239,7 @@ def test_one_patient_moves_the_sum_by_at_most_the_clip_norm(
 
 
 @pytest.mark.parametrize("difference", np.linspace(1e-4, 3e-3, 12).tolist())
-def test_positions_that_cancel_do_not_hide_a_long_gradient(
-    difference: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_positions_that_cancel_do_not_hide_a_long_gradient(difference: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slopes of 1e4 cancel up to a length of 1e4 * difference, which float32 Gram matrices lose."""
     monkeypatch.setattr(per_sample, "_GHOST_ADVANTAGE", 10**9)
     base = np.linspace(0.7, 1.3, 5, dtype=np.float32)
@@ -279,9 +269,7 @@ def test_a_patient_who_is_not_finite_contributes_zero(
 def test_no_patients_give_zeros() -> None:
     module, examples, parameters = make("mlp", [1, 1])
     nobody = examples.take(np.empty(0, np.int64))
-    assert ModuleEngine(module, log_loss).gradient_sum(parameters, nobody, 1.0).tolist() == [0.0] * len(
-        parameters
-    )
+    assert ModuleEngine(module, log_loss).gradient_sum(parameters, nobody, 1.0).tolist() == [0.0] * len(parameters)
 
 
 @pytest.mark.parametrize(
