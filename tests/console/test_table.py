@@ -133,7 +133,8 @@ def test_a_round_without_a_look_keeps_the_last_metric(protected: Sample) -> None
     assert progress.describe(blind).split(" · ")[1] == seen
 
 
-def test_a_terminal_gets_a_bar(protected: Sample) -> None:
+def test_a_terminal_gets_a_bar(protected: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     text = run(protected, terminal=True)
     assert "round 15/15" in text and "\x1b[" in text
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from wardround.privacy import per_sample
+from wardround.privacy import layer_rules
 from wardround.privacy.closed_form import DenseEngine
 from wardround.privacy.gradients import Array, Examples
 from wardround.privacy.per_sample import ModuleEngine, module_layout
@@ -182,8 +182,8 @@ def test_equals_autograd_patient_by_patient(name: str, records: list[int], clip_
 def test_every_way_to_a_norm_gives_the_same_sum(
     name: str, advantage: int, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(per_sample, "_GHOST_ADVANTAGE", advantage)
-    monkeypatch.setattr(per_sample, "_KEPT_FLOATS", kept)
+    monkeypatch.setattr(layer_rules, "_GHOST_ADVANTAGE", advantage)
+    monkeypatch.setattr(layer_rules, "_KEPT_FLOATS", kept)
     for records in ([1] * 4, [2, 1, 3]):
         module, examples, parameters = make(name, records)
         mine = ModuleEngine(module, log_loss).gradient_sum(parameters, examples, 0.1)
@@ -241,7 +241,7 @@ def test_one_patient_moves_the_sum_by_at_most_the_clip_norm(
 @pytest.mark.parametrize("difference", np.linspace(1e-4, 3e-3, 12).tolist())
 def test_positions_that_cancel_do_not_hide_a_long_gradient(difference: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slopes of 1e4 cancel up to a length of 1e4 * difference, which float32 Gram matrices lose."""
-    monkeypatch.setattr(per_sample, "_GHOST_ADVANTAGE", 10**9)
+    monkeypatch.setattr(layer_rules, "_GHOST_ADVANTAGE", 10**9)
     base = np.linspace(0.7, 1.3, 5, dtype=np.float32)
     positions = np.stack([base, base + np.float32([difference, 0, 0, 0, 0])])[None]
     module = nn.Sequential(nn.Linear(5, 1, bias=False), nn.Flatten())
