@@ -28,6 +28,7 @@ _CANCELLATION: Final = 2.0**-18
 """How far single precision may err in the Gram identity, as a fraction of the norm without cancellation."""
 
 
+@dataclass(frozen=True, slots=True)
 class Part:
     """What one use gives: squared norms (patients,), and its gradients summed with factors (patients,)."""
 
@@ -45,6 +46,7 @@ class Grouping:
 
     @classmethod
     def of(cls, examples: Examples) -> "Grouping":
+        """From (records,) patients in non-decreasing order."""
         if examples.one_record_each:
             return cls(None, [], examples.patients)
         bounds = np.searchsorted(examples.patient, np.arange(examples.patients + 1)).tolist()

@@ -1,5 +1,5 @@
 """Many sites in one process: the researcher's tool and the tests' fixture, on the code that runs in hospitals."""
 
-from wardround.simulations.run import Run, run
+from wardround.simulations.research import Run, run
 
 __all__ = ["Run", "run"]

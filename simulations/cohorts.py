@@ -30,6 +30,11 @@ class Gathered:
         return tuple(cohort for cohort in self.cohorts if cohort.site not in self.left_out)
 
     @property
+    def excluded(self) -> list[tuple[Cohort, str]]:
+        """The sites that take no part, each with the reason."""
+        return [(cohort, self.left_out[cohort.site]) for cohort in self.cohorts if cohort.site in self.left_out]
+
+    @property
     def declared(self) -> dict[str, int]:
         return {cohort.site: cohort.declared_patients for cohort in self.taking_part}
 

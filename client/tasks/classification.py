@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from wardround.client.tasks.base import Metric, Scores, patient_means
-from wardround.privacy.closed_form import DenseEngine
+from wardround.client.tasks.dense import DenseTask
 from wardround.privacy.gradients import Array, Examples
-from wardround.protocol.parameters import Layout
 from wardround.protocol.tasks import TabularClassification
 
 
@@ -55,21 +53,12 @@ def log_loss(scores: Scores, weights: npt.NDArray[np.float64]) -> npt.NDArray[np
 
 
 @dataclass(frozen=True)
-class Classification:
-    """``TabularClassification`` at the site: a logistic regression or MLP on ``features`` columns."""
-
-    spec: TabularClassification
-    features: int
-
-    couples_patients = False
+class Classification(DenseTask[TabularClassification]):
+    """``TabularClassification`` at the site: a logistic regression or MLP."""
 
     @property
-    def layout(self) -> Layout:
-        return self.spec.layout(self.features)
-
-    @cached_property
-    def engine(self) -> DenseEngine:
-        return DenseEngine(self.layout, self.spec.hidden, self.spec.activation, LogLoss())
+    def head(self) -> LogLoss:
+        return LogLoss()
 
     @property
     def metrics(self) -> Mapping[str, Metric]:

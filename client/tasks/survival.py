@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from wardround.client.tasks.base import Metric, Scores, patient_means
-from wardround.privacy.closed_form import DenseEngine
+from wardround.client.tasks.dense import DenseTask, Spec
 from wardround.privacy.gradients import Array, Examples
-from wardround.protocol.parameters import Layout
 from wardround.protocol.tasks import SurvivalCox, SurvivalPiecewise
 
 
@@ -77,57 +75,31 @@ def concordance(scores: Scores, weights: npt.NDArray[np.float64]) -> npt.NDArray
 
 
 @dataclass(frozen=True)
-class Cox:
-    """``SurvivalCox`` at the site."""
-
-    spec: SurvivalCox
-    features: int
-
-    couples_patients = True
-
-    @property
-    def layout(self) -> Layout:
-        return self.spec.layout(self.features)
-
-    @cached_property
-    def engine(self) -> DenseEngine:
-        return DenseEngine(self.layout, self.spec.hidden, self.spec.activation, CoxLoss())
+class _Survival(DenseTask[Spec]):
+    """Survival tasks rank patients by the log relative risk."""
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
         return {"c_index": concordance}
 
     def scores(self, outputs: Array, examples: Examples) -> Scores:
-        """Log relative risk per patient."""
-        return _risk_scores(outputs, examples)
+        """The first output per patient. Hazards are proportional, so the first interval ranks as every other."""
+        return Scores(patient_means(outputs[:, 0], examples), patient_means(examples.targets, examples))
 
 
 @dataclass(frozen=True)
-class Piecewise:
+class Cox(_Survival[SurvivalCox]):
+    """``SurvivalCox`` at the site."""
+
+    @property
+    def head(self) -> CoxLoss:
+        return CoxLoss()
+
+
+@dataclass(frozen=True)
+class Piecewise(_Survival[SurvivalPiecewise]):
     """``SurvivalPiecewise`` at the site."""
 
-    spec: SurvivalPiecewise
-    features: int
-
-    couples_patients = False
-
     @property
-    def layout(self) -> Layout:
-        return self.spec.layout(self.features)
-
-    @cached_property
-    def engine(self) -> DenseEngine:
-        loss = PiecewiseLoss(self.spec.cuts, self.spec.baseline_rate)
-        return DenseEngine(self.layout, self.spec.hidden, self.spec.activation, loss)
-
-    @property
-    def metrics(self) -> Mapping[str, Metric]:
-        return {"c_index": concordance}
-
-    def scores(self, outputs: Array, examples: Examples) -> Scores:
-        """Log hazard in the first interval per patient; hazards are proportional, so it ranks as every other."""
-        return _risk_scores(outputs, examples)
-
-
-def _risk_scores(outputs: Array, examples: Examples) -> Scores:
-    return Scores(patient_means(outputs[:, 0], examples), patient_means(examples.targets, examples))
+    def head(self) -> PiecewiseLoss:
+        return PiecewiseLoss(self.spec.cuts, self.spec.baseline_rate)

@@ -12,8 +12,8 @@ from wardround.console.reports import render_report
 from wardround.console.table import result_table
 from wardround.protocol.plan import StudyPlan
 from wardround.simulations.cohorts import Gathered
+from wardround.simulations.configured import simulate
 from wardround.simulations.result import RoundResult
-from wardround.simulations.run import simulate
 
 
 def simulate_command(overrides: Sequence[str], started: float) -> None:

@@ -15,8 +15,8 @@ from wardround.conf.schema import parse_configuration
 from wardround.protocol.errors import UsageError
 from wardround.protocol.parameters import model_hash
 from wardround.protocol.plan import StudyPlan
+from wardround.simulations.configured import Simulated, simulate
 from wardround.simulations.result import RoundResult, SimulationResult
-from wardround.simulations.run import Simulated, simulate
 
 TODAY = date(2026, 11, 23)
 

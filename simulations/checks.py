@@ -1,0 +1,55 @@
+"""What is checked between a plan and its first round, from public numbers alone."""
+
+from wardround.conf.schema import Configuration
+from wardround.privacy.budget import allowance, cost, delta_for, fixed_order
+from wardround.protocol.errors import UsageError
+from wardround.protocol.plan import PrivacyMode, StudyPlan
+from wardround.simulations.cohorts import Gathered
+from wardround.simulations.faults import Fault, FaultKind
+
+
+def check_cost(plan: StudyPlan, epsilon_cap: float) -> None:
+    """Refuse a plan that costs more than it says, or more than a site's domain can give, before anything runs."""
+    if plan.privacy.mode is PrivacyMode.NONE:
+        return
+    from wardround.privacy.accounting import check_plan_cost
+
+    check_plan_cost(plan)
+    for participant in plan.participants:
+        delta = delta_for(participant.declared_patients)
+        order = fixed_order(epsilon_cap, delta)
+        needed = plan.rounds * cost(plan.round_event(participant.site), order)
+        room = allowance(epsilon_cap, delta, order)
+        if needed > room:
+            raise UsageError(
+                f"the plan needs {100 * needed / room:.0f} % of the budget of site '{participant.site}' "
+                f"(epsilon {epsilon_cap:g} at delta {delta:g} for each patient, over all studies)",
+                "take more noise (privacy.noise_multiplier), fewer rounds, or raise epsilon_cap",
+            )
+
+
+def weaknesses(plan: StudyPlan) -> list[str]:
+    """Named warnings of a plan that is legal but weak: small expected batches under local noise."""
+    terms, q = plan.privacy, plan.privacy.sampling_probability
+    if q is None:
+        return []
+    least = 200 if terms.mode is PrivacyMode.LOCAL and (terms.epsilon or 8.0) < 8.0 else 64
+    small = [p.site for p in plan.participants if q * p.declared_patients < least]
+    if not small:
+        return []
+    return [
+        f"small batches: fewer than {least} patients are expected in a step at {', '.join(small)}, so the noise "
+        "weighs much there; distributed noise (privacy=dist, not in this version) is made for such sites"
+    ]
+
+
+def named_faults(configuration: Configuration, gathered: Gathered) -> tuple[Fault, ...]:
+    known = {kind.name.lower(): kind for kind in FaultKind}
+    faults = []
+    for item in configuration.simulation.faults:
+        if item.kind not in known:
+            raise UsageError(f"there is no fault '{item.kind}'", f"known faults: {', '.join(known)}")
+        if item.site not in gathered.declared:
+            raise UsageError(f"a fault names the site '{item.site}'", f"sites here: {', '.join(gathered.declared)}")
+        faults.append(Fault(item.site, item.round_number, known[item.kind]))
+    return tuple(faults)

@@ -1,0 +1,133 @@
+"""A simulation of a configuration: what ``wardround simulate`` runs, writes and resumes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from time import perf_counter
+
+from threadpoolctl import threadpool_limits
+
+from wardround.client.store.ledger import store_bytes
+from wardround.client.tasks import task_from
+from wardround.conf.planning import make_plan
+from wardround.conf.schema import Configuration, parse_configuration
+from wardround.protocol.errors import UsageError
+from wardround.protocol.plan import StudyPlan
+from wardround.simulations.assemble import assemble
+from wardround.simulations.checks import check_cost, named_faults, weaknesses
+from wardround.simulations.cohorts import Gathered, gather
+from wardround.simulations.experiment import Experiment
+from wardround.simulations.faults import Fault
+from wardround.simulations.files import RunFolder, Snapshot
+from wardround.simulations.research import Run
+from wardround.simulations.result import RoundResult
+from wardround.strategies import strategy_from
+
+Listener = Callable[[StudyPlan, RoundResult], None]
+"""Told after every round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated(Run):
+    """A finished simulation that was written to a folder."""
+
+    folder: RunFolder
+
+
+def simulate(
+    configuration: Configuration,
+    *,
+    today: date,
+    started: float,
+    prepared: Callable[[StudyPlan, Gathered], None] = lambda plan, gathered: None,
+    listener: Listener = lambda plan, result: None,
+) -> Simulated:
+    """Run a configured study and write its folder.
+
+    ``prepared`` is called once everything was checked and before the first round. ``started`` is a perf_counter
+    reading. Raises UsageError before anything runs when the study is impossible.
+    """
+    with threadpool_limits(configuration.simulation.threads):
+        if configuration.simulation.resume is not None:
+            return _resume(configuration, today, started, prepared, listener)
+        gathered = gather(configuration)
+        plan = make_plan(configuration, gathered.declared, today)
+        now = datetime.now()
+        check_cost(plan, configuration.epsilon_cap)
+        faults = named_faults(configuration, gathered)
+        folder = RunFolder.create(Path(configuration.simulation.output), plan.study, now)
+        folder.begin(plan, configuration.model_dump(mode="json"))
+        snapshot = Snapshot(plan, {}, None, None, [])
+        return _carry_on(configuration, gathered, snapshot, folder, faults, today, started, prepared, listener)
+
+
+def _resume(
+    configuration: Configuration,
+    today: date,
+    started: float,
+    prepared: Callable[[StudyPlan, Gathered], None],
+    listener: Listener,
+) -> Simulated:
+    folder = RunFolder(Path(str(configuration.simulation.resume)))
+    snapshot = folder.read()
+    if (folder.path / "result.json").exists():
+        raise UsageError(f"the run in '{folder.path}' is finished", "start a new one")
+    original = parse_configuration(dict(snapshot.configuration))
+    gathered = gather(original)
+    if gathered.declared != {p.site: p.declared_patients for p in snapshot.plan.participants}:
+        raise UsageError("the sites' data are not those of the interrupted run", "restore the data and resume again")
+    faults = named_faults(original, gathered)
+    return _carry_on(original, gathered, snapshot, folder, faults, today, started, prepared, listener)
+
+
+def _carry_on(
+    configuration: Configuration,
+    gathered: Gathered,
+    snapshot: Snapshot,
+    folder: RunFolder,
+    faults: Sequence[Fault],
+    today: date,
+    started: float,
+    prepared: Callable[[StudyPlan, Gathered], None],
+    listener: Listener,
+) -> Simulated:
+    plan = snapshot.plan
+    experiment = Experiment(
+        plan,
+        task_from(plan),
+        strategy_from(plan.strategy),
+        gathered.taking_part,
+        today,
+        configuration.epsilon_cap,
+        configuration.simulation.evaluate_every,
+        faults,
+        snapshot.progress,
+        snapshot.ledgers,
+        list(snapshot.rounds),
+    )
+    prepared(plan, gathered)
+
+    written = [result.model_dump_json().encode() for result in snapshot.rounds]
+
+    def after_round(result: RoundResult) -> None:
+        written.append(result.model_dump_json().encode())
+        progress = experiment.federation.study.progress
+        folder.checkpoint(progress, store_bytes(experiment.store), written)
+        listener(plan, result)
+
+    first = perf_counter()
+    experiment.run(after_round)
+    over = perf_counter()
+    result = assemble(
+        experiment,
+        left_out=gathered.excluded,
+        attribution=gathered.attribution,
+        notes=weaknesses(plan),
+        started=started,
+        first_round=first,
+        rounds_over=over,
+        threads=configuration.simulation.threads,
+    )
+    folder.finish(result, plan.layout, experiment.model)
+    return Simulated(plan, result, experiment.model, folder)
