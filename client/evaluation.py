@@ -28,13 +28,6 @@ class Estimate:
     high: float | None
     reason: str = ""
 
-    @property
-    def estimable(self) -> bool:
-        return self.value is not None
-
-
-NO_PATIENTS: Final = Estimate(None, None, None, "no test patients")
-
 
 def score(task: Task, model: Vector, patients: Examples) -> Scores:
     """The model's scores of ``patients``, one per patient."""

@@ -1,14 +1,14 @@
 """The study plan: what the hospitals approve, and nothing else decides what runs.
 
 A plan is frozen data with one byte encoding; the SHA-256 of those bytes is the plan's name. Whatever changes what is
-computed on patients' data is in here; whatever only changes how fast it is computed is ``Performance`` and needs no
+computed on patients' data is in here; whatever only changes how fast it is computed (threads) is not, and needs no
 approval.
 """
 
 from datetime import date
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -228,16 +228,3 @@ class StudyPlan(_Part):
         if plan.canonical != data:
             raise UsageError("these plan bytes are not in canonical form", "take the plan from plan.json unchanged")
         return plan
-
-
-class Performance(_Part):
-    """How fast, never what: needs no approval."""
-
-    threads: int = Field(default=1, ge=1)
-    device: Literal["cpu"] = "cpu"
-
-
-def plan_json(plan: StudyPlan) -> dict[str, Any]:
-    """The plan as JSON data, for people and files (the digest is over ``canonical``)."""
-    data: dict[str, Any] = plan.model_dump(mode="json")
-    return data

@@ -15,11 +15,15 @@ from wardround.protocol.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """Training and test patients of ``site``; ``excluded`` counts what the contract left out, by reason."""
+    """Training and test patients of ``site``.
+
+    ``split_hash`` is the SHA-256 of which record tests; ``excluded`` counts what the contract left out, by reason.
+    """
 
     site: str
     train: Examples = field(repr=False)
     test: Examples = field(repr=False)
+    split_hash: str = field(repr=False)
     excluded: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -35,11 +39,6 @@ class Cohort:
         """SHA-256 over features and targets, so that a researcher can tell two versions of the data apart."""
         arrays = [a for e in (self.train, self.test) for a in (e.features, e.targets, e.patient)]
         return digest(LABEL_DATA, *(np.ascontiguousarray(array) for array in arrays))
-
-    @property
-    def split_hash(self) -> str:
-        """SHA-256 over the numbers of training and test patients' records; changes when the split does."""
-        return digest(LABEL_SPLIT, np.ascontiguousarray(self.train.targets), np.ascontiguousarray(self.test.targets))
 
 
 def group_by_patient(features: np.ndarray, targets: np.ndarray, patients: np.ndarray) -> Examples:
@@ -88,5 +87,6 @@ def make_cohort(
         site,
         group_by_patient(features[~test], targets[~test], names[~test]),
         group_by_patient(features[test], targets[test], names[test]),
+        digest(LABEL_SPLIT, np.asarray(test, np.uint8)),
         dict(excluded or {}),
     )

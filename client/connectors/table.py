@@ -4,7 +4,6 @@ Every cell is checked against its column's rule before anything is computed. A b
 column and rule, never the value: an error text may be read by people who may not see the patient.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -186,6 +185,3 @@ def _targets(cells: _Cells, contract: DataContract) -> tuple[npt.NDArray[np.floa
     cells.check(label.time, no_time | ((time >= 0) & (time <= label.maximum_time)), rule)
     cells.check(label.event, no_event | np.isin(event, (0.0, 1.0)), "must be 0 (censored) or 1 (event)")
     return np.column_stack([time, event]), no_time | no_event
-
-
-Reader = Callable[..., pa.Table]

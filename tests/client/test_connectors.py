@@ -174,6 +174,13 @@ def test_the_declared_count_is_the_next_fifty(patients: int, declared: int) -> N
     assert cohort.declared_patients == declared
 
 
+def test_the_hash_of_a_split_changes_with_one_patient_and_with_nothing_else() -> None:
+    def cohort(value: float, *testing: int) -> str:
+        return make_cohort("x", np.full((4, 1), value), np.zeros(4), test=np.isin(np.arange(4), testing)).split_hash
+
+    assert cohort(1.0, 1, 2) == cohort(2.0, 1, 2) != cohort(1.0, 1, 3)
+
+
 def test_a_cohort_cannot_be_serialised_and_shows_no_value() -> None:
     import pickle
 

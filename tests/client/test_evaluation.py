@@ -43,7 +43,7 @@ def test_one_class_and_no_patient_are_not_estimable_and_say_why() -> None:
     lone = Scores(np.array([0.3, 0.9]), np.ones((2, 1)))
     assert (estimate(auroc, lone).value, estimate(auroc, lone).reason) == (None, "one class only")
     nobody = Scores(np.zeros(0), np.zeros((0, 1)))
-    assert estimate(accuracy, nobody).reason == "no test patients" and not estimate(accuracy, nobody).estimable
+    assert estimate(accuracy, nobody).reason == "no test patients" and estimate(accuracy, nobody).value is None
 
 
 def test_a_value_that_most_resamples_cannot_estimate_has_no_interval() -> None:
