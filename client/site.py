@@ -52,7 +52,7 @@ class Site:
         self.ledger = ledger
         self._task = task
         self._strategy = strategy
-        self._answered: set[int] = set()
+        self._answered = ledger.released_rounds(plan.digest)
 
     @property
     def name(self) -> str:
@@ -71,10 +71,6 @@ class Site:
     def recover(self) -> None:
         """Restart after a crash: the ledger settles what was open; a charge is never given back once drawn."""
         self.ledger.recover()
-
-    def resume(self, rounds_done: int) -> None:
-        """Continue a study of which ``rounds_done`` rounds are over."""
-        self._answered = set(range(1, rounds_done + 1))
 
     def work(self, request: RoundRequest, today: date) -> Generator[Phase, None, Answer]:
         """Answer ``request``, phase by phase. The generator's value is a Reply or a Refusal."""

@@ -55,7 +55,6 @@ class Experiment:
                 site.open_domain(self.epsilon_cap, delta_for(cohort.declared_patients))
             else:
                 site.recover()
-                site.resume(self.progress.rounds_done if self.progress else 0)
             sites.append(site)
         study = Study(self.plan, self.strategy, self.progress)
         self.federation = Federation(study, sites, self.today, self.faults)

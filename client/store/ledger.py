@@ -190,6 +190,12 @@ class Ledger:
             if isinstance(fact, Reserve) and fact.block not in cancelled and plan in (None, fact.plan)
         ]
 
+    def released_rounds(self, plan: str) -> set[int]:
+        """The rounds of a plan that were answered: they are answered once, across restarts."""
+        released = {block.name for block in self.blocks() if block.state is BlockState.RELEASED}
+        reserved = [fact for fact in self.facts() if isinstance(fact, Reserve)] if released else []
+        return {fact.round_number for fact in reserved if fact.plan == plan and fact.block in released}
+
     def charged(self, plan: str) -> int:
         """Number of blocks of a plan that count against a budget."""
         row = self._store.execute(

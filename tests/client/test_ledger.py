@@ -98,6 +98,17 @@ def test_cancel_after_start_is_impossible() -> None:
     assert (BlockState.RUNNING, "cancel") not in TRANSITIONS
 
 
+def test_answered_rounds_are_known_after_a_restart(tmp_path: Path) -> None:
+    ledger = opened(tmp_path / "ledger.sqlite")
+    for number, plan in ((1, "plan"), (2, "plan"), (3, "other")):
+        ledger.reserve(f"b{number}", "training", plan, number, EVENT)
+        ledger.start(f"b{number}")
+    for number in (1, 3):
+        ledger.release(f"b{number}", "00" * 32)
+    again = Ledger(open_store(tmp_path / "ledger.sqlite"), "cleveland")
+    assert again.released_rounds("plan") == {1} and again.released_rounds("none") == set()
+
+
 def test_the_file_keeps_what_was_charged(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     reserve(opened(path), "b1")

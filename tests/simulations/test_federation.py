@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from wardround.client.connectors import Cohort
+from wardround.client.site import Site
 from wardround.client.tasks import Classification
 from wardround.client.tasks.classification import LogLoss
 from wardround.privacy.accounting import epsilon
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.ledger import BlockState
-from wardround.protocol.parameters import initial_weights
+from wardround.protocol.messages import LocalRule, Refusal, RefusalCode, RoundRequest
+from wardround.protocol.parameters import initial_weights, model_hash
 from wardround.protocol.plan import LocalTraining, PrivacyMode, PrivacyTerms
 from wardround.protocol.tasks import TabularClassification
 from wardround.server.rounds import Outcome
@@ -219,3 +221,14 @@ def test_a_site_without_enough_patients_is_named_and_the_study_goes_on() -> None
     reasons = {site.site: site.excluded_because for site in done.result.sites if site.excluded_because}
     assert reasons == {"lone": "one training patient", "empty": "no training patient"}
     assert set(done.result.rounds[0].sites) == {c.site for c in COHORTS}
+
+
+def test_a_site_that_restarts_does_not_answer_a_round_again() -> None:
+    _, experiment = simulated(private=True, rounds=2)
+    before = experiment.federation.sites[0]
+    after = Site(experiment.plan, before.cohort, TASK, STRATEGIES["fedavg"](), before.ledger)
+    start = initial_weights(TASK.layout, "uniform", 5)
+    request = RoundRequest(experiment.plan.digest, 1, 1, start, model_hash(start), LocalRule(PRIVATE.learning_rate))
+    answer = after.answer(request, date.today())
+    assert isinstance(answer, Refusal) and answer.code is RefusalCode.PROTOCOL
+    assert after.ledger.charged(experiment.plan.digest) == 2
