@@ -24,6 +24,15 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+privacy = typer.Typer(
+    name="privacy",
+    help="Ask before you spend: what a study costs, what an epsilon means.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.add_typer(privacy)
+
 
 @app.callback()
 def root() -> None:
@@ -43,6 +52,45 @@ def simulate(
     from wardround.console.commands.simulate import simulate_command
 
     simulate_command(overrides or [], STARTED)
+
+
+@privacy.command()
+def epsilon(
+    event: Annotated[
+        list[str], typer.Option(metavar="SIGMA,Q,STEPS", help="Noise multiplier, sampling probability, steps; repeat.")
+    ],
+    delta: Annotated[float, typer.Option(help="The probability that epsilon leaves out.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """The epsilon of releases with Gaussian noise on Poisson samples, all together."""
+    from wardround.console.commands.privacy import epsilon_command
+
+    epsilon_command(event, delta, as_json)
+
+
+@privacy.command()
+def explain(
+    epsilon: Annotated[float, typer.Argument(help="The epsilon to explain.")],
+    delta: Annotated[float, typer.Option(help="The probability that epsilon leaves out.")],
+) -> None:
+    """Say in words what an epsilon allows an attacker."""
+    from wardround.console.commands.privacy import explain_command
+
+    explain_command(epsilon, delta)
+
+
+@privacy.command()
+def plan(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings as for simulate, for example study=heart_disease rounds=10.")
+    ] = None,
+    attempts: Annotated[int, typer.Option(help="How often a round may be tried; each attempt is charged.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What a study would cost each hospital, what would fit, and which noise a target needs. Runs nothing."""
+    from wardround.console.commands.privacy import plan_command
+
+    plan_command(overrides or [], attempts, as_json)
 
 
 @app.command()

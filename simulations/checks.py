@@ -2,6 +2,7 @@
 
 from wardround.conf.schema import Configuration
 from wardround.privacy.budget import allowance, cost, delta_for, fixed_order
+from wardround.privacy.planner import small_batches
 from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.simulations.cohorts import Gathered
@@ -29,18 +30,8 @@ def check_cost(plan: StudyPlan, epsilon_cap: float) -> None:
 
 
 def weaknesses(plan: StudyPlan) -> list[str]:
-    """Named warnings of a plan that is legal but weak: small expected batches under local noise."""
-    terms, q = plan.privacy, plan.privacy.sampling_probability
-    if q is None:
-        return []
-    least = 200 if terms.mode is PrivacyMode.LOCAL and (terms.epsilon or 8.0) < 8.0 else 64
-    small = [p.site for p in plan.participants if q * p.declared_patients < least]
-    if not small:
-        return []
-    return [
-        f"small batches: fewer than {least} patients are expected in a step at {', '.join(small)}, so the noise "
-        "weighs much there; distributed noise (privacy=dist, not in this version) is made for such sites"
-    ]
+    """Named warnings of a plan that is legal but weak."""
+    return small_batches(plan)
 
 
 def named_faults(configuration: Configuration, gathered: Gathered) -> tuple[Fault, ...]:

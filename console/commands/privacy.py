@@ -1,0 +1,199 @@
+"""``wardround privacy``: the calculator, an epsilon in words, and what a study would cost. Nothing is charged."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import date
+from typing import Any, Final
+
+import typer
+from pydantic import ValidationError
+
+from wardround.privacy.accounting import epsilon, rounded_up
+from wardround.privacy.meaning import ADJACENCY, AGAINST, UNIT, conditions, officers_words
+from wardround.protocol.errors import UsageError
+from wardround.protocol.events import PoissonGaussian
+
+MOST_STEPS: Final = 10**9
+TARGETS: Final = (1.0, 3.0, 8.0)
+"""The epsilons for which a plan's noise multiplier is shown."""
+
+ACCOUNTANT: Final = "dp-accounting: the smaller of Renyi DP and privacy loss distributions"
+
+
+def epsilon_command(events: Sequence[str], delta: float, as_json: bool) -> None:
+    """Print the epsilon of ``events``, each ``SIGMA,Q,STEPS``, all together."""
+    parsed = [_event(text) for text in events]
+    with _checked_accountant():
+        value = epsilon(parsed, delta)
+    if not value < float("inf"):
+        raise UsageError("so little noise has no epsilon that a number can hold", "use larger noise multipliers")
+    if not as_json:
+        typer.echo(f"epsilon {rounded_up(value)} {conditions(delta)}; rounded up.")
+        return
+    told = [{"noise_multiplier": e.noise_multiplier, "sampling_probability": e.sampling_probability, "steps": e.steps}
+            for e in parsed]  # fmt: skip
+    _print_json({"epsilon": value, "epsilon_shown": rounded_up(value), **_terms(delta), "events": told})
+
+
+def explain_command(value: float, delta: float) -> None:
+    """Print what ``value`` means at ``delta``."""
+    typer.echo(officers_words(value, delta))
+
+
+def plan_command(overrides: Sequence[str], attempts: int, as_json: bool) -> None:
+    """Print what the study that ``overrides`` describe would cost each hospital, and what would fit."""
+    from wardround.conf.compose import compose_configuration
+    from wardround.conf.planning import make_plan
+    from wardround.conf.schema import parse_configuration
+    from wardround.privacy.planner import noise_for, rounds_within_epsilon, site_costs, small_batches
+    from wardround.simulations.cohorts import gather
+
+    configuration = parse_configuration(compose_configuration(overrides))
+    with _checked_accountant():
+        plan = make_plan(configuration, gather(configuration).declared, date.today())
+        cap = configuration.epsilon_cap
+        costs = site_costs(plan, cap, attempts=attempts)
+        noise = noise_for(plan, TARGETS, attempts=attempts)
+        event, terms = plan.round_event(plan.participants[0].site), plan.privacy
+        assert isinstance(event, PoissonGaussian) and terms.epsilon is not None and terms.delta is not None
+        rounds = rounds_within_epsilon(event, terms.epsilon, terms.delta, attempts)
+    found: dict[str, Any] = {
+        "study": plan.study,
+        "title": plan.title,
+        "plan": plan.digest,
+        **_terms(terms.delta),
+        "rounds": plan.rounds,
+        "steps_each_round": event.steps,
+        "attempts": attempts,
+        "noise_multiplier": event.noise_multiplier,
+        "sampling_probability": event.sampling_probability,
+        "clip_norm": terms.clip_norm,
+        "epsilon_limit": terms.epsilon,
+        "within_limit": costs[0].epsilon_at_most <= terms.epsilon,
+        "rounds_within_limit": rounds,
+        "epsilon_cap": cap,
+        "sites": [
+            {
+                **asdict(site),
+                "epsilon_shown": rounded_up(site.epsilon),
+                "epsilon_at_most_shown": rounded_up(site.epsilon_at_most),
+                "rounds_that_fit": min(site.rounds_in_domain, rounds),
+            }
+            for site in costs
+        ],
+        "noise_for": [{"epsilon": target, "noise_multiplier": sigma} for target, sigma in noise.items()],
+        "warnings": small_batches(plan),
+    }
+    if as_json:
+        _print_json(found)
+    else:
+        _show(found)
+
+
+def _show(found: dict[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console, attempts = Console(), found["attempts"]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=Text(found["title"]),
+                  title_justify="left", title_style="bold")  # fmt: skip
+    table.add_column("Hospital", overflow="fold", min_width=8)
+    shown = ("Patients", "Batch", "Noise", "ε" if attempts == 1 else "ε at most", "Budget", "More", "Rounds")
+    for name in shown:
+        table.add_column(name, justify="right", no_wrap=True)
+    for site in found["sites"]:
+        table.add_row(
+            Text(site["site"], "bold"),
+            f"{site['declared_patients']:,}",
+            f"{site['expected_batch']:.1f}{' *' if site['small_batch'] else ''}",
+            f"{site['noise_on_mean']:.2g}",
+            site["epsilon_at_most_shown"],
+            f"{_percent_up(site['needed_units'], site['domain_units'])} %",
+            str(site["more_studies"]) if site["fits"] else "no fit",
+            f"{site['rounds_that_fit']:,}",
+        )
+    console.print(table)
+    for line in _below(found):
+        console.print(Text(line))
+
+
+def _below(found: dict[str, Any]) -> Iterator[str]:
+    """Sentences under the table: the terms of every epsilon, and how each column was counted."""
+    rounds, attempts, limit = found["rounds"], found["attempts"], found["epsilon_limit"]
+    delta, site = found["delta"], found["sites"][0]
+    yield f"ε {conditions(delta)}; rounded up."
+    if attempts > 1:
+        yield (
+            f"At most: {rounds} rounds with {attempts} attempts each, all of them charged. Without a second attempt it "
+            f"is ε {site['epsilon_shown']}. Budget, More and Rounds count every attempt."
+        )
+    if not found["within_limit"]:
+        yield f"Above the plan's own limit: ε {limit:g} (same terms). It would be refused before the first round."
+    yield (
+        "Batch: patients expected in a step. Noise: standard deviation on each coordinate of the mean gradient, where "
+        f"one patient's gradient has a length of {found['clip_norm']:g} at most."
+    )
+    deltas = ", ".join(f"{value:g}" for value in sorted({site["domain_delta"] for site in found["sites"]}))
+    yield (
+        f"Budget: share of what the hospital's training patients may spend in their lifetime (cap ε "
+        f"{found['epsilon_cap']:g} at the domain's own delta, {deltas}; same unit, adjacency and attackers), in a "
+        "domain that has spent nothing yet. More: how many more studies like this one fit after it."
+    )
+    yield (
+        f"Rounds: the most that keep the plan's limit (ε {limit:g}, which {found['rounds_within_limit']:,} keep) and "
+        "fit into the budget, with this noise."
+    )
+    noise = "; ".join(
+        f"ε {item['epsilon']:g} needs {'more than 1000' if sigma is None else f'{sigma:.2f}'}"
+        for item in found["noise_for"]
+        for sigma in (item["noise_multiplier"],)
+    )
+    yield f"Noise multiplier for {rounds * attempts * found['steps_each_round']:,} steps (same terms): {noise}. This " \
+          f"plan has {found['noise_multiplier']:g}."  # fmt: skip
+    for warning in found["warnings"]:
+        yield f"* {warning}."
+
+
+def _percent_up(part: int, whole: int) -> int:
+    return -(-100 * part // whole)
+
+
+def _event(text: str) -> PoissonGaussian:
+    try:
+        sigma, q, steps = text.split(",")
+        event = PoissonGaussian(
+            noise_multiplier=float(sigma), sampling_probability=float(q), steps=int(steps), declared_patients=1
+        )
+        if event.steps > MOST_STEPS:
+            raise ValueError(text)
+    except (ValidationError, ValueError):
+        raise UsageError(
+            f"'{text}' is no event",
+            f"write SIGMA,Q,STEPS: a positive noise multiplier, a sampling probability up to 1, 1 to {MOST_STEPS:,} "
+            "steps, for example 2.84,0.25,75",
+        ) from None
+    return event
+
+
+def _terms(delta: float) -> dict[str, Any]:
+    """What stands beside every epsilon in JSON."""
+    return {"delta": delta, "unit": UNIT, "adjacency": ADJACENCY, "against": AGAINST, "accountant": ACCOUNTANT}
+
+
+@contextmanager
+def _checked_accountant() -> Iterator[None]:
+    try:
+        yield
+    except ArithmeticError:
+        raise UsageError(
+            "the accountant's own check failed, so there is no epsilon to show",
+            "take a larger delta, more noise or fewer steps",
+        ) from None
+
+
+def _print_json(data: dict[str, Any]) -> None:
+    typer.echo(json.dumps(data, indent=2, allow_nan=False))
