@@ -174,6 +174,21 @@ def test_the_declared_count_is_the_next_fifty(patients: int, declared: int) -> N
     assert cohort.declared_patients == declared
 
 
+def test_the_declared_count_is_of_patients_and_not_of_their_records() -> None:
+    records, patients = 120, np.arange(120) // 3
+    cohort = make_cohort(
+        "x", np.zeros((records, 1)), np.zeros(records), test=np.zeros(records, bool), patients=patients
+    )
+    assert cohort.train.patients == 40 and cohort.declared_patients == 50
+
+
+def test_who_tests_does_not_train_and_everybody_does_one_of_them() -> None:
+    testing = np.isin(np.arange(9), (1, 4, 8))
+    cohort = make_cohort("x", np.arange(9.0)[:, None], np.zeros(9), test=testing)
+    assert cohort.test.features[:, 0].tolist() == [1, 4, 8]
+    assert cohort.train.features[:, 0].tolist() == [0, 2, 3, 5, 6, 7]
+
+
 def test_the_hash_of_a_split_changes_with_one_patient_and_with_nothing_else() -> None:
     def cohort(value: float, *testing: int) -> str:
         return make_cohort("x", np.full((4, 1), value), np.zeros(4), test=np.isin(np.arange(4), testing)).split_hash

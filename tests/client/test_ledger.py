@@ -94,6 +94,18 @@ def test_every_transition_that_is_not_in_the_table_is_refused(state: BlockState 
     assert len(ledger.facts()) == before
 
 
+def test_the_table_has_these_transitions_and_no_other() -> None:
+    # Written out again, so that a line added to the table is noticed here.
+    assert {(before and before.value, kind, after.value) for (before, kind), after in TRANSITIONS.items()} == {
+        (None, "reserve", "reserved"),
+        ("reserved", "start", "running"),
+        ("reserved", "cancel", "cancelled"),
+        ("running", "release", "released"),
+        ("running", "abandon", "abandoned"),
+        ("released", "release", "released"),
+    }
+
+
 def test_cancel_after_start_is_impossible() -> None:
     assert (BlockState.RUNNING, "cancel") not in TRANSITIONS
 

@@ -5,6 +5,8 @@ import pytest
 
 from wardround.client.training import StepCounter, StepsMismatch, shuffle_seed, train_plain, train_private
 from wardround.privacy.gradients import Array, Examples
+from wardround.privacy.mechanisms import noisy_sum
+from wardround.privacy.sampling import poisson_sample
 from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.messages import LocalRule
 from wardround.protocol.plan import LocalTraining
@@ -103,6 +105,18 @@ def test_a_private_round_is_a_function_of_its_random_bytes() -> None:
         for _ in range(2)
     )
     assert np.array_equal(one, two) and not np.array_equal(one, START)
+
+
+def test_every_step_of_a_private_round_has_a_sample_and_noise_of_its_own() -> None:
+    event = PoissonGaussian(noise_multiplier=0.5, sampling_probability=0.5, steps=4, declared_patients=50)
+    source, again = np.random.default_rng(3).bytes, np.random.default_rng(3).bytes
+    mine = train_private(Quadratic(), START, PATIENTS, LocalRule(0.1), event, 1.0, source, StepCounter())
+    # By hand: coins, then noise, for each of the four steps from one stream that is never turned back.
+    w = START.astype(float)
+    for _ in range(4):
+        chosen = PATIENTS.take(poisson_sample(6, 0.5, again))
+        w = w - 0.1 * noisy_sum(Quadratic().gradient_sum(w, chosen, 1.0), 1.0, 0.5, again) / (0.5 * 50)
+    assert mine.tolist() == pytest.approx(w.tolist(), rel=1e-6)
 
 
 def test_a_count_of_steps_that_is_not_the_charge_stops_the_round() -> None:
