@@ -18,8 +18,10 @@ from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.plan import PrivacyMode, PrivacyTerms, StudyPlan
 
 LEAST_BATCH: Final = 64
-LEAST_LOCAL_BATCH: Final = 200
-"""Expected patients in a step below which a site's noise weighs much; the second in LOCAL below epsilon 8."""
+"""Expected patients in a step, q N, below which a site's noise weighs much."""
+
+LEAST_LOCAL_PATIENTS: Final = 200
+"""Patients, N, below which it does in LOCAL when epsilon is below ``_PLENTY``."""
 
 _PLENTY: Final = 8.0
 
@@ -88,7 +90,7 @@ def site_costs(
                 declared_patients=count,
                 expected_batch=batch,
                 noise_on_mean=event.noise_multiplier * plan.privacy.clip_norm / batch,
-                small_batch=batch < least_batch(plan.privacy),
+                small_batch=is_small(plan.privacy, count),
                 delta=delta,
                 epsilon=once,
                 epsilon_at_most=at_most,
@@ -159,24 +161,23 @@ def noise_for(plan: StudyPlan, targets: Sequence[float], *, attempts: int = 1) -
     return found
 
 
-def least_batch(terms: PrivacyTerms) -> int:
-    """The expected patients in a step below which a batch is small."""
-    return (
-        LEAST_LOCAL_BATCH if terms.mode is PrivacyMode.LOCAL and (terms.epsilon or _PLENTY) < _PLENTY else LEAST_BATCH
-    )
+def is_small(terms: PrivacyTerms, patients: int) -> bool:
+    """Whether a site of ``patients`` (declared) is small: q N < 64, or N < 200 in LOCAL below epsilon 8."""
+    few = terms.mode is PrivacyMode.LOCAL and (terms.epsilon or _PLENTY) < _PLENTY and patients < LEAST_LOCAL_PATIENTS
+    return few or (terms.sampling_probability or 1.0) * patients < LEAST_BATCH
 
 
 def small_batches(plan: StudyPlan) -> list[str]:
-    """The named warning of a plan that is legal but weak, or nothing: small expected batches under its noise."""
-    q, least = plan.privacy.sampling_probability, least_batch(plan.privacy)
-    if q is None:
+    """The named warning of a plan that is legal but weak, or nothing: small sites under its noise."""
+    if plan.privacy.sampling_probability is None:
         return []
-    small = [p.site for p in plan.participants if q * p.declared_patients < least]
+    small = [p.site for p in plan.participants if is_small(plan.privacy, p.declared_patients)]
     if not small:
         return []
+    limits = f"under {LEAST_BATCH} in a step, or under {LEAST_LOCAL_PATIENTS} in all"
     return [
-        f"small batches: fewer than {least} patients are expected in a step at {', '.join(small)}, so the noise "
-        "weighs much there; distributed noise (privacy=dist, not in this version) is made for such sites"
+        f"small batches: few patients are expected in a step at {', '.join(small)} ({limits}), so the noise weighs "
+        "much there; distributed noise (privacy=dist, not in this version) is made for such sites"
     ]
 
 

@@ -18,10 +18,17 @@ from wardround.privacy.meaning import (
     officers_words,
     true_accusations,
 )
-from wardround.privacy.planner import noise_for, rounds_that_fit, rounds_within_epsilon, site_costs, small_batches
+from wardround.privacy.planner import (
+    is_small,
+    noise_for,
+    rounds_that_fit,
+    rounds_within_epsilon,
+    site_costs,
+    small_batches,
+)
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import PoissonGaussian
-from wardround.protocol.plan import StudyPlan
+from wardround.protocol.plan import Participant, StudyPlan
 
 DECLARED = {"a": 200, "b": 50, "c": 4000}
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "dp_epsilon.json").read_text())
@@ -80,15 +87,26 @@ def test_the_noise_for_a_target_is_enough_and_a_hundredth_less_is_not() -> None:
     assert spent(sigma) <= 3.0 < spent(sigma - 0.01)
 
 
-def test_small_batches_are_named_and_large_ones_are_not() -> None:
-    (warning,) = small_batches(PLAN)
-    assert "at a, b, so" in warning
-    alone = make_plan(
-        parse_configuration(compose_configuration(["min_sites=1", "privacy.delta=auto"])),
-        {"c": 4000},
-        date(2026, 11, 23),
+@pytest.mark.parametrize(
+    ("q", "limit", "patients", "small"),
+    [
+        (0.25, 3.0, 200, True),  # 50 in a step
+        (0.25, 3.0, 300, False),  # 75 in a step, 300 in all
+        (0.5, 3.0, 150, True),  # 75 in a step, but 150 in all
+        (0.5, 8.0, 150, False),  # the same where epsilon is plenty
+        (0.5, 8.0, 100, True),  # 50 in a step
+        (0.32, 3.0, 200, False),  # 64 in a step and 200 in all are enough
+    ],
+)
+def test_a_small_site_is_named_by_its_batch_or_by_its_patients(
+    q: float, limit: float, patients: int, small: bool
+) -> None:
+    terms = PLAN.privacy.model_copy(update={"sampling_probability": q, "epsilon": limit})
+    assert is_small(terms, patients) == small
+    made = PLAN.model_copy(
+        update={"privacy": terms, "participants": (Participant(site="a", declared_patients=patients),)}
     )
-    assert small_batches(alone) == []
+    assert [" at a (" in warning for warning in small_batches(made)] == ([True] if small else [])
 
 
 def test_a_plan_without_protection_has_no_cost_to_plan() -> None:
