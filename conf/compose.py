@@ -67,11 +67,13 @@ def _compose(words: list[str], search: list[str]) -> dict[str, Any]:
             _check_choice(override.key_or_group, str(override.value()))
     try:
         choices = [word for word, override in zip(words, parsed, strict=True) if override.key_or_group in GROUPS]
-        known = set(_keys(OmegaConf.to_container(compose("config", [*search, *choices]))))
+        base = compose("config", [*search, *choices])
+        known = set(_keys(OmegaConf.to_container(base)))
         for override in parsed:
             if override.key_or_group not in GROUPS and not override.is_add():
                 _check_key(override.key_or_group, known)
-        composed = OmegaConf.to_container(compose("config", [*search, *words]), resolve=True)
+        chosen = base if len(choices) == len(words) else compose("config", [*search, *words])
+        composed = OmegaConf.to_container(chosen, resolve=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UsageError(f"the configuration cannot be composed: {str(error).splitlines()[0]}", _DOCS) from None
     assert isinstance(composed, dict)
