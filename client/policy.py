@@ -24,13 +24,11 @@ class Denied:
     reason: str
 
 
-def decide(
-    plan: StudyPlan, request: RoundRequest, expected: LocalRule, today: date, answered: set[int]
-) -> Accepted | Denied:
+def decide(plan: StudyPlan, request: RoundRequest, expected: LocalRule, today: date) -> Accepted | Denied:
     """Accept ``request`` under the approved ``plan``, or say why not.
 
     ``expected`` is the rule that the plan's strategy gives for this model, computed here and not taken from the
-    request. ``answered`` holds the rounds that this site has released an answer for: a round is answered once.
+    request.
     """
     if request.plan != plan.digest:
         return Denied(RefusalCode.POLICY, "the request names a plan that is not approved here")
@@ -38,8 +36,6 @@ def decide(
         return Denied(RefusalCode.POLICY, f"the plan expired on {plan.governance.expires_on}")
     if not 1 <= request.round_number <= plan.rounds:
         return Denied(RefusalCode.PROTOCOL, f"round {request.round_number} is not in the plan")
-    if request.round_number in answered:
-        return Denied(RefusalCode.PROTOCOL, f"round {request.round_number} was answered already")
     if request.model.shape != (plan.layout.size,) or request.model.dtype != "float32":
         return Denied(RefusalCode.PROTOCOL, "the model does not have the plan's layout")
     if model_hash(request.model) != request.model_hash:

@@ -5,27 +5,32 @@ drives it to the end gets the answer; a caller that stops is a crash at that poi
 """
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from dataclasses import replace
 from datetime import date
 from enum import StrEnum
 
+import numpy as np
+
 from wardround.client.connectors.cohort import Cohort
+from wardround.client.governance import TRAINING_DOMAIN
 from wardround.client.policy import Denied, decide
 from wardround.client.store.ledger import Ledger
+from wardround.client.store.replies import StoredReplies
 from wardround.client.tasks import Task
 from wardround.client.training import StepCounter, shuffle_seed, train_plain, train_private
-from wardround.privacy.budget import Refused, allowance, fixed_order
+from wardround.privacy.budget import Refused
+from wardround.privacy.gradients import Examples
+from wardround.privacy.ledger import NotAllowed
 from wardround.protocol.canonical import LABEL_RELEASE, digest
-from wardround.protocol.errors import UsageError
+from wardround.protocol.errors import UsageError, WardroundError
 from wardround.protocol.events import PoissonGaussian
-from wardround.protocol.ledger import OpenDomain
+from wardround.protocol.ledger import Refuse, Release, Reserve, Start
 from wardround.protocol.messages import Refusal, RefusalCode, Reply, RoundRequest, join_contribution
+from wardround.protocol.outgoing import Outgoing, outgoing, parse_answer
 from wardround.protocol.parameters import Update, Vector
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.strategies import State, Strategy
-
-TRAINING_DOMAIN = "training"
-"""The data domain of a site's training patients."""
 
 
 class Phase(StrEnum):
@@ -38,13 +43,32 @@ class Phase(StrEnum):
     RELEASED = "released"
 
 
-Answer = Reply | Refusal
+Consent = Callable[[], "np.ndarray | None"]
+"""Which training patients may be drawn now, as a mask of shape (patients,); None: all. Asked before every round."""
 
 
 class Site:
-    """One hospital under one approved plan. Noise and sampling always come from the operating system's CSPRNG."""
+    """One hospital under one approved plan. Noise and sampling always come from the operating system's CSPRNG.
 
-    def __init__(self, plan: StudyPlan, cohort: Cohort, task: Task, strategy: Strategy, ledger: Ledger) -> None:
+    Args:
+        domains: the data domains that the training patients belong to; a round is charged to each of them.
+        replies: keeps finished answers, so that a request that comes again gets the same bytes. None: a simulation,
+            whose coordinator never asks twice.
+        consent: who has not opted out.
+    """
+
+    def __init__(
+        self,
+        plan: StudyPlan,
+        cohort: Cohort,
+        task: Task,
+        strategy: Strategy,
+        ledger: Ledger,
+        *,
+        domains: tuple[str, ...] = (TRAINING_DOMAIN,),
+        replies: StoredReplies | None = None,
+        consent: Consent = lambda: None,
+    ) -> None:
         if task.layout != plan.layout:
             raise UsageError("the task's parameters are not the plan's", "build the task from the plan")
         self.plan = plan
@@ -52,51 +76,66 @@ class Site:
         self.ledger = ledger
         self._task = task
         self._strategy = strategy
-        self._answered = ledger.released_rounds(plan.digest)
+        self._domains = domains
+        self._replies = replies
+        self._consent = consent
 
     @property
     def name(self) -> str:
         return self.cohort.site
 
-    def open_domain(self, epsilon_cap: float, delta: float) -> None:
-        """Give the training patients their lifetime budget at their own ``delta``, or note that there is none."""
-        if self.plan.privacy.mode is PrivacyMode.NONE:
-            fact = OpenDomain(domain=TRAINING_DOMAIN, delta=delta, epsilon_cap=None, order=None)
-            self.ledger.open_domain(fact, None)
-            return
-        order = fixed_order(epsilon_cap, delta)
-        fact = OpenDomain(domain=TRAINING_DOMAIN, delta=delta, epsilon_cap=epsilon_cap, order=order)
-        self.ledger.open_domain(fact, allowance(epsilon_cap, delta, order))
-
     def recover(self) -> None:
         """Restart after a crash: the ledger settles what was open; a charge is never given back once drawn."""
-        self.ledger.recover()
+        self.ledger.recover(self.plan.digest)
 
-    def work(self, request: RoundRequest, today: date) -> Generator[Phase, None, Answer]:
-        """Answer ``request``, phase by phase. The generator's value is a Reply or a Refusal."""
+    def work(self, request: RoundRequest, today: date) -> Generator[Phase, None, Outgoing]:
+        """Answer ``request``, phase by phase. The generator's value is what may leave."""
         expected = self._strategy.local_rule(State(request.model), self.plan.local.learning_rate)
-        decision = decide(self.plan, request, expected, today, self._answered)
+        decision = decide(self.plan, request, expected, today)
         yield Phase.DECIDED
         if isinstance(decision, Denied):
             return self._refuse(request, decision.code, decision.reason)
-        block = f"{request.plan[:16]}/{request.round_number:05d}/{request.attempt}"
+        if (again := self._answered_before(request)) is not None:
+            return again
+        state = self.ledger.state
+        if request.round_number in state.answered.get(request.plan, ()):
+            return self._refuse(
+                request, RefusalCode.PROTOCOL, f"round {request.round_number} was answered from another model"
+            )
+        try:
+            patients, left_out = self._present()
+        except WardroundError as error:
+            return self._refuse(request, RefusalCode.UNAVAILABLE, error.message)
+        blocks = {domain: self._block(request, domain) for domain in self._domains}
+        if any(block in state.blocks for block in blocks.values()):
+            return self._refuse(request, RefusalCode.UNAVAILABLE, "this attempt was ended by a restart")
         event = self.plan.round_event(self.name)
-        refused = self.ledger.reserve(block, TRAINING_DOMAIN, request.plan, request.round_number, event)
+        facts = [
+            Reserve(domain=domain, block=block, plan=request.plan, round_number=request.round_number, event=event)
+            for domain, block in blocks.items()
+        ]
+        refused = self.ledger.reserve(*facts)
         if isinstance(refused, Refused):
             return self._refuse(request, RefusalCode.POLICY, refused.reason)
         yield Phase.RESERVED
-        self.ledger.start(block)
+        try:
+            self.ledger.record(*(Start(block=block, opted_out_at_most=left_out) for block in blocks.values()))
+        except NotAllowed as error:
+            self.ledger.recover(request.plan)
+            return self._refuse(request, RefusalCode.POLICY, error.message)
         yield Phase.STARTED
-        model = self._train(request)
+        model = self._train(request, patients)
         yield Phase.TRAINED
-        update = Update(model - request.model, self._weight)
-        vector = join_contribution(self._strategy.contribute(update))
-        self.ledger.release(block, digest(LABEL_RELEASE, vector))
-        self._answered.add(request.round_number)
+        vector = join_contribution(self._strategy.contribute(Update(model - request.model, self._weight)))
+        reply = Reply(self.name, request.plan, request.round_number, request.attempt, request.model_hash, vector)
+        try:
+            answer = self._release(request, reply)
+        except NotAllowed as error:
+            return self._refuse(request, RefusalCode.UNAVAILABLE, error.message)
         yield Phase.RELEASED
-        return Reply(self.name, request.plan, request.round_number, request.attempt, request.model_hash, vector)
+        return answer
 
-    def answer(self, request: RoundRequest, today: date) -> Answer:
+    def answer(self, request: RoundRequest, today: date) -> Outgoing:
         """Answer ``request`` without interruption."""
         work = self.work(request, today)
         while True:
@@ -105,6 +144,41 @@ class Site:
             except StopIteration as finished:
                 return finished.value  # type: ignore[no-any-return]
 
+    def _block(self, request: RoundRequest, domain: str) -> str:
+        return f"{request.plan[:16]}/{request.round_number:05d}/{request.attempt}/{domain}"
+
+    def _answered_before(self, request: RoundRequest) -> Outgoing | None:
+        """The answer that this round had from the same model: the same bytes, or the same vector for a new attempt."""
+        found = None if self._replies is None else self._replies.find(request)
+        if found is None:
+            return None
+        attempt, data = found
+        stored = parse_answer(data, self.name)
+        if not isinstance(stored, Reply):
+            raise TypeError("only a Reply is stored")
+        if attempt == request.attempt:
+            return outgoing(stored)
+        return self._release(request, replace(stored, attempt=request.attempt))
+
+    def _release(self, request: RoundRequest, reply: Reply) -> Outgoing:
+        """Note the hash of what leaves and keep the bytes, in one transaction, before they leave."""
+        answer = outgoing(reply)
+        content = digest(LABEL_RELEASE, answer.content)
+        current, number = self.ledger.state.current, request.round_number
+        blocks = [current.get((request.plan, domain, number), "none") for domain in self._domains]
+        facts = (Release(block=block, attempt=request.attempt, content=content) for block in blocks)
+        store = None if self._replies is None else self._replies.writer(request, answer.content)
+        self.ledger.record(*facts, also=store)
+        return answer
+
+    def _present(self) -> tuple[Examples, int]:
+        """The patients who may be drawn, and how many may not, rounded up to the next 10."""
+        train, present = self.cohort.train, self._consent()
+        if present is None or present.all():
+            return train, 0
+        chosen = np.flatnonzero(present)
+        return train.take(chosen), -(-(train.patients - len(chosen)) // 10) * 10
+
     @property
     def _weight(self) -> float:
         """The declared patients under DP (a public constant), the exact count in an unprotected simulation."""
@@ -112,15 +186,15 @@ class Site:
             return float(self.cohort.train.patients)
         return float(self.plan.declared_patients(self.name))
 
-    def _train(self, request: RoundRequest) -> Vector:
+    def _train(self, request: RoundRequest, patients: Examples) -> Vector:
         event = self.plan.round_event(self.name)
         if not isinstance(event, PoissonGaussian):
             seed = shuffle_seed(self.plan.model.seed, self.name, request.round_number)
-            return train_plain(self._task.engine, request.model, self.cohort.train, request.rule, self.plan.local, seed)
+            return train_plain(self._task.engine, request.model, patients, request.rule, self.plan.local, seed)
         return train_private(
             self._task.engine,
             request.model,
-            self.cohort.train,
+            patients,
             request.rule,
             event,
             self.plan.privacy.clip_norm,
@@ -128,6 +202,7 @@ class Site:
             StepCounter(),
         )
 
-    def _refuse(self, request: RoundRequest, code: RefusalCode, reason: str) -> Refusal:
-        self.ledger.refuse(request.plan, request.round_number, reason)
-        return Refusal(self.name, request.plan, request.round_number, request.attempt, code)
+    def _refuse(self, request: RoundRequest, code: RefusalCode, reason: str) -> Outgoing:
+        """Tell the ledger why; the wire gets one of three words."""
+        self.ledger.record(Refuse(plan=request.plan, round_number=request.round_number, reason=reason))
+        return outgoing(Refusal(self.name, request.plan, request.round_number, request.attempt, code))

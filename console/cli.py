@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Final
 
@@ -32,6 +33,15 @@ privacy = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(privacy)
+
+ledger = typer.Typer(
+    name="ledger",
+    help="A hospital's privacy ledger: check it, read it, let it go on after a restored backup.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.add_typer(ledger)
 
 
 @app.callback()
@@ -91,6 +101,51 @@ def plan(
     from wardround.console.commands.privacy import plan_command
 
     plan_command(overrides or [], attempts, as_json)
+
+
+@ledger.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="The ledger's file, or a copy of it: ledger.sqlite.")],
+    key: Annotated[str | None, typer.Option(help="The site's public key, 64 hex digits, as you know it.")] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="A checkpoint of this ledger that others have kept; repeat.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check chain, signatures, tree and epsilon arithmetic; say in one sentence what is wrong and where."""
+    from wardround.console.commands.ledger import verify_command
+
+    verify_command(file, key, against or [], as_json)
+
+
+@ledger.command()
+def show(file: Annotated[Path, typer.Argument(help="The ledger's file, or a copy of it.")]) -> None:
+    """Print every entry as a line of JSON, unchecked."""
+    from wardround.console.commands.ledger import show_command
+
+    show_command(file)
+
+
+@ledger.command()
+def checkpoint(folder: Annotated[Path, typer.Argument(help="The site's folder.")]) -> None:
+    """Print the signed head of a site's ledger, for others to keep."""
+    from wardround.console.commands.ledger import checkpoint_command
+
+    checkpoint_command(folder)
+
+
+@ledger.command()
+def recover(
+    folder: Annotated[Path, typer.Argument(help="The site's folder.")],
+    seen: Annotated[Path, typer.Option(help="The checkpoint that a witness holds.")],
+    witness: Annotated[str, typer.Option(help="Who holds it.")],
+    reason: Annotated[str, typer.Option(help="Why the ledger was put back.")],
+    officer_key: Annotated[list[Path] | None, typer.Option(help="An officer's key file; two are needed.")] = None,
+) -> None:
+    """Let a ledger that was put back to an older copy go on: two officers charge what may have run in between."""
+    from wardround.console.commands.ledger import recover_command
+
+    recover_command(folder, seen, witness, reason, officer_key or [])
 
 
 @app.command()

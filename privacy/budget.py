@@ -112,12 +112,17 @@ def cost(event: DpEvent, order: int) -> int:
 
 def may_spend(spent: int, event: DpEvent, allowance: int, order: int) -> Allowed | Refused:
     """Whether ``event`` fits into what ``spent`` leaves of ``allowance``. Exact; a refusal spends nothing."""
-    if spent < 0:
-        raise ValueError(f"spent is {spent}")
     try:
         price = cost(event, order)
     except UsageError as error:
         return Refused(error.message)
+    return fits(spent, price, allowance, order)
+
+
+def fits(spent: int, price: int, allowance: int, order: int) -> Allowed | Refused:
+    """Whether ``price`` units fit into what ``spent`` leaves of ``allowance``."""
+    if spent < 0 or price < 1:
+        raise ValueError(f"spent is {spent}, the price {price}")
     if spent + price > allowance:
         left = max(0, allowance - spent)
         return Refused(

@@ -1,23 +1,30 @@
-"""Entries of a privacy ledger: append-only facts in a hash chain, as pure data.
+"""What a privacy ledger can say: append-only facts, as pure data.
 
 A domain is a patient population of one site. A block is one round of one study on one domain; it counts against the
 budget from RESERVED on, and a crash never gives it back::
 
     RESERVED -> RUNNING -> RELEASED | ABANDONED          RESERVED -> CANCELLED   (only if nothing was drawn)
 
-Entries hold mechanism events, never only an epsilon.
+Facts hold mechanism events, never only an epsilon. How a fact becomes an entry (time, number, chain, signature) is in
+``entry``; which fact may follow which is in ``privacy.ledger``.
 """
 
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
-from wardround.protocol.canonical import LABEL_ENTRY, digest, encode
+from wardround.protocol.canonical import LABEL_APPROVAL, encode
 from wardround.protocol.events import DpEvent
+from wardround.protocol.identity import Identity, SiteId
 
-GENESIS: Final = "0" * 64
-"""What the first entry names as its predecessor."""
+Hex32: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""32 bytes in lower-case hex: a hash or an Ed25519 public key."""
+
+Hex64: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+"""64 bytes in lower-case hex: an Ed25519 signature."""
+
+Count: TypeAlias = Annotated[int, Field(ge=1, lt=2**53)]
 
 
 class BlockState(StrEnum):
@@ -28,61 +35,101 @@ class BlockState(StrEnum):
     CANCELLED = "cancelled"
 
 
-class _Entry(BaseModel):
+class _Fact(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class OpenDomain(_Entry):
+class Approval(_Fact):
+    """An officer's signature over ``approval_message``: the fact, and the ledger that it is meant for."""
+
+    officer: str
+    key: Hex32
+    signature: Hex64
+
+
+class OpenLedger(_Fact):
+    """The first entry: whose ledger this is, and the key that signs every entry. No key: a simulation's ledger."""
+
+    kind: Literal["open_ledger"] = "open_ledger"
+    site: SiteId
+    key: Hex32 | None
+
+
+class Officers(_Fact):
+    """Who may approve, by name and key. A later list is signed by two officers of the one before."""
+
+    kind: Literal["officers"] = "officers"
+    version: Count
+    officers: dict[SiteId, Hex32] = Field(min_length=1)
+    approvals: tuple[Approval, ...] = ()
+
+
+class OpenDomain(_Fact):
     """A patient population gets a budget; delta and cap are fixed for ever."""
 
     kind: Literal["open_domain"] = "open_domain"
-    domain: str
+    domain: str = Field(min_length=1)
     delta: float = Field(gt=0, lt=1)
     epsilon_cap: float | None = Field(gt=0, description="null: a simulation without protection, never a hospital")
     order: int | None = Field(ge=2, description="alpha*: the fixed order of the Renyi filter")
+    approvals: tuple[Approval, ...] = ()
 
 
-class Reserve(_Entry):
+class Grant(_Fact):
+    """An officer lets a plan spend: at most ``blocks`` blocks of ``event`` on a domain. A later version replaces it."""
+
+    kind: Literal["grant"] = "grant"
+    domain: str
+    plan: str
+    version: Count = 1
+    event: DpEvent
+    blocks: int = Field(ge=0, lt=2**53, description="0: the plan is revoked")
+    approvals: tuple[Approval, ...] = ()
+
+
+class Reserve(_Fact):
     """A block is charged, before anything is drawn."""
 
     kind: Literal["reserve"] = "reserve"
     domain: str
     block: str
     plan: str
-    round_number: int = Field(ge=1)
+    round_number: Count
     event: DpEvent
 
 
-class Start(_Entry):
-    """From here on patients may have been drawn."""
+class Start(_Fact):
+    """From here on patients may have been drawn; at most so many had opted out (rounded up to the next 10)."""
 
     kind: Literal["start"] = "start"
     block: str
+    opted_out_at_most: int = Field(default=0, ge=0, lt=2**53, multiple_of=10)
 
 
-class Cancel(_Entry):
+class Cancel(_Fact):
     """Nothing was drawn: the charge is given back."""
 
     kind: Literal["cancel"] = "cancel"
     block: str
 
 
-class Release(_Entry):
-    """The hash of the bytes that left."""
+class Release(_Fact):
+    """The hash of the bytes that left, for one attempt of the round."""
 
     kind: Literal["release"] = "release"
     block: str
-    content: str
+    attempt: Count
+    content: Hex32
 
 
-class Abandon(_Entry):
+class Abandon(_Fact):
     """The block ended without a release; the charge stays."""
 
     kind: Literal["abandon"] = "abandon"
     block: str
 
 
-class Refuse(_Entry):
+class Refuse(_Fact):
     """A request that was answered with a refusal; a fact for the officer, without a charge."""
 
     kind: Literal["refuse"] = "refuse"
@@ -91,8 +138,90 @@ class Refuse(_Entry):
     reason: str
 
 
-Fact = Annotated[OpenDomain | Reserve | Start | Cancel | Release | Abandon | Refuse, Field(discriminator="kind")]
-_FACT: Final[TypeAdapter[Fact]] = TypeAdapter(Fact)
+class Close(_Fact):
+    """A domain is closed: nothing is reserved on it again."""
+
+    kind: Literal["close"] = "close"
+    domain: str
+    reason: str = Field(min_length=1)
+    approvals: tuple[Approval, ...] = ()
+
+
+class Countersign(_Fact):
+    """Another party has seen this ledger's first ``size`` entries: its signature line over the checkpoint."""
+
+    kind: Literal["countersign"] = "countersign"
+    size: Count
+    root: Hex32
+    signer: SiteId
+    key: Hex32
+    signature: Hex64
+
+
+class Charge(_Fact):
+    """``blocks`` blocks of a plan that may have run in the entries that are lost."""
+
+    domain: str
+    plan: str
+    event: DpEvent
+    blocks: Count
+
+
+class Recover(_Fact):
+    """Others have seen a later head than this file has: two officers charge what may have run in between.
+
+    ``seen_size`` and ``seen_root`` are the head that a witness holds; ``charges`` must hold every block that the grants
+    still allowed, up to one for each entry that is missing.
+    """
+
+    kind: Literal["recover"] = "recover"
+    seen_size: Count
+    seen_root: Hex32
+    charges: tuple[Charge, ...]
+    reason: str = Field(min_length=1)
+    approvals: tuple[Approval, ...] = ()
+
+
+class SetClock(_Fact):
+    """The clock was ahead when the entry before was written: an officer lets time begin again at this entry's."""
+
+    kind: Literal["set_clock"] = "set_clock"
+    wrong: str = Field(description="the time of the entry before")
+    reason: str = Field(min_length=1)
+    approvals: tuple[Approval, ...] = ()
+
+
+class Inquiry(_Fact):
+    """An officer answered one patient's question about the ledger. Who the patient is stands nowhere."""
+
+    kind: Literal["inquiry"] = "inquiry"
+    officer: str
+
+
+Fact = Annotated[
+    OpenLedger
+    | Officers
+    | OpenDomain
+    | Grant
+    | Reserve
+    | Start
+    | Cancel
+    | Release
+    | Abandon
+    | Refuse
+    | Close
+    | Countersign
+    | Recover
+    | SetClock
+    | Inquiry,
+    Field(discriminator="kind"),
+]
+"""Any fact; parsing an unknown kind or field fails, it is never guessed."""
+
+Approved: TypeAlias = Officers | OpenDomain | Grant | Close | Recover | SetClock
+"""Facts that an officer signs."""
+
+ApprovedFact = TypeVar("ApprovedFact", Officers, OpenDomain, Grant, Close, Recover, SetClock)
 
 TRANSITIONS: Final[dict[tuple[BlockState | None, str], BlockState]] = {
     # (state before, kind of entry): state after; anything else is refused
@@ -105,16 +234,18 @@ TRANSITIONS: Final[dict[tuple[BlockState | None, str], BlockState]] = {
 }
 
 
-def fact_bytes(fact: Fact) -> bytes:
-    """The canonical bytes of an entry's content."""
-    return encode(fact.model_dump(mode="json"))
+def approval_message(ledger_key: str, fact: Approved) -> bytes:
+    """What an officer signs: LABEL_APPROVAL || 0x00 || the canonical fact without approvals, bound to one ledger.
+
+    ``ledger_key`` is the key of the site's ``OpenLedger``. A signature is good once: domains open and close once,
+    grants and lists of officers count versions, a recovery names the head that it answers, and a clock the wrong time.
+    """
+    content = {"fact": fact.model_dump(mode="json", exclude={"approvals"}), "ledger": ledger_key}
+    return LABEL_APPROVAL.encode() + b"\x00" + encode(content)
 
 
-def parse_fact(data: bytes) -> Fact:
-    """The entry in ``data``; an unknown kind or field raises pydantic's ValidationError, it is never guessed."""
-    return _FACT.validate_json(data)
-
-
-def chain_hash(previous: str, counter: int, content: bytes) -> str:
-    """The hash that the next entry names: over the predecessor's hash, this entry's number and its content."""
-    return digest(LABEL_ENTRY, bytes.fromhex(previous), counter.to_bytes(8, "big"), content)
+def approve(fact: ApprovedFact, ledger_key: str, officer: Identity) -> ApprovedFact:
+    """``fact`` with one more officer's signature."""
+    signature = officer.sign(approval_message(ledger_key, fact))
+    added = Approval(officer=officer.site, key=officer.public.key.hex(), signature=signature.hex())
+    return fact.model_copy(update={"approvals": (*fact.approvals, added)})

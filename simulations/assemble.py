@@ -6,7 +6,7 @@ from time import perf_counter, process_time
 from typing import Final
 
 from wardround.client.connectors import Cohort
-from wardround.client.site import TRAINING_DOMAIN
+from wardround.client.governance import TRAINING_DOMAIN
 from wardround.privacy.accounting import rounded_up
 from wardround.privacy.budget import fixed_order
 from wardround.protocol.parameters import model_hash

@@ -8,7 +8,7 @@ from time import perf_counter
 
 from threadpoolctl import threadpool_limits
 
-from wardround.client.store.ledger import store_bytes
+from wardround.client.store.database import store_bytes
 from wardround.client.tasks import task_from
 from wardround.conf.planning import make_plan
 from wardround.conf.schema import Configuration, parse_configuration

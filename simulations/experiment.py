@@ -13,8 +13,10 @@ from sqlite3 import Connection
 
 from wardround.client.connectors import Cohort
 from wardround.client.evaluation import point, score
+from wardround.client.governance import budget_for, grant_for
 from wardround.client.site import Site
-from wardround.client.store.ledger import Ledger, open_store
+from wardround.client.store.database import open_store
+from wardround.client.store.ledger import Ledger
 from wardround.client.tasks import Task
 from wardround.privacy.budget import delta_for
 from wardround.protocol.events import PoissonGaussian
@@ -50,9 +52,11 @@ class Experiment:
         self.store = open_store(None, self.ledger_copy)
         sites = []
         for cohort in self.cohorts:
-            site = Site(self.plan, cohort, self.task, self.strategy, Ledger(self.store, cohort.site))
+            ledger = Ledger(self.store, cohort.site)
+            site = Site(self.plan, cohort, self.task, self.strategy, ledger)
             if self.ledger_copy is None:
-                site.open_domain(self.epsilon_cap, delta_for(cohort.declared_patients))
+                ledger.record(budget_for(self.plan, self.epsilon_cap, delta_for(cohort.declared_patients)))
+                ledger.record(grant_for(self.plan, cohort.site))
             else:
                 site.recover()
             sites.append(site)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from wardround.client.site import Answer, Site
+from wardround.client.site import Site
 from wardround.protocol.errors import Unavailable
-from wardround.protocol.messages import Reply, RoundRequest
+from wardround.protocol.messages import Refusal, Reply, RoundRequest
+from wardround.protocol.outgoing import bytes_to_send, parse_answer
 from wardround.server.rounds import Round, RoundState
 from wardround.server.study import RoundRecord, Study
 from wardround.simulations.faults import LAST_PHASE, Fault, FaultKind, find, spoil
@@ -49,7 +50,7 @@ class Federation:
     def step(self) -> RoundRecord:
         """One round: ask every site, settle, step the strategy."""
         opened = self.study.open_round(self.clock)
-        late: list[Answer] = []
+        late: list[Reply | Refusal] = []
         for site in self.sites:
             self._ask(site, opened, late)
         if opened.settle(self.clock) is RoundState.OPEN:
@@ -59,7 +60,7 @@ class Federation:
             opened.receive(answer, opened.deadline + 1.0)
         return self.study.close_round(opened)
 
-    def _ask(self, site: Site, opened: Round, late: list[Answer]) -> None:
+    def _ask(self, site: Site, opened: Round, late: list[Reply | Refusal]) -> None:
         request = opened.request
         fault = find(self.faults, site.name, request.round_number)
         if fault is FaultKind.UNREACHED:
@@ -68,7 +69,7 @@ class Federation:
             _die(site, request, self.today, fault)
             opened.lost(site.name, self.clock, "the connection ended")
             return
-        answer = site.answer(request, self.today)
+        answer = parse_answer(bytes_to_send(site.answer(request, self.today)), site.name)
         if fault is FaultKind.LATE:
             late.append(answer)
         elif fault is not None and isinstance(answer, Reply):

@@ -23,7 +23,7 @@ SETUPTOOLS = CONFIG["tool"]["setuptools"]
 FOLDERS: dict[str, str] = SETUPTOOLS["package-dir"]
 PACKAGES: list[str] = SETUPTOOLS["packages"]
 NOT_PACKAGED = {"tests", "docs", "scripts", "benchmarks", "build", "dist"}
-INSTALLED = {".py", ".yaml", ".json", ".html", ".css", ".j2"}
+INSTALLED = {".py", ".yaml", ".json", ".html", ".css", ".j2", ".sql"}
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -18,6 +18,8 @@ class Cohort:
     """Training and test patients of ``site``.
 
     ``split_hash`` is the SHA-256 of which record tests; ``excluded`` counts what the contract left out, by reason.
+    ``train_ids`` and ``test_ids`` name the patients in the order of their numbers; None: each record is a patient
+    without a name.
     """
 
     site: str
@@ -25,6 +27,8 @@ class Cohort:
     test: Examples = field(repr=False)
     split_hash: str = field(repr=False)
     excluded: Mapping[str, int] = field(default_factory=dict, repr=False)
+    train_ids: tuple[str, ...] | None = field(default=None, repr=False)
+    test_ids: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("a Cohort never leaves its process")
@@ -89,4 +93,11 @@ def make_cohort(
         group_by_patient(features[test], targets[test], names[test]),
         digest(LABEL_SPLIT, np.asarray(test, np.uint8)),
         dict(excluded or {}),
+        None if patients is None else _ids(names[~test]),
+        None if patients is None else _ids(names[test]),
     )
+
+
+def _ids(names: np.ndarray) -> tuple[str, ...]:
+    """The distinct names in the order in which ``group_by_patient`` numbers them."""
+    return tuple(str(name) for name in np.unique(names))

@@ -1,261 +1,306 @@
-"""The privacy ledger of a site: an append-only chain of facts in SQLite, and the sums that admission needs.
+"""The privacy ledger of a site: an append-only chain of signed entries in SQLite.
 
-Facts are the truth; the tables ``domains`` and ``blocks`` are sums over them, kept in the same transaction so that two
-processes can never both take the last of a budget (``BEGIN IMMEDIATE`` serialises writers). A reservation is durable
-when ``reserve`` returns: only then may a batch be drawn.
+The entries are the only truth. What they add up to (``privacy.ledger``) is kept in memory and caught up inside the
+transaction that writes (``BEGIN IMMEDIATE`` serialises writers), so that two processes can never both take the last of
+a budget. An entry is on disk when the method that writes it returns: only then may a batch be drawn.
 
-A simulation uses this same code on one database in memory, with a ledger per site in it.
+A simulation uses this same code on one database in memory, with a ledger per site in it, without keys.
 """
 
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from sqlite3 import Connection
 from typing import Final
 
-from wardround.privacy.budget import Refused, may_spend
-from wardround.protocol.errors import Unavailable, UsageError
+from pydantic import ValidationError
+
+from wardround.client.store.database import explained
+from wardround.privacy.budget import Refused
+from wardround.privacy.ledger import Block, LedgerState, NotAdmitted, NotAllowed
+from wardround.protocol.checkpoint import Checkpoint
+from wardround.protocol.entry import (
+    DatedFact,
+    Entry,
+    chained,
+    content_bytes,
+    misdated,
+    next_entry,
+    parse_content,
+    signed_message,
+)
+from wardround.protocol.errors import ProtocolViolation, Unavailable, UsageError
 from wardround.protocol.events import DpEvent
-from wardround.protocol.ledger import (
-    GENESIS,
-    TRANSITIONS,
-    Abandon,
-    BlockState,
-    Cancel,
-    Fact,
-    OpenDomain,
-    Refuse,
-    Release,
-    Reserve,
-    Start,
-    chain_hash,
-    fact_bytes,
-    parse_fact,
-)
+from wardround.protocol.identity import Identity, PublicIdentity
+from wardround.protocol.ledger import Abandon, BlockState, Cancel, Fact, OpenLedger, Reserve, SetClock
+from wardround.protocol.tree import Head, Proof, Tree
+from wardround.protocol.witness import checkpoint_of, countersignature
 
-_SCHEMA: Final = (
-    """CREATE TABLE IF NOT EXISTS entries (site TEXT NOT NULL, counter INTEGER NOT NULL, content BLOB NOT NULL,
-       hash TEXT NOT NULL, PRIMARY KEY (site, counter)) WITHOUT ROWID""",
-    """CREATE TABLE IF NOT EXISTS domains (site TEXT NOT NULL, domain TEXT NOT NULL, "order" INTEGER,
-       allowance INTEGER, spent INTEGER NOT NULL, PRIMARY KEY (site, domain)) WITHOUT ROWID""",
-    """CREATE TABLE IF NOT EXISTS blocks (site TEXT NOT NULL, block TEXT NOT NULL, plan TEXT NOT NULL,
-       domain TEXT NOT NULL, state TEXT NOT NULL, cost INTEGER NOT NULL, PRIMARY KEY (site, block)) WITHOUT ROWID""",
-)
+CLOCK_TOLERANCE: Final = timedelta(minutes=5)
+"""How far a clock may be set back without a refusal; the entry then carries the time of the one before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A block as the ledger sees it now."""
-
-    name: str
-    domain: str
-    state: BlockState
-
-
-def open_store(path: Path | None, content: bytes | None = None) -> Connection:
-    """The SQLite database at ``path``, or one in memory (None). Files: WAL and fsync on every commit.
-
-    ``content`` fills a database in memory with what ``store_bytes`` gave: a simulation that is resumed.
-    """
-    store = sqlite3.connect(":memory:" if path is None else path, isolation_level=None, timeout=30.0)
-    if content is not None:
-        store.deserialize(content)
-    if path is not None:
-        store.execute("PRAGMA journal_mode = WAL")
-        store.execute("PRAGMA synchronous = FULL")
-    for statement in _SCHEMA:
-        store.execute(statement)
-    return store
-
-
-def store_bytes(store: Connection) -> bytes:
-    """A database in memory as the bytes of an SQLite file."""
-    return store.serialize()
+def utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class Ledger:
-    """The ledger of one site. Every public method that writes is one durable transaction."""
+    """The ledger of one site. Every public method that writes is one durable transaction.
 
-    def __init__(self, store: Connection, site: str) -> None:
-        self._store = store
+    Args:
+        store: from ``open_store``.
+        identity: the site's key. None: a simulation, whose entries are not signed.
+        clock: the time of day, UTC.
+
+    Raises:
+        UsageError: the ledger is broken, or belongs to another key.
+    """
+
+    def __init__(
+        self, store: Connection, site: str, identity: Identity | None = None, clock: Callable[[], datetime] = utc_now
+    ) -> None:
         self.site = site
+        self._store = store
+        self._identity = identity
+        self._clock = clock
+        self._state = LedgerState()
+        self._last: Entry | None = None
+        self._last_at = ""
+        self._tree: Tree | None = None
+        key = None if identity is None else identity.public.key.hex()
+        opened = self.state.opened
+        if opened is None:
+            self.record(OpenLedger(site=site, key=key))
+        elif opened.key != key:
+            raise UsageError(
+                f"the ledger of site '{site}' was begun with another key", "use the key that lies in the site's folder"
+            )
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._store.close()
+
+    @property
+    def state(self) -> LedgerState:
+        """What the entries add up to now, those of other processes included. Read it, never change it."""
+        with explained(f"the ledger of site '{self.site}'"):
+            self._catch_up()
+        return self._state
+
+    def record(self, *facts: Fact, also: Callable[[Connection], None] | None = None) -> None:
+        """Append facts that do not depend on one another: all of them or none.
+
+        ``also`` writes beside them in the same transaction.
+
+        Raises:
+            NotAllowed: a fact may not come next; nothing was written.
+            Unavailable: the disk is full or read-only, or the clock was set back; nothing was written.
+        """
+        with self._transaction():
+            for fact in facts:
+                self._state.check(fact)
+            self._append(facts, also)
+
+    def reserve(self, *facts: Reserve) -> Refused | None:
+        """Charge a round to every domain that it touches, or to none; a refusal charges nothing."""
+        if len({fact.domain for fact in facts}) != len(facts):
+            raise ValueError("a round is charged once to a domain")
+        with self._transaction():
+            if (size := self._rolled_back()) is not None:
+                return Refused(
+                    f"others have seen {size} entries of this ledger that this file does not hold: it was restored "
+                    "from an older copy, and two officers must sign a recovery"
+                )
+            try:
+                for fact in facts:
+                    self._state.check(fact)
+            except NotAdmitted as refusal:
+                return Refused(refusal.message)
+            self._append(facts, None)
+        return None
+
+    def recover(self, plan: str) -> None:
+        """After a crash, by the one process that works on ``plan``: settle what that plan left open.
+
+        What never started is cancelled; what may have drawn patients is abandoned and stays charged.
+        """
+        with self._transaction():
+            open_ = [self._state.blocks[name] for (of, _, _), name in self._state.current.items() if of == plan]
+            facts: list[Fact] = [Cancel(block=block.name) for block in open_ if block.state is BlockState.RESERVED]
+            facts += [Abandon(block=block.name) for block in open_ if block.state is BlockState.RUNNING]
+            if facts:
+                self._append(tuple(facts), None)
+
+    def rolled_back(self, seen: Head, witness: str) -> bool:
+        """Note that ``witness`` holds this site's signature over ``seen``; True when this file does not continue it.
+
+        From then on every reservation is refused, until a ``Recover`` entry names that head.
+        """
+        tree = self.tree()
+        if seen.size <= tree.size and tree.head(seen.size) == seen:
+            return False
+        if (seen.size, seen.root.hex()) in self.state.recovered:
+            return False
+        with self._transaction():
+            self._store.execute(
+                "INSERT OR IGNORE INTO rollbacks VALUES (?, ?, ?, ?)", (self.site, seen.size, seen.root.hex(), witness)
+            )
+        return True
+
+    def checkpoint(self) -> bytes:
+        """The signed checkpoint of the ledger as it is now. Raises UsageError in a simulation, which has no key."""
+        return Checkpoint(self.site, self.tree().head()).note().signed_by(self._key()).encode()
+
+    def offer(self, since: int) -> tuple[bytes, Proof]:
+        """(checkpoint, proof that it continues the first ``since`` entries), for a witness that has signed these."""
+        checkpoint, tree = self.checkpoint(), self.tree()
+        return checkpoint, tree.consistency(since, checkpoint_of(checkpoint, self.site).head.size)
+
+    def countersign(self, note: bytes, witness: PublicIdentity) -> None:
+        """Keep a witness's signature under this ledger's checkpoint ``note``.
+
+        Raises:
+            ProtocolViolation: ``note`` is not a checkpoint of this ledger that the witness has signed.
+        """
+        fact = countersignature(note, self._key().public, witness)
+        if fact.size > self.tree().size or self.tree().head(fact.size).root.hex() != fact.root:
+            raise ProtocolViolation(witness.site, "it signed a head that this ledger never had")
+        self.record(fact)
+
+    def tree(self) -> Tree:
+        """The Merkle tree over the contents, for heads and proofs."""
+        with explained(f"the ledger of site '{self.site}'"):
+            self._catch_up()
+            if self._tree is None:
+                self._tree = Tree()
+            rows = self._store.execute(
+                "SELECT content FROM entries WHERE site = ? AND number > ? AND number <= ? ORDER BY number",
+                (self.site, self._tree.size, self._state.size),
+            )
+            for (content,) in rows:
+                self._tree.append(content)
+        return self._tree
+
+    def facts(self) -> list[Fact]:
+        """Every fact in order."""
+        return [parse_content(entry.content).fact for entry in stored_entries(self._store, self.site)]
+
+    def blocks(self) -> list[Block]:
+        """Every block, in the order of their names."""
+        return sorted(self.state.blocks.values(), key=lambda block: block.name)
+
+    def events(self, plan: str | None = None) -> list[DpEvent]:
+        """Every event that counts, of one plan or of all, once for each block."""
+        return [event for event, count in self.state.events(plan=plan) for _ in range(count)]
+
+    def charged(self, plan: str) -> int:
+        """Number of blocks of a plan that count against a budget."""
+        return self.state.charged[plan]
+
+    def used(self, domain: str) -> tuple[int, int | None]:
+        """(spent, allowance) of a domain in units of 1e-12 at its order; allowance None: without protection."""
+        known = self.state.domains.get(domain)
+        if known is None:
+            raise UsageError(f"site '{self.site}' has no data domain '{domain}'", "open it first")
+        return known.spent, known.allowance
+
+    def _key(self) -> Identity:
+        if self._identity is None:
+            raise UsageError("a simulation's ledger has no key to sign with", "only a hospital's ledger is signed")
+        return self._identity
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """One transaction that takes the write lock at its start, so that what it reads stays true until it ends."""
-        try:
-            self._store.execute("BEGIN IMMEDIATE")
-            yield
-            self._store.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        with explained(f"the ledger of site '{self.site}'"):
+            try:
+                self._store.execute("BEGIN IMMEDIATE")
+                self._catch_up()
+                yield
+                if self._store.in_transaction:
+                    self._store.execute("COMMIT")
+            finally:
+                if self._store.in_transaction:
+                    self._store.execute("ROLLBACK")
+
+    def _append(self, facts: tuple[Fact, ...], also: Callable[[Connection], None] | None) -> None:
+        """Write and commit; the state follows only what is on disk."""
+        at, last, entries = self._now(facts), self._last, []
+        for fact in facts:
+            last = next_entry(last, content_bytes(at, fact), self._identity)
+            entries.append((self.site, last.number, last.content, last.signature, last.hash))
+        self._store.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", entries)
+        if also is not None:
+            also(self._store)
+        self._store.execute("COMMIT")
+        for fact in facts:
+            self._state.apply(fact)
+        self._last, self._last_at = last, at
+
+    def _now(self, facts: tuple[Fact, ...]) -> str:
+        now = self._clock()
+        at = _text(now)
+        if not any(misdated(DatedFact(at=at, fact=fact), self._last_at) for fact in facts):
+            return at
+        if any(isinstance(fact, SetClock) for fact in facts):
+            raise UsageError(f"the last entry is not of the time that was signed, but of {self._last_at}", "sign anew")
+        if _text(now + CLOCK_TOLERANCE) < self._last_at:
             raise Unavailable(
-                f"the ledger of site '{self.site}' cannot be written: {error}",
-                "nothing was charged and nothing is trained; free the disk or the file's permissions and try again",
-            ) from error
-        finally:
-            if self._store.in_transaction:
-                self._store.execute("ROLLBACK")
-
-    def open_domain(self, fact: OpenDomain, allowance: int | None) -> None:
-        """Give a patient population its budget, once. ``allowance`` is in units of 1e-12 at the domain's order."""
-        with self._transaction():
-            if self._domain(fact.domain) is not None:
-                raise UsageError(
-                    f"the data domain '{fact.domain}' of site '{self.site}' is open already",
-                    "its delta and cap are fixed for ever; use another name for another patient population",
-                )
-            self._append(fact)
-            self._store.execute(
-                "INSERT INTO domains VALUES (?, ?, ?, ?, 0)", (self.site, fact.domain, fact.order, allowance)
+                f"the clock says {at}, but the ledger of site '{self.site}' was last written at {self._last_at}",
+                "set the clock right (NTP) and try again; what was charged before stays charged. If it was wrong when "
+                "the last entry was written, an officer signs an entry 'set_clock'",
             )
+        return self._last_at
 
-    def reserve(self, block: str, domain: str, plan: str, round_number: int, event: DpEvent) -> Refused | None:
-        """Charge ``event`` to ``domain`` before anything is drawn; a refusal charges nothing."""
-        with self._transaction():
-            row = self._domain(domain)
-            if row is None:
-                return Refused(f"site '{self.site}' has no data domain '{domain}'")
-            order, allowance, spent = row
-            cost = 0
-            if order is not None and allowance is not None:
-                answer = may_spend(spent, event, allowance, order)
-                if isinstance(answer, Refused):
-                    return answer
-                cost = answer.spent - spent
-            self._move(block, "reserve", plan, domain, cost)
-            self._append(Reserve(domain=domain, block=block, plan=plan, round_number=round_number, event=event))
-        return None
+    def _catch_up(self) -> None:
+        """Take the entries that this or another process has written since. The newest signature stands for all."""
+        before, last = self._state.size, self._last
+        for entry in stored_entries(self._store, self.site, before):
+            if entry.number != self._state.size + 1 or chained(last, entry.number, entry.content) != entry.hash:
+                raise _broken(self.site, self._state.size + 1, "it does not follow the entry before")
+            try:
+                dated = parse_content(entry.content)
+                if misdated(dated, self._last_at):
+                    raise _broken(self.site, entry.number, "it is dated before the entry that it follows")
+                self._state.apply(dated.fact)
+            except ValidationError:
+                raise _broken(self.site, entry.number, "its kind or a field is unknown to this version") from None
+            except NotAllowed as error:
+                raise _broken(self.site, entry.number, error.message) from error
+            self._last = last = entry
+            self._last_at = dated.at
+        if last is not None and self._state.size > before and not signed(last, self._state.opened):
+            raise _broken(self.site, last.number, "its signature is not the site's")
 
-    def start(self, block: str) -> None:
-        """From here on patients may be drawn, and the charge can no longer be given back."""
-        self._follow(block, Start(block=block))
+    def _rolled_back(self) -> int | None:
+        rows = self._store.execute("SELECT size, root FROM rollbacks WHERE site = ?", (self.site,)).fetchall()
+        open_ = [size for size, root in rows if (size, root) not in self._state.recovered]
+        return max(open_, default=None)
 
-    def cancel(self, block: str) -> None:
-        """Give back a charge of which nothing was drawn."""
-        self._follow(block, Cancel(block=block))
 
-    def release(self, block: str, content: str) -> None:
-        """Note the hash of what leaves, before it leaves."""
-        self._follow(block, Release(block=block, content=content))
+def stored_entries(store: Connection, site: str, after: int = 0) -> Iterator[Entry]:
+    """The entries of a site's ledger behind number ``after``, in order, unchecked."""
+    rows = store.execute(
+        "SELECT number, content, signature, hash FROM entries WHERE site = ? AND number > ? ORDER BY number",
+        (site, after),
+    )
+    for number, content, signature, hash_ in rows:
+        yield Entry(number, content, signature, hash_)
 
-    def abandon(self, block: str) -> None:
-        """End a block of which nothing left; its charge stays."""
-        self._follow(block, Abandon(block=block))
 
-    def refuse(self, plan: str, round_number: int, reason: str) -> None:
-        """Note that a request was refused, and why."""
-        with self._transaction():
-            self._append(Refuse(plan=plan, round_number=round_number, reason=reason))
+def signed(entry: Entry, opened: OpenLedger | None) -> bool:
+    """Whether the key that the ledger was opened with signed ``entry``; a simulation's entries carry no signature."""
+    if opened is None or opened.key is None:
+        return entry.signature == b""
+    return PublicIdentity(opened.site, bytes.fromhex(opened.key)).verifies(entry.signature, signed_message(entry.hash))
 
-    def recover(self) -> None:
-        """After a crash: cancel what never started, abandon what may have drawn patients."""
-        for block in self.blocks():
-            if block.state is BlockState.RESERVED:
-                self.cancel(block.name)
-            elif block.state is BlockState.RUNNING:
-                self.abandon(block.name)
 
-    def blocks(self) -> list[Block]:
-        """Every block, in the order of their names."""
-        rows = self._store.execute(
-            "SELECT block, domain, state FROM blocks WHERE site = ? ORDER BY block", (self.site,)
-        )
-        return [Block(name, domain, BlockState(state)) for name, domain, state in rows]
+def _broken(site: str, number: int, reason: str) -> UsageError:
+    return UsageError(
+        f"the ledger of site '{site}' is broken at entry {number}: {reason}",
+        "it was changed or restored in part: keep the file and ask the data governance officer",
+    )
 
-    def facts(self) -> list[Fact]:
-        """Every entry in order, after checking the chain. Raises UsageError where the chain is broken."""
-        rows = self._store.execute(
-            "SELECT counter, content, hash FROM entries WHERE site = ? ORDER BY counter", (self.site,)
-        )
-        facts, previous = [], GENESIS
-        for expected, (counter, content, stored) in enumerate(rows, start=1):
-            if counter != expected or chain_hash(previous, counter, content) != stored:
-                raise UsageError(
-                    f"the ledger of site '{self.site}' is broken at entry {expected}",
-                    "it was changed or restored in part: keep the file and ask the data governance officer",
-                )
-            facts.append(parse_fact(content))
-            previous = stored
-        return facts
 
-    def events(self, plan: str | None = None) -> list[DpEvent]:
-        """Every event that counts (not cancelled), of one plan or of all, in order of reservation."""
-        facts = self.facts()
-        cancelled = {fact.block for fact in facts if isinstance(fact, Cancel)}
-        return [
-            fact.event
-            for fact in facts
-            if isinstance(fact, Reserve) and fact.block not in cancelled and plan in (None, fact.plan)
-        ]
-
-    def released_rounds(self, plan: str) -> set[int]:
-        """The rounds of a plan that were answered: they are answered once, across restarts."""
-        released = {block.name for block in self.blocks() if block.state is BlockState.RELEASED}
-        reserved = [fact for fact in self.facts() if isinstance(fact, Reserve)] if released else []
-        return {fact.round_number for fact in reserved if fact.plan == plan and fact.block in released}
-
-    def charged(self, plan: str) -> int:
-        """Number of blocks of a plan that count against a budget."""
-        row = self._store.execute(
-            "SELECT count(*) FROM blocks WHERE site = ? AND plan = ? AND state <> ?",
-            (self.site, plan, BlockState.CANCELLED.value),
-        ).fetchone()
-        return 0 if row is None else int(row[0])
-
-    def used(self, domain: str) -> tuple[int, int | None]:
-        """(spent, allowance) of a domain in units of 1e-12 at its order; allowance None: without protection."""
-        row = self._domain(domain)
-        if row is None:
-            raise UsageError(f"site '{self.site}' has no data domain '{domain}'", "open it first")
-        return row[2], row[1]
-
-    def _domain(self, domain: str) -> tuple[int | None, int | None, int] | None:
-        row = self._store.execute(
-            'SELECT "order", allowance, spent FROM domains WHERE site = ? AND domain = ?', (self.site, domain)
-        ).fetchone()
-        return None if row is None else (row[0], row[1], row[2])
-
-    def _follow(self, block: str, fact: Start | Cancel | Release | Abandon) -> None:
-        with self._transaction():
-            self._move(block, fact.kind)
-            self._append(fact)
-
-    def _move(self, block: str, kind: str, plan: str = "", domain: str = "", cost: int = 0) -> None:
-        row = self._store.execute(
-            "SELECT state, domain, cost FROM blocks WHERE site = ? AND block = ?", (self.site, block)
-        ).fetchone()
-        before = None if row is None else BlockState(row[0])
-        if (before, kind) not in TRANSITIONS:
-            raise UsageError(
-                f"block '{block}' of site '{self.site}' is {before or 'unknown'}: '{kind}' is not possible now",
-                "a block is reserved once, then started or cancelled, then released or abandoned",
-            )
-        after = TRANSITIONS[before, kind]
-        if row is None:
-            self._store.execute(
-                "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?)",
-                (self.site, block, plan, domain, after.value, cost),
-            )
-        else:
-            domain, cost = row[1], -row[2] if after is BlockState.CANCELLED else 0
-            self._store.execute(
-                "UPDATE blocks SET state = ? WHERE site = ? AND block = ?", (after.value, self.site, block)
-            )
-        if cost:
-            self._store.execute(
-                "UPDATE domains SET spent = spent + ? WHERE site = ? AND domain = ?",
-                (cost, self.site, domain),
-            )
-
-    def _append(self, fact: Fact) -> None:
-        row = self._store.execute(
-            "SELECT counter, hash FROM entries WHERE site = ? ORDER BY counter DESC LIMIT 1", (self.site,)
-        ).fetchone()
-        counter, previous = (1, GENESIS) if row is None else (row[0] + 1, row[1])
-        content = fact_bytes(fact)
-        self._store.execute(
-            "INSERT INTO entries VALUES (?, ?, ?, ?)",
-            (self.site, counter, content, chain_hash(previous, counter, content)),
-        )
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

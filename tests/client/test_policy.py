@@ -24,9 +24,9 @@ OTHER = START + np.float32(1)
 
 
 def test_a_request_that_follows_the_plan_is_accepted() -> None:
-    assert isinstance(decide(PLAN, REQUEST, RULE, TODAY, set()), Accepted)
+    assert isinstance(decide(PLAN, REQUEST, RULE, TODAY), Accepted)
     second = replace(REQUEST, round_number=2, model=OTHER, model_hash=model_hash(OTHER))
-    assert isinstance(decide(PLAN, second, RULE, TODAY, {1}), Accepted)
+    assert isinstance(decide(PLAN, second, RULE, TODAY), Accepted)
 
 
 @pytest.mark.parametrize(
@@ -45,19 +45,14 @@ def test_a_request_that_follows_the_plan_is_accepted() -> None:
     ],
 )
 def test_a_request_that_leaves_the_plan_is_refused(change: dict[str, object], code: RefusalCode, reason: str) -> None:
-    answer = decide(PLAN, replace(REQUEST, **change), RULE, TODAY, set())
+    answer = decide(PLAN, replace(REQUEST, **change), RULE, TODAY)
     assert isinstance(answer, Denied) and answer.code is code and reason in answer.reason
-
-
-def test_a_round_is_answered_once() -> None:
-    answer = decide(PLAN, REQUEST, RULE, TODAY, {1})
-    assert isinstance(answer, Denied) and "answered already" in answer.reason
 
 
 def test_an_expired_plan_runs_no_more() -> None:
     last = PLAN.governance.expires_on
-    assert isinstance(decide(PLAN, REQUEST, RULE, last, set()), Accepted)
-    assert isinstance(decide(PLAN, REQUEST, RULE, last + timedelta(days=1), set()), Denied)
+    assert isinstance(decide(PLAN, REQUEST, RULE, last), Accepted)
+    assert isinstance(decide(PLAN, REQUEST, RULE, last + timedelta(days=1)), Denied)
 
 
 def test_nobody_can_hand_a_site_its_randomness() -> None:

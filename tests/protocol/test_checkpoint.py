@@ -2,8 +2,6 @@
 
 import base64
 import hashlib
-import re
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -22,12 +20,8 @@ from wardround.protocol.checkpoint import (
     verify,
 )
 from wardround.protocol.errors import ProtocolViolation, UsageError
-from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.identity import Identity, PublicIdentity
-from wardround.protocol.ledger import GENESIS, Fact, OpenDomain, Reserve, Start, chain_hash, fact_bytes
-from wardround.protocol.tree import EMPTY_ROOT, Head, Tree, leaf_hash, verify_inclusion
-
-PAGE = Path(__file__).parents[2] / "docs" / "ledger.md"
+from wardround.protocol.tree import EMPTY_ROOT, Head, Tree
 
 # The example of the package that notes come from (golang.org/x/mod/sumdb/note): both keys, the text and the line.
 GO_PRIVATE = "AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"
@@ -275,48 +269,3 @@ def test_what_cannot_be_signed_is_the_callers_error() -> None:
         Note("text\n").encode()
     with pytest.raises(UsageError, match="name of a key"):
         Note("text\n").signed_by(Identity("no rth", NORTH.private))
-
-
-EVENT = PoissonGaussian(noise_multiplier=1.1, sampling_probability=0.0625, steps=32, declared_patients=200)
-FACTS: list[Fact] = [
-    OpenDomain(domain="heart", delta=1e-5, epsilon_cap=3.0, order=8),
-    Reserve(domain="heart", block="pilot/1", plan="ab" * 32, round_number=1, event=EVENT),
-    Start(block="pilot/1"),
-]
-
-
-def worked_example() -> list[str]:
-    """The fenced blocks of the page, in order, computed anew."""
-    entries = [fact_bytes(fact) for fact in FACTS]
-    chain, previous = [], GENESIS
-    for counter, entry in enumerate(entries, start=1):
-        parts = (bytes.fromhex(previous), counter.to_bytes(8, "big"), entry)
-        framed = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
-        following = hashlib.sha256(b"wardround/ledger-entry/1\x00" + framed).hexdigest()
-        assert following == chain_hash(previous, counter, entry)
-        previous = following
-        chain.append(f"{counter}  {previous}")
-    tree = Tree(entries)
-    leaves = [f"{number}  {leaf_hash(entry).hex()}" for number, entry in enumerate(entries)]
-    proof = tree.inclusion(1)
-    assert verify_inclusion(entries[1], 1, proof, tree.head())
-    return [
-        "\n".join(entry.decode() for entry in entries),
-        "\n".join(chain),
-        "\n".join([*leaves, f"root  {tree.head().root.hex()}"]),
-        "\n".join(part.hex() for part in proof),
-        note(Checkpoint("north", tree.head()).note().text, NORTH, SOUTH).decode().rstrip("\n"),
-    ]
-
-
-def fences(text: str) -> list[str]:
-    return re.findall(r"^```text\n(.*?)\n```$", text, re.M | re.S)
-
-
-def test_the_worked_example_of_the_page_is_what_the_code_computes() -> None:
-    assert fences(PAGE.read_text(encoding="utf-8")) == worked_example()
-
-
-def test_a_changed_digit_of_the_worked_example_is_found() -> None:
-    text = PAGE.read_text(encoding="utf-8").replace('"steps":32', '"steps":31')
-    assert fences(text) != worked_example()

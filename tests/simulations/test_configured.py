@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
-from wardround.client.store.ledger import Ledger, open_store
+from wardround.client.store.database import open_store
+from wardround.client.store.ledger import Ledger
 from wardround.conf.compose import compose_configuration
 from wardround.conf.schema import parse_configuration
 from wardround.protocol.errors import UsageError

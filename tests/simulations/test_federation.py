@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -15,6 +16,7 @@ from wardround.privacy.accounting import epsilon
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.ledger import BlockState
 from wardround.protocol.messages import LocalRule, Refusal, RefusalCode, RoundRequest
+from wardround.protocol.outgoing import bytes_to_send, parse_answer
 from wardround.protocol.parameters import initial_weights, model_hash
 from wardround.protocol.plan import LocalTraining, PrivacyMode, PrivacyTerms
 from wardround.protocol.tasks import TabularClassification
@@ -182,7 +184,8 @@ def test_a_domain_whose_budget_ends_refuses_before_it_draws_a_patient() -> None:
     # The same plan at sites whose budget is a tenth of what one round costs: as after many other studies.
     poor = Experiment(experiment.plan, TASK, STRATEGIES["fedavg"](), COHORTS, date.today(), epsilon_cap=8.0)
     for site in poor.federation.sites:
-        site.ledger._store.execute("UPDATE domains SET spent = allowance")
+        domain = site.ledger.state.domains["training"]
+        site.ledger._state.domains["training"] = replace(domain, spent=domain.allowance or 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "urandom", lambda count, real=os.urandom: drawn.append(count) or real(count))
         poor.run()
@@ -229,6 +232,6 @@ def test_a_site_that_restarts_does_not_answer_a_round_again() -> None:
     after = Site(experiment.plan, before.cohort, TASK, STRATEGIES["fedavg"](), before.ledger)
     start = initial_weights(TASK.layout, "uniform", 5)
     request = RoundRequest(experiment.plan.digest, 1, 1, start, model_hash(start), LocalRule(PRIVATE.learning_rate))
-    answer = after.answer(request, date.today())
+    answer = parse_answer(bytes_to_send(after.answer(request, date.today())), before.name)
     assert isinstance(answer, Refusal) and answer.code is RefusalCode.PROTOCOL
     assert after.ledger.charged(experiment.plan.digest) == 2
