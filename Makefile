@@ -2,7 +2,7 @@
 PYTHON ?= python3
 # Where torch comes from. Plain PyPI gives Linux a CUDA build of several GB; PyTorch's own CPU index a small one.
 TORCH_INDEX ?=
-# More arguments for pytest: make test ARGS="-k ledger -x"
+# More arguments: make test ARGS="-k ledger -x", make mutants ARGS="--only clip-off"
 ARGS ?=
 
 BIN := .venv/bin
@@ -26,7 +26,7 @@ $(info wardround: error: this Makefile needs Linux or macOS)
 $(error wardround: hint: on Windows use WSL2: run `wsl --install`, clone inside it, and call make there)
 endif
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench soak mutants clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -48,6 +48,12 @@ check: .venv/.setup ## lint, format, types and import order
 	@$(BIN)/python scripts/link.py
 	$(BIN)/mypy
 	PYTHONPATH=.links $(BIN)/lint-imports --no-logo
+
+soak: .venv/.setup ## kill a site at every write, sync and await point, in three ways; some minutes
+	@WARDROUND_SOAK=1 $(BIN)/python -m pytest -s tests/client/test_crash.py $(ARGS)
+
+mutants: .venv/.setup ## break the code on purpose and show that the tests notice
+	@$(BIN)/python scripts/mutants.py $(ARGS)
 
 bench: .venv/.setup ## run every benchmark in its quick form
 	@set -e; for file in $(sort $(wildcard benchmarks/[a-z]*.py)); do \

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-SERVERS = {"chromium": ("chromium", "chromium-browser", "google-chrome")}
+SERVERS = {"chromium": ("chromium", "chromium-browser", "google-chrome"), "cc": ("cc",)}
 """The name in the marker -> programs, any one of which will do."""
 
 
