@@ -8,7 +8,7 @@ of that average is clipped once, to 2-norm at most C.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -25,13 +25,14 @@ RandomBytes: TypeAlias = Callable[[int], bytes]
 class Examples:
     """Records of patients, grouped: ``patient[i]`` is the patient of record i, non-decreasing, 0 .. patients - 1.
 
-    Shapes: features (records, ...), targets (records, targets), patient (records,). Every patient has a record.
+    Shapes: features (records, ...), targets (records, targets), patient (records,). Every patient has a record. The
+    ``repr`` shows none of it, so that no log and no trace does.
     """
 
-    features: npt.NDArray[Any]
-    targets: Array
-    patient: Indices
-    patients: int
+    features: npt.NDArray[Any] = field(repr=False)
+    targets: Array = field(repr=False)
+    patient: Indices = field(repr=False)
+    patients: int = field(repr=False)
 
     @property
     def one_record_each(self) -> bool:

@@ -5,7 +5,6 @@ takes an ``Outgoing``, so mypy refuses anything else; ``bytes_to_send`` refuses 
 """
 
 import struct
-from dataclasses import dataclass, field
 from typing import Final, final
 
 import numpy as np
@@ -22,16 +21,30 @@ _MADE_HERE: Final = object()
 
 
 @final
-@dataclass(frozen=True, slots=True)
 class Outgoing:
-    """Bytes that may leave. Made by ``outgoing`` only; a copy of stored bytes comes back through it too."""
+    """Bytes that may leave. Made by ``outgoing`` only; a copy of stored bytes comes back through it too.
 
-    content: bytes = field(repr=False)
-    _proof: object = field(repr=False, default=None)
+    No dataclass, so that ``replace`` cannot make one with other bytes.
+    """
 
-    def __post_init__(self) -> None:
-        if self._proof is not _MADE_HERE:
+    __slots__ = ("_content",)
+    _content: bytes
+
+    def __init__(self, content: bytes, made_by: object) -> None:
+        if made_by is not _MADE_HERE:
             raise TypeError("only a Reply or a Refusal becomes something that may leave: use outgoing()")
+        object.__setattr__(self, "_content", content)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("what may leave is never changed")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("an Outgoing is made anew from a Reply or a Refusal, never copied or unpickled")
+
+    @property
+    def content(self) -> bytes:
+        """4 bytes of length, the header, the vector."""
+        return self._content
 
 
 class _Header(BaseModel):
