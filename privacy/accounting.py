@@ -41,8 +41,11 @@ _BEYOND_PLD: Final = 50.0
 _NONSENSE: Final = 1e6
 """Not even worth loading dp-accounting for."""
 
+_ROUGH: Final = 5e-4
+"""More than a coarse grid raises an epsilon, relative."""
+
 _CURVE_POINTS: Final = 64
-_SIGMA_STEPS: Final = 100
+SIGMA_STEPS: Final = 100
 """Steps of the grid of noise multipliers in 1."""
 
 _PLD_CALLS: Final = 4
@@ -93,12 +96,23 @@ def epsilon_after_rounds(event: PoissonGaussian, rounds: int, delta: float) -> l
     return curve
 
 
+def within(events: Sequence[DpEvent], limit: float, delta: float) -> tuple[bool, float]:
+    """Whether ``epsilon`` of the events is at most ``limit``, and a bound on it that is near, in less time.
+
+    Never yes where ``epsilon`` would say no: every value is an upper bound.
+    """
+    _check_delta(delta)
+    if any(isinstance(event, Unprotected) for event in events):
+        return False, math.inf
+    return _within(_merged(events), limit, delta)
+
+
 def calibrate_noise_multiplier(epsilon: float, delta: float, sampling_probability: float, steps: int) -> float:
     """The smallest noise multiplier, in steps of 0.01, with which ``steps`` cost at most ``epsilon``.
 
     Rounded up: its cost was computed, never interpolated. It is bracketed by the Renyi bound, whose shape
-    predicts the PLD's, and takes at most four accountant calls; a noise multiplier above a hundred may then
-    be more than the smallest by some steps.
+    predicts the PLD's, and looks at most at four of them, on a coarse grid where that leaves no doubt; a noise
+    multiplier above a hundred may then be more than the smallest by some steps.
 
     Raises:
         UsageError: no noise multiplier up to 1000 is enough.
@@ -108,13 +122,13 @@ def calibrate_noise_multiplier(epsilon: float, delta: float, sampling_probabilit
         raise UsageError(f"epsilon {epsilon} cannot be reached", "give a positive epsilon")
 
     def history(index: int) -> _History:
-        return ((index / _SIGMA_STEPS, sampling_probability, steps),)
+        return ((index / SIGMA_STEPS, sampling_probability, steps),)
 
     def predicted(ratio: float, first: int, last: int) -> int | None:
         """By the Renyi bound times ``ratio``: the accountant's epsilon over it, which changes slowly."""
         return _smallest(lambda index: ratio * _integer_rdp(history(index), delta) <= epsilon, first, last)
 
-    calls, largest = _PLD_CALLS, round(LARGEST_NOISE_MULTIPLIER * _SIGMA_STEPS)
+    calls, largest = _PLD_CALLS, round(LARGEST_NOISE_MULTIPLIER * SIGMA_STEPS)
     enough, too_small = predicted(1.0, 1, largest), 0
     if enough is None:
         calls, enough = calls - 1, largest
@@ -128,14 +142,14 @@ def calibrate_noise_multiplier(epsilon: float, delta: float, sampling_probabilit
     while calls and enough - too_small > 1:
         # Once the predicted index is known to be enough, its neighbour below is what remains to be excluded.
         guess = min(predicted(ratio, too_small + 1, enough) or enough, enough - 1)
-        value, calls = _epsilon(history(guess), delta), calls - 1
-        if value <= epsilon:
+        (kept, value), calls = _within(history(guess), epsilon, delta), calls - 1
+        if kept:
             enough = guess
         else:
             too_small = guess
         bound = _integer_rdp(history(guess), delta)
         ratio = value / bound if 0 < value <= bound < math.inf else ratio
-    return enough / _SIGMA_STEPS
+    return enough / SIGMA_STEPS
 
 
 def check_plan_cost(plan: StudyPlan) -> float:
@@ -224,6 +238,19 @@ def _epsilon(history: _History, delta: float) -> float:
     return result
 
 
+@lru_cache(maxsize=4096)
+def _within(history: _History, limit: float, delta: float) -> tuple[bool, float]:
+    if history and _trusts_pld(_integer_rdp(history, delta), history, delta):
+        sigma, q, _ = min(history)
+        grid = _coarse_grid(sigma, q, _FINE_GRID)
+        rough = _pld(history, delta, grid) if grid > 2 * _GRID else math.inf
+        # Only in a narrow gap above the limit can a finer grid still change the answer.
+        if rough <= limit or limit * (1 + _ROUGH) < rough < math.inf:
+            return rough <= limit, rough
+    value = _epsilon(history, delta)
+    return value <= limit, value
+
+
 def _steps(history: _History) -> int:
     return sum(steps for _, _, steps in history)
 
@@ -240,6 +267,7 @@ def _integer_rdp(history: _History, delta: float) -> float:
     return rdp_epsilon(events, delta)
 
 
+@lru_cache(maxsize=4096)
 def _rough_ratio(history: _History, delta: float) -> float:
     """The PLD's epsilon over the Renyi bound, in (0, 1], from a coarse grid: a tenth of the work."""
     bound = _integer_rdp(history, delta)
@@ -295,7 +323,7 @@ def _pld(history: _History, delta: float, grid: float) -> float:
     return _checked(value)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _pld_of_step(sigma: float, q: float, grid: float) -> Any:
     """The loss distributions of adding and of removing a patient in one step; megabytes on a fine grid."""
     import dp_accounting

@@ -106,8 +106,8 @@ def officers_words(epsilon: float, delta: float) -> str:
 
 
 def in_a_hundred(share: float) -> str:
-    """A share as a number of 100, with one decimal."""
-    return f"{100 * share:.1f}"
+    """A share as a number of 100, with one decimal, never less than it is: it says what an attacker can do at best."""
+    return f"{math.ceil(round(1000 * share, 9)) / 10:.1f}"
 
 
 def _phi(x: float) -> float:

@@ -1,17 +1,27 @@
 """Asking before spending: what a plan costs each site, what would fit, and where its noise weighs much.
 
-Pure functions of public numbers: a plan, a cap, what a domain has spent. Every epsilon and noise multiplier comes from
+Pure functions of a plan, a cap, and what is left of a domain. Every epsilon and noise multiplier comes from
 ``accounting``, every amount of budget from ``budget``; nothing here rounds in the asker's favour. A round may be tried
 again after a crash or a void round, and each attempt is charged, so what fits is counted at rounds x attempts.
+
+A plan has two limits: its own epsilon, which the accountant measures, and what is left in each site's domain, which the
+filter guards. The filter is the more cautious one; a plan must keep both.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
-from wardround.privacy.accounting import calibrate_noise_multiplier, epsilon
+from wardround.privacy.accounting import (
+    LARGEST_NOISE_MULTIPLIER,
+    SIGMA_STEPS,
+    calibrate_noise_multiplier,
+    epsilon,
+    within,
+)
 from wardround.privacy.budget import allowance, cost, delta_for, fixed_order
+from wardround.privacy.ledger import Domain
 from wardround.privacy.rdp import rdp_epsilon
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import PoissonGaussian
@@ -46,10 +56,12 @@ class SiteCost:
     """Of every round run once."""
     epsilon_at_most: float
     """Of every round run ``attempts`` times."""
+    epsilon_cap: float
+    """The domain's, at ``domain_delta``."""
     domain_delta: float
     domain_order: int
     domain_units: int
-    """What a domain of that cap may spend in its life, in ``budget.UNITS``."""
+    """What the domain may spend in its life, in ``budget.UNITS``."""
     left_units: int
     needed_units: int
     """Of rounds x attempts."""
@@ -62,28 +74,86 @@ class SiteCost:
     """The most rounds that what is left of the domain holds."""
 
 
-def site_costs(
-    plan: StudyPlan, epsilon_cap: float, *, attempts: int = 1, spent: dict[str, int] | None = None
-) -> list[SiteCost]:
-    """The cost of ``plan`` at each of its sites, whose domains have a cap of ``epsilon_cap``.
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a plan meets at a site: the filter of the domain there, in ``budget.UNITS``."""
 
-    ``spent`` is by site, in units; a site that it lacks has spent nothing. Raises UsageError for a plan without
-    differential privacy.
+    epsilon_cap: float
+    delta: float
+    order: int
+    allowance: int
+    left: int
+
+    @classmethod
+    def fresh(cls, epsilon_cap: float, delta: float) -> "Budget":
+        """A domain that has spent nothing. Raises UsageError where the cap leaves nothing to spend."""
+        order = fixed_order(epsilon_cap, delta)
+        room = allowance(epsilon_cap, delta, order)
+        return cls(epsilon_cap, delta, order, room, room)
+
+    @classmethod
+    def of(cls, domain: Domain) -> "Budget":
+        """What a ledger says is left; nothing in a closed domain. Raises UsageError for one without a budget."""
+        fact, room = domain.fact, domain.allowance
+        if room is None or fact.epsilon_cap is None or fact.order is None:
+            raise UsageError(
+                f"the data domain '{fact.domain}' is a simulation's and has no budget", "name a hospital's ledger"
+            )
+        left = 0 if domain.closed else max(0, room - domain.spent)
+        return cls(fact.epsilon_cap, fact.delta, fact.order, room, left)
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """The noise multiplier that a target needs, rounded up to hundredths; None: none up to 1000 is enough.
+
+    It keeps both limits: ``for_epsilon`` the target by the accountant, ``for_budget`` what is left at every site by the
+    filter. ``binds`` names the one that asks for more.
+    """
+
+    target: float
+    noise_multiplier: float | None
+    for_epsilon: float | None
+    for_budget: float | None
+    binds: Literal["epsilon", "budget"]
+    tightest_site: str
+    """The site whose budget asks for the most noise."""
+
+
+def budgets_for(plan: StudyPlan, epsilon_cap: float, domains: Mapping[str, Domain] | None = None) -> dict[str, Budget]:
+    """By site: the budget of its domain in ``domains``, or a fresh one of ``epsilon_cap`` where that has none."""
+    known = domains or {}
+    if unknown := sorted(known.keys() - {p.site for p in plan.participants}):
+        raise UsageError(
+            f"'{unknown[0]}' takes no part in this plan", "give ledgers of the plan's own sites, or add the site"
+        )
+    return {
+        p.site: Budget.of(known[p.site])
+        if p.site in known
+        else Budget.fresh(epsilon_cap, delta_for(p.declared_patients))
+        for p in plan.participants
+    }
+
+
+def site_costs(
+    plan: StudyPlan, epsilon_cap: float, *, attempts: int = 1, domains: Mapping[str, Domain] | None = None
+) -> list[SiteCost]:
+    """The cost of ``plan`` at each of its sites.
+
+    ``domains`` is by site, as its ledger says; a site that it lacks has a fresh domain with a cap of ``epsilon_cap``.
+    Raises UsageError for a plan without differential privacy.
     """
     events = {participant.site: _event(plan, participant.site) for participant in plan.participants}
     _check_attempts(attempts)
     delta = _delta(plan)
     once, at_most = (epsilon([next(iter(events.values()))] * plan.rounds * times, delta) for times in (1, attempts))
+    budgets = budgets_for(plan, epsilon_cap, domains)
     found = []
     for participant in plan.participants:
-        event, count = events[participant.site], participant.declared_patients
+        event, count, budget = events[participant.site], participant.declared_patients, budgets[participant.site]
         batch = event.sampling_probability * count
-        domain_delta = delta_for(count)
-        order = fixed_order(epsilon_cap, domain_delta)
-        room = allowance(epsilon_cap, domain_delta, order)
-        left = room - (spent or {}).get(participant.site, 0)
         # The ledger charges each attempt of each round by itself, rounded up by itself.
-        needed = plan.rounds * attempts * cost(event, order)
+        needed = plan.rounds * attempts * cost(event, budget.order)
         found.append(
             SiteCost(
                 site=participant.site,
@@ -94,15 +164,16 @@ def site_costs(
                 delta=delta,
                 epsilon=once,
                 epsilon_at_most=at_most,
-                domain_delta=domain_delta,
-                domain_order=order,
-                domain_units=room,
-                left_units=left,
+                epsilon_cap=budget.epsilon_cap,
+                domain_delta=budget.delta,
+                domain_order=budget.order,
+                domain_units=budget.allowance,
+                left_units=budget.left,
                 needed_units=needed,
-                share=needed / room,
-                fits=needed <= left,
-                more_studies=max(0, left // needed - 1),
-                rounds_in_domain=rounds_that_fit(event, left, order, attempts),
+                share=needed / budget.allowance,
+                fits=needed <= budget.left,
+                more_studies=max(0, budget.left // needed - 1),
+                rounds_in_domain=rounds_that_fit(event, budget.left, budget.order, attempts),
             )
         )
     return found
@@ -138,27 +209,60 @@ def rounds_within_epsilon(event: PoissonGaussian, limit: float, delta: float, at
     while too_many - enough > 1:
         # Once the prediction is known to be enough, its neighbour above is what remains to be excluded.
         guess = max(predicted(ratio), enough + 1)
-        bound, value = rdp_epsilon(total(guess), delta), epsilon(total(guess), delta)
-        enough, too_many = (guess, too_many) if value <= limit else (enough, guess)
+        bound, (kept, value) = rdp_epsilon(total(guess), delta), within(total(guess), limit, delta)
+        enough, too_many = (guess, too_many) if kept else (enough, guess)
         ratio = value / bound if 0 < value <= bound < math.inf else 1.0
     return enough
 
 
-def noise_for(plan: StudyPlan, targets: Sequence[float], *, attempts: int = 1) -> dict[float, float | None]:
-    """The smallest noise multiplier with which rounds x attempts of ``plan`` cost at most each target epsilon.
-
-    None where none up to 1000 is enough.
-    """
+def noise_for(
+    plan: StudyPlan,
+    targets: Sequence[float],
+    epsilon_cap: float,
+    *,
+    attempts: int = 1,
+    domains: Mapping[str, Domain] | None = None,
+) -> list[Noise]:
+    """For each target epsilon the smallest noise multiplier with which rounds x attempts cost at most that, and fit."""
     _check_attempts(attempts)
-    event = _event(plan, plan.participants[0].site)
-    steps = plan.rounds * attempts * event.steps
-    found: dict[float, float | None] = {}
+    blocks = plan.rounds * attempts
+    budgets = budgets_for(plan, epsilon_cap, domains)
+    fitting = {site: noise_that_fits(_event(plan, site), budget, blocks) for site, budget in budgets.items()}
+    tightest = max(fitting, key=lambda site: fitting[site] or math.inf)
+    event, for_budget = _event(plan, tightest), fitting[tightest]
+    found = []
     for target in targets:
         try:
-            found[target] = calibrate_noise_multiplier(target, _delta(plan), event.sampling_probability, steps)
+            for_epsilon: float | None = calibrate_noise_multiplier(
+                target, _delta(plan), event.sampling_probability, blocks * event.steps
+            )
         except UsageError:
-            found[target] = None
+            for_epsilon = None
+        both = None if for_epsilon is None or for_budget is None else max(for_epsilon, for_budget)
+        binds: Literal["epsilon", "budget"] = "epsilon"
+        if (for_budget or math.inf) > (for_epsilon or math.inf):
+            binds = "budget"
+        found.append(Noise(target, both, for_epsilon, for_budget, binds, tightest))
     return found
+
+
+def noise_that_fits(event: PoissonGaussian, budget: Budget, blocks: int) -> float | None:
+    """The smallest noise multiplier, in steps of 0.01, with which ``blocks`` of ``event`` fit; None: none does."""
+
+    def fits(index: int) -> bool:
+        try:
+            price = cost(event.model_copy(update={"noise_multiplier": index / SIGMA_STEPS}), budget.order)
+        except UsageError:  # beyond any budget
+            return False
+        return blocks * price <= budget.left
+
+    too_small, enough = 0, round(LARGEST_NOISE_MULTIPLIER * SIGMA_STEPS)
+    if not fits(enough):
+        return None
+    while enough - too_small > 1:
+        middle = (too_small + enough) // 2
+        too_small, enough = (too_small, middle) if fits(middle) else (middle, enough)
+    return enough / SIGMA_STEPS
 
 
 def is_small(terms: PrivacyTerms, patients: int) -> bool:

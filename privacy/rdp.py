@@ -73,10 +73,32 @@ def rdp_epsilon(events: Sequence[DpEvent], delta: float) -> float:
     return max(0.0, float((total + _conversions(delta)).min()))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _curve(noise_multiplier: float, sampling_probability: float) -> Array:
-    """Shape (orders,): the divergence of one step at each of ``ORDERS``."""
-    return np.array([gaussian_rdp(noise_multiplier, sampling_probability, order) for order in ORDERS])
+    """Shape (orders,): ``gaussian_rdp`` of one step at each of ``ORDERS``, all of them in one table."""
+    inverse_variance = 1.0 / noise_multiplier / noise_multiplier
+    k, log_binomials, left_out = _table()
+    exponents = k * (k - 1.0) * (inverse_variance / 2.0)
+    if sampling_probability == 1.0 or not np.isfinite(exponents).all():
+        return np.array([gaussian_rdp(noise_multiplier, sampling_probability, order) for order in ORDERS])
+    terms = log_binomials + left_out * math.log1p(-sampling_probability)
+    terms += k * math.log(sampling_probability) + _log_expm1(exponents)
+    largest = terms.max(axis=1)
+    if not np.isfinite(largest).all():
+        return np.array([gaussian_rdp(noise_multiplier, sampling_probability, order) for order in ORDERS])
+    log_excess = largest + np.log(np.exp(terms - largest[:, None]).sum(axis=1))
+    found: Array = np.logaddexp(0.0, log_excess) / (np.array(ORDERS) - 1.0)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _table() -> tuple[Array, Array, Array]:
+    """k = 2..256, and by order and k: ln C(order, k), -inf where k > order, and order - k, 0 there."""
+    k, _ = _binomials(ORDERS[-1])
+    log_binomials = np.full((len(ORDERS), len(k)), -np.inf)
+    for row, order in enumerate(ORDERS):
+        log_binomials[row, : order - 1] = _binomials(order)[1]
+    return k, log_binomials, np.maximum(np.array(ORDERS)[:, None] - k, 0.0)
 
 
 @lru_cache(maxsize=16)

@@ -5,17 +5,34 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 from pydantic import ValidationError
 
 from wardround.privacy.accounting import epsilon, rounded_up
-from wardround.privacy.meaning import ADJACENCY, AGAINST, UNIT, conditions, officers_words
+from wardround.privacy.meaning import (
+    ADJACENCY,
+    AGAINST,
+    LARGEST_EPSILON,
+    UNIT,
+    conditions,
+    officers_words,
+)
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import PoissonGaussian
 
-MOST_STEPS: Final = 10**9
+if TYPE_CHECKING:
+    from wardround.privacy.ledger import Domain
+
+MOST_STEPS: Final = 100_000
+LEAST_NOISE: Final = 0.05
+MOST_NOISE: Final = 1e6
+LEAST_PROBABILITY: Final = 1e-9
+LEAST_DELTA: Final = 1e-15
+"""Beyond these an accountant's numbers, or its memory, run out, and no study is meant."""
+
 TARGETS: Final = (1.0, 3.0, 8.0)
 """The epsilons for which a plan's noise multiplier is shown."""
 
@@ -25,10 +42,17 @@ ACCOUNTANT: Final = "dp-accounting: the smaller of Renyi DP and privacy loss dis
 def epsilon_command(events: Sequence[str], delta: float, as_json: bool) -> None:
     """Print the epsilon of ``events``, each ``SIGMA,Q,STEPS``, all together."""
     parsed = [_event(text) for text in events]
+    if delta < LEAST_DELTA and delta > 0:
+        raise UsageError(f"a delta of {delta:g} is beyond this accountant", f"give at least {LEAST_DELTA:g}")
+    if sum(event.steps for event in parsed) > MOST_STEPS:
+        raise UsageError("that is more steps than any study takes", f"give at most {MOST_STEPS:,} in all")
     with _checked_accountant():
         value = epsilon(parsed, delta)
-    if not value < float("inf"):
-        raise UsageError("so little noise has no epsilon that a number can hold", "use larger noise multipliers")
+    if not value <= LARGEST_EPSILON:
+        raise UsageError(
+            f"epsilon is above {LARGEST_EPSILON:g} at delta {delta:g}: that protects nobody, whatever the number is",
+            "use larger noise multipliers, smaller sampling probabilities or fewer steps",
+        )
     if not as_json:
         typer.echo(f"epsilon {rounded_up(value)} {conditions(delta)}; rounded up.")
         return
@@ -42,8 +66,11 @@ def explain_command(value: float, delta: float) -> None:
     typer.echo(officers_words(value, delta))
 
 
-def plan_command(overrides: Sequence[str], attempts: int, as_json: bool) -> None:
-    """Print what the study that ``overrides`` describe would cost each hospital, and what would fit."""
+def plan_command(overrides: Sequence[str], attempts: int, as_json: bool, ledgers: Sequence[Path] = ()) -> None:
+    """Print what the study that ``overrides`` describe would cost each hospital, and what would fit.
+
+    ``ledgers`` are files of sites, whose training patients then have what these say is left; they are only read.
+    """
     from wardround.conf.compose import compose_configuration
     from wardround.conf.planning import make_plan
     from wardround.conf.schema import parse_configuration
@@ -51,11 +78,14 @@ def plan_command(overrides: Sequence[str], attempts: int, as_json: bool) -> None
     from wardround.simulations.cohorts import gather
 
     configuration = parse_configuration(compose_configuration(overrides))
+    domains = dict(_training_domain(path) for path in ledgers)
+    if len(domains) < len(ledgers):
+        raise UsageError("two of the ledgers are of the same site", "give each site's ledger once")
     with _checked_accountant():
         plan = make_plan(configuration, gather(configuration).declared, date.today())
         cap = configuration.epsilon_cap
-        costs = site_costs(plan, cap, attempts=attempts)
-        noise = noise_for(plan, TARGETS, attempts=attempts)
+        costs = site_costs(plan, cap, attempts=attempts, domains=domains)
+        noise = noise_for(plan, TARGETS, cap, attempts=attempts, domains=domains)
         event, terms = plan.round_event(plan.participants[0].site), plan.privacy
         assert isinstance(event, PoissonGaussian) and terms.epsilon is not None and terms.delta is not None
         rounds = rounds_within_epsilon(event, terms.epsilon, terms.delta, attempts)
@@ -83,7 +113,18 @@ def plan_command(overrides: Sequence[str], attempts: int, as_json: bool) -> None
             }
             for site in costs
         ],
-        "noise_for": [{"epsilon": target, "noise_multiplier": sigma} for target, sigma in noise.items()],
+        "ledgers": sorted(domains),
+        "noise_for": [
+            {
+                "epsilon": item.target,
+                "noise_multiplier": item.noise_multiplier,
+                "for_epsilon": item.for_epsilon,
+                "for_budget": item.for_budget,
+                "binds": item.binds,
+                "tightest_site": item.tightest_site,
+            }
+            for item in noise
+        ],
         "warnings": small_batches(plan),
     }
     if as_json:
@@ -137,25 +178,71 @@ def _below(found: dict[str, Any]) -> Iterator[str]:
         "Batch: patients expected in a step. Noise: standard deviation on each coordinate of the mean gradient, where "
         f"one patient's gradient has a length of {found['clip_norm']:g} at most."
     )
-    deltas = ", ".join(f"{value:g}" for value in sorted({site["domain_delta"] for site in found["sites"]}))
+    caps = "; ".join(sorted({f"cap ε {at['epsilon_cap']:g} at delta {at['domain_delta']:g}" for at in found["sites"]}))
+    read = found["ledgers"]
+    where = "in domains that have spent nothing yet"
+    if read:
+        elsewhere = "" if len(read) == len(found["sites"]) else f"; elsewhere {where}"
+        where = f"at {', '.join(read)} as the ledger says{elsewhere}"
     yield (
-        f"Budget: share of what the hospital's training patients may spend in their lifetime (cap ε "
-        f"{found['epsilon_cap']:g} at the domain's own delta, {deltas}; same unit, adjacency and attackers), in a "
-        "domain that has spent nothing yet. More: how many more studies like this one fit after it."
+        f"Budget: share of what the hospital's training patients may spend in their lifetime ({caps}; same unit, "
+        f"adjacency and attackers), measured by the filter that admits rounds, {where}. More: how many more studies "
+        "like this one fit after it."
     )
+    for at in found["sites"]:
+        if at["site"] in read:
+            yield f"{at['site']}: {_percent_down(at['left_units'], at['domain_units'])} % of its budget is left."
     yield (
         f"Rounds: the most that keep the plan's limit (ε {limit:g}, which {found['rounds_within_limit']:,} keep) and "
         "fit into the budget, with this noise."
     )
-    noise = "; ".join(
-        f"ε {item['epsilon']:g} needs {'more than 1000' if sigma is None else f'{sigma:.2f}'}"
-        for item in found["noise_for"]
-        for sigma in (item["noise_multiplier"],)
+    noise = "; ".join(f"ε {item['epsilon']:g} needs {_needed(item)}" for item in found["noise_for"])
+    yield (
+        f"Noise multiplier for {rounds * attempts * found['steps_each_round']:,} steps (same terms), so that both the "
+        f"target and every budget are kept: {noise}. This plan has {found['noise_multiplier']:g}."
     )
-    yield f"Noise multiplier for {rounds * attempts * found['steps_each_round']:,} steps (same terms): {noise}. This " \
-          f"plan has {found['noise_multiplier']:g}."  # fmt: skip
     for warning in found["warnings"]:
         yield f"* {warning}."
+
+
+def _needed(item: dict[str, Any]) -> str:
+    if item["noise_multiplier"] is None:
+        return "more than 1000"
+    text = f"{item['noise_multiplier']:.2f}"
+    if item["binds"] == "budget":
+        text += f" (the budget of {item['tightest_site']} binds; ε alone needs {item['for_epsilon']:.2f})"
+    return text
+
+
+def _training_domain(path: Path) -> tuple[str, "Domain"]:
+    """(site, its domain of training patients) as the ledger in the file ``path`` says. The file is only read."""
+    from wardround.client.governance import TRAINING_DOMAIN
+    from wardround.client.store.database import explained, open_copy
+    from wardround.client.store.ledger import stored_entries
+    from wardround.privacy.ledger import LedgerState
+    from wardround.protocol.entry import parse_content
+
+    store, state = open_copy(path), LedgerState()
+    with explained(path):
+        sites = [site for (site,) in store.execute("SELECT DISTINCT site FROM entries")]
+        if len(sites) != 1:
+            raise UsageError(f"'{path}' holds the ledgers of {len(sites)} sites", "a hospital's file holds one")
+        try:
+            for entry in stored_entries(store, sites[0]):
+                state.apply(parse_content(entry.content).fact)
+        except ValidationError:
+            raise UsageError(
+                f"'{path}' has an entry that this version does not know", "run: wardround ledger verify FILE"
+            ) from None
+    if TRAINING_DOMAIN not in state.domains:
+        raise UsageError(
+            f"the ledger of '{sites[0]}' has no data domain '{TRAINING_DOMAIN}'", "its officer opens it first"
+        )
+    return sites[0], state.domains[TRAINING_DOMAIN]
+
+
+def _percent_down(part: int, whole: int) -> int:
+    return 100 * part // whole
 
 
 def _percent_up(part: int, whole: int) -> int:
@@ -168,13 +255,14 @@ def _event(text: str) -> PoissonGaussian:
         event = PoissonGaussian(
             noise_multiplier=float(sigma), sampling_probability=float(q), steps=int(steps), declared_patients=1
         )
-        if event.steps > MOST_STEPS:
+        sensible = LEAST_NOISE <= event.noise_multiplier <= MOST_NOISE and event.steps <= MOST_STEPS
+        if not (sensible and event.sampling_probability >= LEAST_PROBABILITY):
             raise ValueError(text)
     except (ValidationError, ValueError):
         raise UsageError(
             f"'{text}' is no event",
-            f"write SIGMA,Q,STEPS: a positive noise multiplier, a sampling probability up to 1, 1 to {MOST_STEPS:,} "
-            "steps, for example 2.84,0.25,75",
+            f"write SIGMA,Q,STEPS: a noise multiplier from {LEAST_NOISE:g} to {MOST_NOISE:,.0f}, a sampling "
+            f"probability from {LEAST_PROBABILITY:g} to 1, 1 to {MOST_STEPS:,} steps, for example 2.84,0.25,75",
         ) from None
     return event
 

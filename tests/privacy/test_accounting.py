@@ -365,6 +365,33 @@ def test_calibration_is_never_better_than_asked_and_takes_four_calls(target, del
     assert epsilon([gaussian(sigma, q, steps)], delta) <= target
 
 
+@settings(max_examples=12, deadline=None)
+@given(
+    st.sampled_from([0.15, 0.5, 1.0, 2.99, 8.0]),
+    st.sampled_from([(6.0, 0.1), (4.0, 0.02), (1.5, 0.25), (20.0, 1.0)]),
+    st.integers(1, 300),
+)
+def test_a_quick_yes_is_never_a_no_of_the_accountant(limit, step, steps):
+    history = [gaussian(*step, steps)]
+    kept, bound = accounting.within(history, limit, 1e-4)
+    exact = epsilon(history, 1e-4)
+    assert kept == (bound <= limit) and bound >= exact * (1 - 1e-9) - 1e-9
+    assert exact <= limit if kept else exact > limit * (1 - 1e-3)
+
+
+def test_what_is_unprotected_keeps_no_limit_and_nothing_keeps_every_one():
+    assert accounting.within([Unprotected(releases=1)], 1e9, 1e-4) == (False, math.inf)
+    assert accounting.within([], 1e-9, 1e-4) == (True, 0.0)
+
+
+def test_the_table_of_divergences_is_that_of_each_order_by_itself():
+    from wardround.privacy import rdp
+
+    for sigma, q in [(0.5, 0.9), (2.84, 0.25), (1.0, 1e-6), (300.0, 1e-9), (5.0, 1.0), (1e-200, 0.5), (1e200, 0.5)]:
+        alone = [gaussian_rdp(sigma, q, order) for order in ORDERS]
+        np.testing.assert_allclose(rdp._curve(sigma, q), alone, rtol=1e-12, atol=0)
+
+
 def test_calibration_refuses_what_no_noise_reaches():
     with pytest.raises(UsageError, match="no noise multiplier up to 1000 reaches") as refused:
         calibrate_noise_multiplier(0.01, 1e-6, 1.0, 10_000)
