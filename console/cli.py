@@ -44,6 +44,34 @@ ledger = typer.Typer(
 app.add_typer(ledger)
 
 
+officer = typer.Typer(
+    name="officer",
+    help="An officer's own key.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.add_typer(officer)
+
+site = typer.Typer(
+    name="site",
+    help="A hospital's own folder: make it, and answer a patient's question.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.add_typer(site)
+
+patient = typer.Typer(
+    name="patient",
+    help="One patient's question; for officers, on this machine only.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+site.add_typer(patient)
+
+
 @app.callback()
 def root() -> None:
     """Federated learning across hospitals: no raw data leaves a site."""
@@ -95,12 +123,15 @@ def plan(
         list[str] | None, typer.Argument(help="Settings as for simulate, for example study=heart_disease rounds=10.")
     ] = None,
     attempts: Annotated[int, typer.Option(help="How often a round may be tried; each attempt is charged.")] = 1,
+    ledger: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A site's ledger, for what is left there; repeat.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """What a study would cost each hospital, what would fit, and which noise a target needs. Runs nothing."""
     from wardround.console.commands.privacy import plan_command
 
-    plan_command(overrides or [], attempts, as_json)
+    plan_command(overrides or [], attempts, as_json, ledger or [])
 
 
 @ledger.command()
@@ -146,6 +177,45 @@ def recover(
     from wardround.console.commands.ledger import recover_command
 
     recover_command(folder, seen, witness, reason, officer_key or [])
+
+
+@officer.command("init")
+def officer_init(
+    name: Annotated[str, typer.Argument(help="The officer's name: a-z, 0-9 and '-'.")],
+    folder: Annotated[Path, typer.Option(help="Where the two files go.")] = Path(),
+) -> None:
+    """Make a private key, sealed with a passphrase, and a card for the sites. On the officer's own machine."""
+    from wardround.console.commands.officer import init_command
+
+    init_command(name, folder)
+
+
+@site.command("init")
+def site_init(
+    folder: Annotated[Path, typer.Argument(help="The site's folder; it must not exist yet.")],
+    name: Annotated[str, typer.Option(help="The site's name in studies: a-z, 0-9 and '-'.")],
+    officer: Annotated[list[Path], typer.Option(help="An officer's card, NAME.pub; repeat.")],
+) -> None:
+    """Make a site's folder with its keys and a ledger that names its officers."""
+    from wardround.console.commands.site import init_command
+
+    init_command(folder, name, officer)
+
+
+# Too many words, or one that looks like an option, are refused by the command itself: click would repeat them.
+@patient.command("show", context_settings={"ignore_unknown_options": True})
+def patient_show(
+    id_: Annotated[
+        list[str], typer.Argument(metavar="ID", help="As in the site's table; '-' reads it from standard input.")
+    ],
+    folder: Annotated[Path, typer.Option(help="The site's folder.")],
+    officer_key: Annotated[Path, typer.Option(help="The asking officer's key file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What the ledger says of one patient: domains, rounds that could have drawn them, what left, epsilon."""
+    from wardround.console.commands.site import patient_show_command
+
+    patient_show_command(id_, folder, officer_key, as_json)
 
 
 @app.command()

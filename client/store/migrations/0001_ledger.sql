@@ -47,20 +47,34 @@ CREATE TABLE witnessed (
 ) WITHOUT ROWID
 ;
 
--- Which domain a patient belongs to, by keyed hash of the id. A patient has one, or several after a merge of ids.
+-- Which domain a patient belongs to, and for training or for testing, by keyed hash of the id. `after` is the number of
+-- the last entry before: a round that was reserved later may have drawn the patient.
 CREATE TABLE members (
     patient BLOB NOT NULL,
     domain TEXT NOT NULL,
+    part TEXT NOT NULL,
     since TEXT NOT NULL,
+    after INTEGER NOT NULL,
     PRIMARY KEY (patient, domain)
 ) WITHOUT ROWID
 ;
 
--- When a patient opted out, by keyed hash, and when that ended; no end: it holds.
-CREATE TABLE opt_outs (
+-- An id that turned out to be another patient's: hash of the id, and of the id under which the patient goes.
+CREATE TABLE merged_ids (
+    id BLOB NOT NULL PRIMARY KEY,
     patient BLOB NOT NULL,
     since TEXT NOT NULL,
+    after INTEGER NOT NULL
+) WITHOUT ROWID
+;
+
+-- When an id was opted out, by keyed hash, and when that ended; no end: it holds.
+CREATE TABLE opt_outs (
+    id BLOB NOT NULL,
+    since TEXT NOT NULL,
+    after INTEGER NOT NULL,
     until TEXT,
-    PRIMARY KEY (patient, since)
+    until_after INTEGER,
+    PRIMARY KEY (id, after)
 ) WITHOUT ROWID
 ;
