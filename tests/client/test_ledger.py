@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,7 @@ def test_a_plan_gets_the_blocks_that_its_officer_granted_and_no_more(bare: Any) 
     more = Grant(domain="training", plan="plan", version=2, event=EVENT, blocks=3)
     bare.ledger.record(bare.approved(more))
     assert bare.reserve("b3") is None
+    assert isinstance(bare.reserve("b4"), Refused)
     bare.ledger.record(bare.approved(more.model_copy(update={"version": 3, "blocks": 0})))
     assert isinstance(bare.reserve("b4"), Refused)
 
@@ -522,3 +524,26 @@ def test_started_blocks_carry_how_many_had_opted_out(hospital: Any) -> None:
     assert hospital.restart().state.started_without == {"b1": 10}
     with pytest.raises(ValidationError):
         Start(block="b", opted_out_at_most=7)
+
+
+def test_every_commit_is_on_disk_before_the_method_returns(hospital: Any) -> None:
+    store = hospital.ledger._store
+    assert store.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL: an fsync of the log on every commit
+    assert store.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_nobody_writes_between_what_a_writer_reads_and_what_it_writes(hospital: Any) -> None:
+    other, said = hospital.folder.ledger(lambda: hospital.now), []
+    other._store.execute("PRAGMA busy_timeout = 0")
+
+    def clock() -> datetime:
+        # A ledger asks for the time behind its checks and before its first write.
+        with pytest.raises(Unavailable) as error:
+            other.record(Inquiry(officer="ben"))
+        said.append(error.value.message)
+        return hospital.now
+
+    hospital.folder.ledger(clock).record(Inquiry(officer="anna"))
+    assert len(said) == 1 and "database is locked" in said[0]
+    other.record(Inquiry(officer="ben"))
+    assert [fact.officer for fact in hospital.ledger.facts() if isinstance(fact, Inquiry)] == ["anna", "ben"]

@@ -213,6 +213,14 @@ def test_a_site_that_rewrites_its_ledger_with_its_own_key_breaks_a_rule_or_a_sig
         verify(rewritten(full, facts), "north")
 
 
+def test_a_history_that_a_witness_did_not_sign_is_found_by_its_signature_over_the_old_one(full: Any) -> None:
+    # No officer signs a refusal, and the site can chain and sign it anew: only the witness's signature is in the way.
+    facts = dated(full)
+    altered("refuse", reason="another")(facts)
+    with pytest.raises(Broken, match="countersigned another beginning"):
+        verify(rewritten(full, facts), "north")
+
+
 def test_a_domain_that_spent_more_than_its_cap_is_found_by_the_accountant(
     hospital: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

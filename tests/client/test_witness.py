@@ -146,6 +146,8 @@ def test_a_second_history_of_the_same_length_is_noticed_too(hospital: Any, south
     assert isinstance(hospital.reserve("b2"), Refused)
     with pytest.raises(Broken, match="not what others have seen"):
         verify_file(hospital.folder.database, seen=[seen])
+    # Every entry may be another than the one that was countersigned, so that each may have started a block.
+    assert [charge.blocks for charge in hospital.ledger.state.missing_charges(seen.head.size)] == [seen.head.size]
 
 
 def test_a_head_that_the_ledger_continues_is_no_rollback(hospital: Any, south: Witness) -> None:
