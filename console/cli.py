@@ -92,6 +92,20 @@ def simulate(
     simulate_command(overrides or [], STARTED)
 
 
+@app.command()
+def audit(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings as for simulate, for example study=heart_disease.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer shadow models and steps.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Attack a study with its own training code: lower bounds on epsilon beside the accounted one."""
+    from wardround.console.commands.audit import audit_command
+
+    audit_command(overrides or [], quick, as_json)
+
+
 @privacy.command()
 def epsilon(
     event: Annotated[

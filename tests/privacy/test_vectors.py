@@ -18,15 +18,13 @@ TESTS = Path(__file__).parents[1]
 VECTORS = json.loads((TESTS / "vectors" / "dp_epsilon.json").read_text())
 TOLD = {"versions", "adjacency", "note", "how_made", "test_rule", "limits"}
 """What the file says of itself."""
-OF_ATTACKS = {"one_run_audit_power"}
-"""Belongs to the simulated attacks."""
 
 
 def gaussian(sigma: float, q: float, steps: int) -> PoissonGaussian:
     return PoissonGaussian(noise_multiplier=sigma, sampling_probability=q, steps=steps, declared_patients=200)
 
 
-@pytest.mark.parametrize("group", sorted(VECTORS.keys() - TOLD - OF_ATTACKS))
+@pytest.mark.parametrize("group", sorted(VECTORS.keys() - TOLD))
 def test_every_group_of_vectors_is_used_by_a_test(group: str) -> None:
     users = [path.name for path in TESTS.rglob("test_*.py") if f'VECTORS["{group}"]' in path.read_text()]
     assert users
