@@ -23,7 +23,7 @@ from wardround.privacy.budget import Refused
 from wardround.privacy.gradients import Examples
 from wardround.privacy.ledger import NotAllowed
 from wardround.protocol.canonical import LABEL_RELEASE, digest
-from wardround.protocol.errors import UsageError, WardroundError
+from wardround.protocol.errors import ProtocolViolation, UsageError, WardroundError
 from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.ledger import Refuse, Release, Reserve, Start
 from wardround.protocol.messages import Refusal, RefusalCode, Reply, RoundRequest, join_contribution
@@ -43,6 +43,8 @@ class Phase(StrEnum):
     RELEASED = "released"
 
 
+Seal = Callable[[Reply], Outgoing]
+
 Consent = Callable[[], "np.ndarray | None"]
 """Which training patients may be drawn now, as a mask of shape (patients,); None: all. Asked before every round."""
 
@@ -55,6 +57,7 @@ class Site:
         replies: keeps finished answers, so that a request that comes again gets the same bytes. None: a simulation,
             whose coordinator never asks twice.
         consent: who has not opted out.
+        seal: what leaves for a finished reply: the reply itself, or under secure aggregation its masked form.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Site:
         domains: tuple[str, ...] = (TRAINING_DOMAIN,),
         replies: StoredReplies | None = None,
         consent: Consent = lambda: None,
+        seal: Seal = outgoing,
     ) -> None:
         if task.layout != plan.layout:
             raise UsageError("the task's parameters are not the plan's", "build the task from the plan")
@@ -79,6 +83,7 @@ class Site:
         self._domains = domains
         self._replies = replies
         self._consent = consent
+        self._seal = seal
 
     @property
     def name(self) -> str:
@@ -94,21 +99,24 @@ class Site:
         decision = decide(self.plan, request, expected, today)
         yield Phase.DECIDED
         if isinstance(decision, Denied):
-            return self._refuse(request, decision.code, decision.reason)
-        if (again := self._answered_before(request)) is not None:
-            return again
+            return self.refuse(request, decision.code, decision.reason)
+        try:
+            if (again := self._answered_before(request)) is not None:
+                return again
+        except ProtocolViolation as error:
+            return self.refuse(request, RefusalCode.UNAVAILABLE, error.message)
         state = self.ledger.state
         if request.round_number in state.answered.get(request.plan, ()):
-            return self._refuse(
+            return self.refuse(
                 request, RefusalCode.PROTOCOL, f"round {request.round_number} was answered from another model"
             )
         try:
             patients, left_out = self._present()
         except WardroundError as error:
-            return self._refuse(request, RefusalCode.UNAVAILABLE, error.message)
+            return self.refuse(request, RefusalCode.UNAVAILABLE, error.message)
         blocks = {domain: self._block(request, domain) for domain in self._domains}
         if any(block in state.blocks for block in blocks.values()):
-            return self._refuse(request, RefusalCode.UNAVAILABLE, "this attempt was ended by a restart")
+            return self.refuse(request, RefusalCode.UNAVAILABLE, "this attempt was ended by a restart")
         event = self.plan.round_event(self.name)
         facts = [
             Reserve(domain=domain, block=block, plan=request.plan, round_number=request.round_number, event=event)
@@ -116,13 +124,13 @@ class Site:
         ]
         refused = self.ledger.reserve(*facts)
         if isinstance(refused, Refused):
-            return self._refuse(request, RefusalCode.POLICY, refused.reason)
+            return self.refuse(request, RefusalCode.POLICY, refused.reason)
         yield Phase.RESERVED
         try:
             self.ledger.record(*(Start(block=block, opted_out_at_most=left_out) for block in blocks.values()))
         except NotAllowed as error:
             self.ledger.recover(request.plan)
-            return self._refuse(request, RefusalCode.POLICY, error.message)
+            return self.refuse(request, RefusalCode.POLICY, error.message)
         yield Phase.STARTED
         model = self._train(request, patients)
         yield Phase.TRAINED
@@ -130,19 +138,15 @@ class Site:
         reply = Reply(self.name, request.plan, request.round_number, request.attempt, request.model_hash, vector)
         try:
             answer = self._release(request, reply)
-        except NotAllowed as error:
-            return self._refuse(request, RefusalCode.UNAVAILABLE, error.message)
+        except WardroundError as error:
+            # Not allowed any more, or not to be masked. What depends on patients here is a noised vector.
+            return self.refuse(request, RefusalCode.UNAVAILABLE, error.message)
         yield Phase.RELEASED
         return answer
 
     def answer(self, request: RoundRequest, today: date) -> Outgoing:
         """Answer ``request`` without interruption."""
-        work = self.work(request, today)
-        while True:
-            try:
-                next(work)
-            except StopIteration as finished:
-                return finished.value  # type: ignore[no-any-return]
+        return drive(self.work(request, today))
 
     def _block(self, request: RoundRequest, domain: str) -> str:
         return f"{request.plan[:16]}/{request.round_number:05d}/{request.attempt}/{domain}"
@@ -157,17 +161,17 @@ class Site:
         if not isinstance(stored, Reply):
             raise TypeError("only a Reply is stored")
         if attempt == request.attempt:
-            return outgoing(stored)
+            return self._seal(stored)
         return self._release(request, replace(stored, attempt=request.attempt))
 
     def _release(self, request: RoundRequest, reply: Reply) -> Outgoing:
         """Note the hash of what leaves and keep the bytes, in one transaction, before they leave."""
-        answer = outgoing(reply)
+        answer, kept = self._seal(reply), outgoing(reply)
         content = digest(LABEL_RELEASE, answer.content)
         current, number = self.ledger.state.current, request.round_number
         blocks = [current.get((request.plan, domain, number), "none") for domain in self._domains]
         facts = (Release(block=block, attempt=request.attempt, content=content) for block in blocks)
-        store = None if self._replies is None else self._replies.writer(request, answer.content)
+        store = None if self._replies is None else self._replies.writer(request, kept.content)
         self.ledger.record(*facts, also=store)
         return answer
 
@@ -202,7 +206,16 @@ class Site:
             StepCounter(),
         )
 
-    def _refuse(self, request: RoundRequest, code: RefusalCode, reason: str) -> Outgoing:
+    def refuse(self, request: RoundRequest, code: RefusalCode, reason: str) -> Outgoing:
         """Tell the ledger why; the wire gets one of three words."""
         self.ledger.record(Refuse(plan=request.plan, round_number=request.round_number, reason=reason))
         return outgoing(Refusal(self.name, request.plan, request.round_number, request.attempt, code))
+
+
+def drive(work: Generator[Phase, None, Outgoing]) -> Outgoing:
+    """The value of a site's work, driven to its end."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as finished:
+            return finished.value  # type: ignore[no-any-return]

@@ -11,6 +11,7 @@ from wardround.privacy.budget import delta_for
 from wardround.protocol.errors import UsageError
 from wardround.protocol.parameters import initial_weights, model_hash
 from wardround.protocol.plan import Governance, InitialModel, Participant, PrivacyMode, PrivacyTerms, StudyPlan
+from wardround.protocol.secagg import LARGEST, SMALLEST
 from wardround.strategies import strategy_from
 
 
@@ -73,11 +74,11 @@ def make_plan(configuration: Configuration, declared: Mapping[str, int], today: 
 
 
 def _refuse_what_is_not_built(configuration: Configuration) -> None:
-    """A plan must not promise masks or shares of noise that the code does not make."""
-    if configuration.privacy.secure_aggregation or configuration.privacy.mode is PrivacyMode.DIST:
+    """A plan must not promise shares of noise that the code does not make."""
+    if configuration.privacy.mode is PrivacyMode.DIST:
         raise UsageError(
-            "secure aggregation and distributed noise are not in this version",
-            "use privacy=local, which holds without them, or privacy=none in a simulation",
+            "distributed noise is not in this version",
+            "use privacy=local, which holds without it, or privacy=none in a simulation",
         )
 
 
@@ -106,13 +107,27 @@ def _terms(configuration: Configuration, declared: Mapping[str, int]) -> Privacy
         noise = _calibrated(configuration, delta)
     return PrivacyTerms(
         mode=section.mode,
-        secure_aggregation=section.secure_aggregation,
+        secure_aggregation=_secure(configuration, len(declared)),
+        update_range=section.update_range,
         clip_norm=section.clip_norm,
         noise_multiplier=noise,
         sampling_probability=section.sampling_probability,
         delta=delta,
         epsilon=section.epsilon,
     )
+
+
+def _secure(configuration: Configuration, sites: int) -> bool:
+    """Whether the plan asks for secure aggregation; auto: where it can be had and single updates may be noised."""
+    possible = SMALLEST <= sites <= LARGEST
+    if configuration.secagg == "on" and not possible:
+        raise UsageError(
+            f"there is no secure aggregation among {sites} sites",
+            f"it needs {SMALLEST} to {LARGEST} of them; write secagg=off or secagg=auto",
+        )
+    if configuration.secagg == "auto":
+        return possible and configuration.privacy.mode is not PrivacyMode.NONE
+    return configuration.secagg == "on"
 
 
 def _calibrated(configuration: Configuration, delta: float | None) -> float | None:

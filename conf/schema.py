@@ -71,7 +71,7 @@ class PrivacySection(_Section):
     """Privacy terms as written: ``auto`` asks for the smallest value that keeps the promise."""
 
     mode: PrivacyMode
-    secure_aggregation: bool = False
+    update_range: float = Field(default=16.0, gt=0)
     clip_norm: float = Field(default=1.0, gt=0)
     noise_multiplier: Annotated[float, Field(gt=0, le=1000)] | Literal["auto"] | None = None
     sampling_probability: float | None = Field(default=None, gt=0, le=1)
@@ -106,6 +106,7 @@ class Configuration(_Section):
     task: TaskSpec
     strategy: StrategySpec
     privacy: PrivacySection
+    secagg: Literal["auto", "on", "off"] = "auto"
     local: LocalTraining
     initial: InitialSection = InitialSection()
     rounds: int = Field(ge=1)

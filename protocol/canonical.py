@@ -26,6 +26,7 @@ LABEL_RELEASE: Final = "wardround/release/1"
 LABEL_SPLIT: Final = "wardround/split/1"
 LABEL_DATA: Final = "wardround/data/1"
 LABEL_PATIENT: Final = "wardround/patient/1"
+LABEL_SECAGG: Final = "wardround/secagg/1"
 LABEL_INITIAL: Final = "wardround/initial-weights/1"
 
 Json: TypeAlias = Any

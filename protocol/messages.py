@@ -1,15 +1,19 @@
 """Every message of a round, one class each: what can leave a hospital is this one file.
 
-Four things can come back from a site: a ``Reply`` with one vector, a ``Refusal`` with one of three words, or nothing.
-There is no free text, no loss, no count and no metric in any of them.
+Four things can come back from a site: a ``Reply`` with one vector, a ``Masked`` with the same under masks, a
+``Refusal`` with one of three words, or nothing. There is no free text, no loss, no count and no metric in any of
+them. What secure aggregation says besides (keys, shares, signatures) is in ``secagg``.
 """
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from wardround.protocol.parameters import Contribution, Sums, Vector
+from wardround.protocol.secagg import Upload
 
 
 class RefusalCode(StrEnum):
@@ -61,6 +65,19 @@ class Reply:
     attempt: int
     model_hash: str
     vector: Sums = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """Site to coordinator under secure aggregation: the one vector of the round as masked residues, shape (size,)."""
+
+    site: str
+    plan: str
+    round_number: int
+    attempt: int
+    model_hash: str
+    upload: Upload
+    vector: npt.NDArray[Any] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

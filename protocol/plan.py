@@ -55,6 +55,9 @@ class PrivacyTerms(_Part):
 
     mode: PrivacyMode
     secure_aggregation: bool = False
+    update_range: float = Field(
+        default=16.0, gt=0, description="under secure aggregation no weight moves further than this in a round"
+    )
     clip_norm: float = Field(default=1.0, gt=0, description="C: bound on one patient's gradient, 2-norm")
     noise_multiplier: float | None = Field(default=None, gt=0, le=1000, description="sigma / C")
     sampling_probability: float | None = Field(default=None, gt=0, le=1, description="q")

@@ -5,20 +5,20 @@
     OPEN --reply, refusal, lost--> OPEN       a site's first answer counts; every other is noted
     OPEN --deadline or all answered--> CLOSED   at least min_sites replied: the sum is formed
                                    --> VOID     otherwise; nothing is summed
+    CLOSED --the sum cannot be opened--> VOID   under secure aggregation, when too few help to open it
 
-The clock is an argument. Sums are float64 in the order of site names, so who answered first changes no bit.
+The clock is an argument. How vectors are added is ``sums``: in the open, or under masks.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-import numpy as np
-
 from wardround.protocol.errors import ProtocolViolation, UsageError
-from wardround.protocol.messages import Refusal, Reply, RoundRequest, split_contribution
-from wardround.protocol.parameters import Sums, Total
+from wardround.protocol.messages import Refusal, RoundRequest
+from wardround.protocol.outgoing import Answer
+from wardround.protocol.parameters import Total
+from wardround.server.sums import Adding
 
 
 class RoundState(StrEnum):
@@ -78,7 +78,7 @@ class Round:
     Args:
         request: what every participant was sent.
         participants: site names, sorted.
-        part_sizes: name and length of every part of a contribution.
+        sums: what adds the vectors up.
         min_sites: the quorum; below it the round is void.
         deadline: on the caller's clock, in seconds.
 
@@ -87,30 +87,30 @@ class Round:
 
     request: RoundRequest
     participants: tuple[str, ...]
-    part_sizes: Mapping[str, int]
+    sums: Adding
     min_sites: int
     deadline: float
     state: RoundState = RoundState.OPEN
     reports: dict[str, Report] = field(default_factory=dict)
     strangers: list[str] = field(default_factory=list)
-    _vectors: dict[str, Sums] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if list(self.participants) != sorted(set(self.participants)) or not self.participants:
             raise UsageError("participants must be distinct and sorted", "sort the names of the sites")
         self.reports = dict.fromkeys(self.participants, Report(Outcome.WAITING))
 
-    def receive(self, answer: Reply | Refusal, now: float) -> None:
+    def receive(self, answer: Answer, now: float) -> None:
         """Take a site's answer. A reply that breaks a rule drops the site from this round, by name."""
         try:
             self._check(answer)
+            if isinstance(answer, Refusal):
+                self._on(Event.REFUSAL, answer.site, now, detail=answer.code.value)
+                return
+            if self._wants(answer.site, now):
+                self.sums.add(answer)
+            self._on(Event.REPLY, answer.site, now)
         except ProtocolViolation as violation:
             self._on(Event.VIOLATION, violation.site, now, detail=violation.message)
-            return
-        if isinstance(answer, Refusal):
-            self._on(Event.REFUSAL, answer.site, now, detail=answer.code.value)
-        else:
-            self._on(Event.REPLY, answer.site, now, vector=answer.vector)
 
     def lost(self, site: str, now: float, detail: str = "") -> None:
         """The caller knows that ``site`` will not answer (its connection ended)."""
@@ -123,27 +123,41 @@ class Round:
             return self.state
         for site in waiting:
             self._on(Event.LOST, site, now, detail="no answer before the deadline")
-        enough = len(self._vectors) >= self.min_sites
+        enough = len(self.sums.sites) >= self.min_sites
         self.state = RoundState.CLOSED if enough else RoundState.VOID
-        if not enough:
-            self._vectors.clear()
         return self.state
+
+    def note(self, site: str, detail: str) -> None:
+        """Say more of a site that replied, for example that it did not help to open the sum."""
+        self.reports[site] = Report(self.reports[site].outcome, detail)
+
+    def void(self, detail: str) -> None:
+        """The sum of a closed round cannot be opened: nothing comes out of it; the reports of who replied say why."""
+        if self.state is not RoundState.CLOSED:
+            raise UsageError(f"round {self.request.round_number} is {self.state}", "only a closed round is opened")
+        self.state = RoundState.VOID
+        for site in self.sums.sites:
+            self.reports[site] = Report(Outcome.REPLIED, detail)
 
     def total(self) -> Total:
         """The sums of a closed round. Raises UsageError before that, and for a void round."""
         if self.state is not RoundState.CLOSED:
             raise UsageError(f"round {self.request.round_number} is {self.state}: it has no total", "settle it first")
-        summed = np.zeros(sum(self.part_sizes.values()))
-        for site in sorted(self._vectors):
-            summed += self._vectors[site]
-        return Total(split_contribution(summed, dict(self.part_sizes)), len(self._vectors))
+        return self.sums.total()
 
     @property
     def contributors(self) -> tuple[str, ...]:
         """The sites whose vectors are in the sum, sorted."""
-        return tuple(sorted(self._vectors))
+        return self.sums.sites if self.state is not RoundState.VOID else ()
 
-    def _on(self, event: "Event", site: str, now: float, detail: str = "", vector: Sums | None = None) -> None:
+    def _wants(self, site: str, now: float) -> bool:
+        """Whether a reply of ``site`` would be taken now: on time, from a participant, and its first."""
+        report = self.reports.get(site)
+        if report is None or now > self.deadline:
+            return False
+        return TRANSITIONS.get((self.state, report.outcome, Event.REPLY)) is Outcome.REPLIED
+
+    def _on(self, event: "Event", site: str, now: float, detail: str = "") -> None:
         report = self.reports.get(site)
         if report is None:
             self.strangers.append(site)
@@ -154,10 +168,8 @@ class Round:
         if after is None:
             return
         self.reports[site] = Report(after, detail)
-        if after is Outcome.REPLIED and vector is not None:
-            self._vectors[site] = vector
 
-    def _check(self, answer: Reply | Refusal) -> None:
+    def _check(self, answer: Answer) -> None:
         request = self.request
         same = (answer.plan, answer.round_number, answer.attempt) == (
             request.plan,
@@ -170,8 +182,3 @@ class Round:
             return
         if answer.model_hash != request.model_hash:
             raise ProtocolViolation(answer.site, "the answer starts at another model")
-        vector = answer.vector
-        if vector.shape != (sum(self.part_sizes.values()),) or vector.dtype != np.float64:
-            raise ProtocolViolation(answer.site, "the vector has another shape or type")
-        if not np.isfinite(vector).all():
-            raise ProtocolViolation(answer.site, "the vector holds a number that is not finite")

@@ -8,11 +8,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from wardround.privacy.secagg.scale import VECTOR, quantizer_for
+from wardround.privacy.secagg.server import AttemptDesk, SetupDesk
 from wardround.protocol.errors import UsageError
 from wardround.protocol.messages import RoundRequest
 from wardround.protocol.parameters import initial_weights, model_hash
 from wardround.protocol.plan import StudyPlan
 from wardround.server.rounds import Report, Round, RoundState
+from wardround.server.sums import Adding, MaskedSum, OpenSum
 from wardround.strategies import State, Strategy
 
 
@@ -59,6 +62,8 @@ class Study:
 
     def __init__(self, plan: StudyPlan, strategy: Strategy, progress: Progress | None = None) -> None:
         self.plan = plan
+        self.desk: SetupDesk | None = None
+        """The session of secure aggregation that rounds use; a plan that asks for it opens no round without."""
         self._strategy = strategy
         if progress is None:
             start = initial_weights(plan.layout, plan.model.scheme, plan.model.seed)
@@ -69,6 +74,11 @@ class Study:
                 )
             progress = Progress(plan.digest, strategy.init(start), 0)
         self.progress = progress
+
+    @property
+    def vector_length(self) -> int:
+        """Coordinates of a contribution."""
+        return sum(self._strategy.part_sizes(self.plan.layout.size).values())
 
     @property
     def finished(self) -> bool:
@@ -86,8 +96,8 @@ class Study:
             rule=self._strategy.local_rule(state, self.plan.local.learning_rate),
         )
         participants = tuple(participant.site for participant in self.plan.participants)
-        sizes = self._strategy.part_sizes(self.plan.layout.size)
-        return Round(request, participants, sizes, self.plan.min_sites, now + self.plan.deadline_seconds)
+        sums, quorum = self._sums(request)
+        return Round(request, participants, sums, quorum, now + self.plan.deadline_seconds)
 
     def close_round(self, closed: Round) -> RoundRecord:
         """Take a settled round: step the strategy, or leave the model alone when the round is void."""
@@ -101,6 +111,18 @@ class Study:
         return RoundRecord(
             number, closed.state, dict(closed.reports), closed.request.model_hash, model_hash(state.model)
         )
+
+    def _sums(self, request: RoundRequest) -> tuple[Adding, int]:
+        """What adds the round's vectors up, and how many it takes at least."""
+        sizes = self._strategy.part_sizes(self.plan.layout.size)
+        if not self.plan.privacy.secure_aggregation:
+            return OpenSum(sizes), self.plan.min_sites
+        if self.desk is None:
+            raise UsageError("this study needs a session of secure aggregation", "set one up with its sites first")
+        desk = AttemptDesk(
+            self.desk, self.desk.proposal(request.round_number, request.attempt, request.model_hash, VECTOR)
+        )
+        return MaskedSum(desk, quantizer_for(self.plan, sizes), sizes), self.desk.session.threshold
 
 
 def record_json(record: RoundRecord) -> dict[str, object]:

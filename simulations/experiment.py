@@ -4,6 +4,7 @@ What it learns of a single site (metrics, curves, own model) is what that site w
 every site may put it into one table.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,12 +15,18 @@ from sqlite3 import Connection
 from wardround.client.connectors import Cohort
 from wardround.client.evaluation import point, score
 from wardround.client.governance import budget_for, grant_for
+from wardround.client.secure import SECRET_SIZE, SecureSite
 from wardround.client.site import Site
 from wardround.client.store.database import open_store
 from wardround.client.store.ledger import Ledger
+from wardround.client.store.opened import OpenedSums
 from wardround.client.tasks import Task
 from wardround.privacy.budget import delta_for
+from wardround.privacy.secagg.scale import quantizer_for
 from wardround.protocol.events import PoissonGaussian
+from wardround.protocol.identity import Identity
+from wardround.protocol.messages import Reply
+from wardround.protocol.outgoing import Outgoing, outgoing
 from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.server.study import Progress, RoundRecord, Study
@@ -46,6 +53,7 @@ class Experiment:
     rounds: list[RoundResult] = field(default_factory=list)
     store: Connection = field(init=False)
     federation: Federation = field(init=False)
+    secure: dict[str, SecureSite] = field(default_factory=dict, init=False)
     _epsilons: "Future[list[float]] | None" = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -53,7 +61,7 @@ class Experiment:
         sites = []
         for cohort in self.cohorts:
             ledger = Ledger(self.store, cohort.site)
-            site = Site(self.plan, cohort, self.task, self.strategy, ledger)
+            site = self._site(cohort, ledger)
             if self.ledger_copy is None:
                 ledger.record(budget_for(self.plan, self.epsilon_cap, delta_for(cohort.declared_patients)))
                 ledger.record(grant_for(self.plan, cohort.site))
@@ -61,8 +69,28 @@ class Experiment:
                 site.recover()
             sites.append(site)
         study = Study(self.plan, self.strategy, self.progress)
-        self.federation = Federation(study, sites, self.today, self.faults)
+        self.federation = Federation(study, sites, self.today, self.faults, self.secure)
         self._start_accounting()
+
+    def _site(self, cohort: Cohort, ledger: Ledger) -> Site:
+        """The hospital of ``cohort``; under secure aggregation one whose replies leave masked."""
+
+        def make(seal: Callable[[Reply], Outgoing]) -> Site:
+            return Site(self.plan, cohort, self.task, self.strategy, ledger, seal=seal)
+
+        if not self.plan.privacy.secure_aggregation:
+            return make(outgoing)
+        sizes = self.strategy.part_sizes(self.plan.layout.size)
+        secure = SecureSite(
+            make,
+            Identity.generate(cohort.site),
+            OpenedSums(self.store, cohort.site),
+            quantizer_for(self.plan, sizes),
+            os.urandom(SECRET_SIZE),
+            os.urandom,
+        )
+        self.secure[cohort.site] = secure
+        return secure.site
 
     def run(self, after_round: Callable[[RoundResult], None] = lambda result: None) -> Vector:
         """Run every round that is left; returns the final model, shape (d,)."""

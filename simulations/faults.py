@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from wardround.client.site import Phase
-from wardround.protocol.messages import Reply
+from wardround.protocol.messages import Masked, Reply
 
 
 class FaultKind(StrEnum):
@@ -26,6 +26,8 @@ class FaultKind(StrEnum):
     WRONG_TYPE = "wrong type"
     WRONG_ROUND = "wrong round"
     WRONG_MODEL = "wrong model"
+    SILENT_CONSENT = "silent from the list of survivors on"
+    SILENT_OPENING = "silent when the sum is opened"
 
 
 LAST_PHASE: Final[dict[FaultKind, Phase]] = {
@@ -55,12 +57,12 @@ def find(faults: Sequence[Fault], site: str, round_number: int) -> FaultKind | N
     return None
 
 
-def spoil(reply: Reply, kind: FaultKind) -> Reply:
+def spoil(reply: Reply | Masked, kind: FaultKind) -> Reply | Masked:
     """The reply as a broken or hostile site would send it."""
     if kind is FaultKind.WRONG_SHAPE:
         return replace(reply, vector=reply.vector[:-1])
     if kind is FaultKind.NOT_FINITE:
-        return replace(reply, vector=np.full_like(reply.vector, np.nan))
+        return replace(reply, vector=np.full(reply.vector.shape, np.nan))
     if kind is FaultKind.WRONG_TYPE:
         return replace(reply, vector=reply.vector.astype(np.float32))
     if kind is FaultKind.WRONG_ROUND:

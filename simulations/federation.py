@@ -4,17 +4,21 @@ Deterministic from the plan, except for sampling and noise, which always come fr
 clock is simulated: every answer takes no time, a late one arrives a second after the deadline.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
-from wardround.client.site import Site
+from wardround.client.secure import SecureSite
+from wardround.client.site import Phase, Site, drive
 from wardround.protocol.errors import Unavailable
-from wardround.protocol.messages import Refusal, Reply, RoundRequest
-from wardround.protocol.outgoing import bytes_to_send, parse_answer
+from wardround.protocol.messages import Refusal
+from wardround.protocol.outgoing import Answer, Outgoing, bytes_to_send, parse_answer
+from wardround.protocol.secagg import hash_of
+from wardround.server.exchange import open_sum, set_up
 from wardround.server.rounds import Round, RoundState
 from wardround.server.study import RoundRecord, Study
+from wardround.server.sums import MaskedSum
 from wardround.simulations.faults import LAST_PHASE, Fault, FaultKind, find, spoil
 
 VOID_ROUNDS_IN_A_ROW: Final = 3
@@ -29,6 +33,7 @@ class Federation:
     sites: Sequence[Site]
     today: date
     faults: Sequence[Fault] = ()
+    secure: Mapping[str, SecureSite] = field(default_factory=dict)
     clock: float = 0.0
 
     def run(self, after_round: Callable[[RoundRecord], None] = lambda record: None) -> list[RoundRecord]:
@@ -48,9 +53,10 @@ class Federation:
         return records
 
     def step(self) -> RoundRecord:
-        """One round: ask every site, settle, step the strategy."""
+        """One round: ask every site, settle, open the sum where it is masked, step the strategy."""
+        self._set_up()
         opened = self.study.open_round(self.clock)
-        late: list[Reply | Refusal] = []
+        late: list[Answer] = []
         for site in self.sites:
             self._ask(site, opened, late)
         if opened.settle(self.clock) is RoundState.OPEN:
@@ -58,34 +64,64 @@ class Federation:
             opened.settle(self.clock)
         for answer in late:
             opened.receive(answer, opened.deadline + 1.0)
+        open_sum(opened, self.secure, self._reaches)
         return self.study.close_round(opened)
 
-    def _ask(self, site: Site, opened: Round, late: list[Reply | Refusal]) -> None:
+    def _set_up(self) -> None:
+        """A session for the rounds that are left: before the first, and after a site has lost its own in a restart."""
+        if not self.secure or all(site.ready for site in self.secure.values()):
+            return
+        done, plan = self.study.progress.rounds_done, self.study.plan
+        members = {name: site.identity.public for name, site in self.secure.items()}
+        self.study.desk = set_up(
+            plan,
+            members,
+            self.secure,
+            roster=hash_of({name: member.key.hex() for name, member in sorted(members.items())}),
+            name=f"rounds from {done + 1}",
+            length=self.study.vector_length,
+            rounds=range(done + 1, plan.rounds + 1),
+        )
+
+    def _reaches(self, exchange: str, site: str) -> bool:
+        fault = find(self.faults, site, self.study.progress.rounds_done + 1)
+        silent = {"consent": (FaultKind.SILENT_CONSENT,), "open": (FaultKind.SILENT_CONSENT, FaultKind.SILENT_OPENING)}
+        return fault not in silent[exchange]
+
+    def _work(self, site: Site, opened: Round) -> Generator[Phase, None, Outgoing]:
+        sums = opened.sums
+        if isinstance(sums, MaskedSum):
+            return self.secure[site.name].work(opened.request, sums.desk.proposal, self.today)
+        return site.work(opened.request, self.today)
+
+    def _die(self, site: Site, opened: Round, fault: FaultKind) -> None:
+        """Drive the site up to its last phase, leave it there as a crash would, and restart it."""
+        work = self._work(site, opened)
+        for phase in work:
+            if phase is LAST_PHASE[fault]:
+                break
+        work.close()
+        if site.name in self.secure:
+            self.secure[site.name].restart()
+        else:
+            site.recover()
+
+    def _ask(self, site: Site, opened: Round, late: list[Answer]) -> None:
         request = opened.request
         fault = find(self.faults, site.name, request.round_number)
         if fault is FaultKind.UNREACHED:
             return
         if fault in LAST_PHASE:
-            _die(site, request, self.today, fault)
+            self._die(site, opened, fault)
             opened.lost(site.name, self.clock, "the connection ended")
             return
-        answer = parse_answer(bytes_to_send(site.answer(request, self.today)), site.name)
+        answer = parse_answer(bytes_to_send(drive(self._work(site, opened))), site.name)
         if fault is FaultKind.LATE:
             late.append(answer)
-        elif fault is not None and isinstance(answer, Reply):
+        elif fault is not None and not isinstance(answer, Refusal):
             opened.receive(spoil(answer, fault), self.clock)
         else:
             opened.receive(answer, self.clock)
-
-
-def _die(site: Site, request: RoundRequest, today: date, fault: FaultKind) -> None:
-    """Drive the site up to its last phase, leave it there as a crash would, and restart it."""
-    work = site.work(request, today)
-    for phase in work:
-        if phase is LAST_PHASE[fault]:
-            break
-    work.close()
-    site.recover()
 
 
 def _what_helps(record: RoundRecord) -> str:

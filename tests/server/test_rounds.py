@@ -10,6 +10,7 @@ from wardround.protocol.errors import UsageError
 from wardround.protocol.messages import LocalRule, Refusal, RefusalCode, Reply, RoundRequest
 from wardround.protocol.parameters import model_hash
 from wardround.server.rounds import TRANSITIONS, Event, Outcome, Round, RoundState
+from wardround.server.sums import OpenSum
 
 MODEL = np.zeros(2, np.float32)
 REQUEST = RoundRequest("plan", 3, 1, MODEL, model_hash(MODEL), LocalRule(0.1))
@@ -17,7 +18,7 @@ SIZES = {"update": 2, "weight": 1}
 
 
 def opened(min_sites: int = 2) -> Round:
-    return Round(REQUEST, ("a", "b", "c"), SIZES, min_sites, deadline=100.0)
+    return Round(REQUEST, ("a", "b", "c"), OpenSum(SIZES), min_sites, deadline=100.0)
 
 
 def reply(site: str, *values: float) -> Reply:
@@ -145,4 +146,4 @@ def test_no_transition_leads_into_the_sum_after_the_end() -> None:
 
 def test_participants_must_be_sorted_and_distinct() -> None:
     with pytest.raises(UsageError, match="sorted"):
-        Round(REQUEST, ("b", "a"), SIZES, 1, 100.0)
+        Round(REQUEST, ("b", "a"), OpenSum(SIZES), 1, 100.0)

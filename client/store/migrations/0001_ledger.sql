@@ -40,6 +40,15 @@ CREATE TABLE rollbacks (
 ) WITHOUT ROWID
 ;
 
+-- Sums that this site has helped to open: over inputs with this hash never another one.
+CREATE TABLE opened (
+    site TEXT NOT NULL,
+    inputs TEXT NOT NULL,
+    survivors TEXT NOT NULL,
+    PRIMARY KEY (site, inputs)
+) WITHOUT ROWID
+;
+
 -- The latest checkpoint of another site's ledger that this site has signed.
 CREATE TABLE witnessed (
     origin TEXT NOT NULL PRIMARY KEY,

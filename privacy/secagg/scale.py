@@ -1,0 +1,56 @@
+"""From a plan to the terms of its secure sums: how wide a vector is, what its integers mean, who counts.
+
+Public and the same for every party, because each derives it from the plan that all approved. A contribution's parts lie
+in the order of their names; its ``weight`` is at most the largest declared number of patients, any other part that
+times the range that the plan allows an update.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from wardround.privacy.secagg.quantize import Quantizer
+from wardround.privacy.secagg.ring import SMALL
+from wardround.protocol.identity import PublicIdentity
+from wardround.protocol.plan import StudyPlan
+from wardround.protocol.secagg import Session, colluding, threshold
+
+VECTOR: Final = "contribution"
+"""The name of the one vector of a round."""
+
+_WEIGHT: Final = "weight"
+
+
+def quantizer_for(plan: StudyPlan, part_sizes: Mapping[str, int]) -> Quantizer:
+    """Which integers stand for a contribution of ``plan`` whose parts have these names and lengths."""
+    largest = float(max(participant.declared_patients for participant in plan.participants))
+    ranges = tuple(
+        (length, largest if name == _WEIGHT else largest * plan.privacy.update_range)
+        for name, length in sorted(part_sizes.items())
+    )
+    return Quantizer(SMALL, len(plan.participants), ranges)
+
+
+def session_for(
+    plan: StudyPlan,
+    members: Sequence[PublicIdentity],
+    *,
+    roster: str,
+    name: str,
+    length: int,
+    rounds: Sequence[int],
+    attempts: int,
+) -> Session:
+    """The terms of a session of ``plan``: n, t and c are the plan's, whoever of its sites is missing today."""
+    sites = len(plan.participants)
+    return Session(
+        plan=plan.digest,
+        roster=roster,
+        name=name,
+        members=tuple(sorted(members, key=lambda member: member.site)),
+        threshold=threshold(sites, plan.min_sites),
+        colluding=colluding(sites),
+        bits=SMALL.bits,
+        length=length,
+        rounds=tuple(rounds),
+        attempts=attempts,
+    )

@@ -1,0 +1,116 @@
+"""The coordinator's part of secure aggregation besides adding up: set-up of a session, and opening of a round.
+
+``Party`` is a site as the coordinator reaches it: in this process, or behind a transport. What it sends is bytes of the
+one type that may leave a site; what does not come, or breaks a rule, drops that site by name.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from wardround.privacy.secagg.scale import session_for
+from wardround.privacy.secagg.server import SetupDesk
+from wardround.protocol.errors import ProtocolViolation, Unavailable
+from wardround.protocol.identity import PublicIdentity
+from wardround.protocol.outgoing import Outgoing, bytes_to_send, parse_step
+from wardround.protocol.plan import StudyPlan
+from wardround.protocol.secagg import (
+    Agreement,
+    Consent,
+    Deal,
+    Keys,
+    Opening,
+    Parcel,
+    Proposal,
+    Session,
+    Survivors,
+)
+from wardround.server.rounds import Round, RoundState
+from wardround.server.sums import MaskedSum
+
+
+class Party(Protocol):
+    """A site in the exchanges of secure aggregation; see ``client.secure.SecureSite``."""
+
+    def keys(self, session: Session) -> Outgoing: ...
+    def deal(self, keys: Sequence[Keys]) -> Outgoing: ...
+    def agree(self, deals: Sequence[Deal], parcels: Sequence[Parcel]) -> Outgoing: ...
+    def begin(self, agreements: Sequence[Agreement]) -> None: ...
+    def consent(self, proposal: Proposal, survivors: Survivors) -> Outgoing: ...
+    def open(self, proposal: Proposal, consents: Sequence[Consent]) -> Outgoing: ...
+
+
+Said = TypeVar("Said", Keys, Deal, Agreement, Consent, Opening)
+
+Reaches = Callable[[str, str], bool]
+"""Whether an exchange ("consent", "open") reaches the site of this name: a transport's loss, or a fault."""
+
+
+def set_up(
+    plan: StudyPlan,
+    members: Mapping[str, PublicIdentity],
+    parties: Mapping[str, Party],
+    *,
+    roster: str,
+    name: str,
+    length: int,
+    rounds: Sequence[int],
+) -> SetupDesk:
+    """A new session with the sites that can be reached, for ``rounds`` with one attempt each.
+
+    Raises:
+        ProtocolViolation: a site broke a rule of the set-up; it is named, and the session does not come about.
+        Unavailable: fewer sites than the threshold took part.
+    """
+    session = session_for(
+        plan, list(members.values()), roster=roster, name=name, length=length, rounds=rounds, attempts=1
+    )
+    desk = SetupDesk(session)
+    for site, party in sorted(parties.items()):
+        desk.add_keys(_said(party.keys(session), site, Keys)[0])
+    for site, party in sorted(parties.items()):
+        desk.add_deal(*_said(party.deal(desk.keys()), site, Deal))
+    for site, party in sorted(parties.items()):
+        desk.add_agreement(_said(party.agree(desk.deals(), desk.parcels_for(site)), site, Agreement)[0])
+    for party in parties.values():
+        party.begin(desk.agreements())
+    return desk
+
+
+def open_sum(opened: Round, parties: Mapping[str, Party], reaches: Reaches = lambda exchange, site: True) -> None:
+    """R2 and R3 of a closed round: afterwards its total can be taken, or it is void and says why."""
+    sums = opened.sums
+    if opened.state is not RoundState.CLOSED or not isinstance(sums, MaskedSum):
+        return
+    desk = sums.desk
+    try:
+        survivors = desk.survivors()
+        helping = [site for site in survivors.sites if reaches("consent", site)]
+        for site in list(helping):
+            with _dropped(opened, site, helping):
+                desk.add_consent(_said(parties[site].consent(desk.proposal, survivors), site, Consent)[0])
+        consents = desk.consents()
+        for site in [site for site in helping if reaches("open", site)]:
+            with _dropped(opened, site, helping):
+                desk.add_opening(_said(parties[site].open(desk.proposal, consents), site, Opening)[0])
+        sums.open()
+    except Unavailable as error:
+        opened.void(error.message)
+
+
+@contextmanager
+def _dropped(opened: Round, site: str, helping: list[str]) -> Iterator[None]:
+    """A site that breaks a rule here, or finds that the coordinator did, helps no longer; the others may be enough."""
+    try:
+        yield
+    except ProtocolViolation as error:
+        helping.remove(site)
+        opened.note(site, error.message)
+
+
+def _said(message: Outgoing, site: str, kind: type[Said]) -> tuple[Said, tuple[Parcel, ...]]:
+    """The message of this kind that came from ``site``, through its bytes."""
+    found, parcels = parse_step(bytes_to_send(message), site)
+    if type(found) is not kind:
+        raise ProtocolViolation(site, f"it sent {type(found).__name__} where {kind.__name__} was asked for")
+    return found, parcels

@@ -1,0 +1,219 @@
+"""The federation under secure aggregation: the same model, exact sums, and every loss at every exchange."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wardround.client.secure import SecureSite
+from wardround.client.tasks import task_from
+from wardround.client.tasks.classification import Classification
+from wardround.privacy.secagg.quantize import Quantizer
+from wardround.protocol.errors import Unavailable
+from wardround.protocol.messages import Reply
+from wardround.protocol.plan import LocalTraining, PrivacyMode, PrivacyTerms
+from wardround.protocol.tasks import TabularClassification
+from wardround.server import exchange
+from wardround.server.rounds import Outcome
+from wardround.server.sums import MaskedSum
+from wardround.simulations import run
+from wardround.simulations.cohorts import synthetic_cohorts
+from wardround.simulations.experiment import Experiment
+from wardround.simulations.faults import Fault, FaultKind
+from wardround.strategies import STRATEGIES
+
+COHORTS = synthetic_cohorts(5, (60, 140), 5, seed=11)
+NAMES = [cohort.site for cohort in COHORTS]
+TASK = Classification(TabularClassification(hidden=(6,)), 5)
+OPEN, MASKED = PrivacyTerms(mode=PrivacyMode.NONE), PrivacyTerms(mode=PrivacyMode.NONE, secure_aggregation=True)
+PRIVATE = PrivacyTerms(mode=PrivacyMode.LOCAL, secure_aggregation=True, noise_multiplier=3.0, sampling_probability=0.25,
+                       delta=1e-4, epsilon=3.0)  # fmt: skip
+
+
+def simulated(
+    terms: PrivacyTerms, *, faults: Sequence[Fault] = (), rounds: int = 3, strategy: str = "fedavg", seed: int = 5
+) -> tuple[Any, Experiment]:
+    kept: list[Experiment] = []
+    original = Experiment.__post_init__
+
+    def keep(self: Experiment) -> None:
+        kept.append(self)
+        original(self)
+
+    private = terms.mode is PrivacyMode.LOCAL
+    local = LocalTraining(steps=3, learning_rate=0.3) if private else LocalTraining(epochs=1, batch_size=16,
+                                                                                    learning_rate=0.2)  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Experiment, "__post_init__", keep)
+        done = run(
+            task=TASK, strategy=STRATEGIES[strategy](), cohorts=COHORTS, rounds=rounds, local=local, privacy=terms,
+            seed=seed, min_sites=2, faults=faults, compare=False,
+        )  # fmt: skip
+    return done, kept[0]
+
+
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_the_model_is_the_one_without_masks_up_to_the_quantisation(strategy: str) -> None:
+    plain, masked = (simulated(terms, strategy=strategy)[0].model for terms in (OPEN, MASKED))
+    assert np.abs(plain - masked).max() < 1e-5
+    assert (plain != masked).any(), "nothing was quantised"
+
+
+def test_the_sum_that_is_opened_is_the_integer_sum_of_what_each_site_quantised(monkeypatch: pytest.MonkeyPatch) -> None:
+    summed, opened = [], []
+    quantize, total = Quantizer.quantize, MaskedSum.open
+
+    def noted(self: Quantizer, values: Any, key: bytes) -> Any:
+        found = quantize(self, values, key)
+        summed.append(found)
+        return found
+
+    def noted_total(self: MaskedSum) -> None:
+        opened.append(self.desk.total())
+        total(self)
+
+    monkeypatch.setattr(Quantizer, "quantize", noted)
+    monkeypatch.setattr(MaskedSum, "open", noted_total)
+    simulated(PRIVATE, rounds=2)
+    assert len(summed) == 10 and len(opened) == 2
+    for number, found in enumerate(opened):
+        assert found.tolist() == np.sum(summed[5 * number : 5 * number + 5], axis=0).tolist()
+
+
+def test_no_reply_in_the_open_reaches_the_coordinator(monkeypatch: pytest.MonkeyPatch) -> None:
+    from wardround.simulations import federation
+
+    seen: list[Any] = []
+    parse = federation.parse_answer
+    monkeypatch.setattr(federation, "parse_answer", lambda data, site: seen.append(parse(data, site)) or seen[-1])
+    _, experiment = simulated(PRIVATE, rounds=1)
+    assert len(seen) == 5 and not any(isinstance(answer, Reply) for answer in seen)
+    # What the ledger holds is the hash of the masked bytes.
+    assert all(site.ledger.charged(experiment.plan.digest) == 1 for site in experiment.federation.sites)
+
+
+@pytest.mark.parametrize(
+    "kind", [k for k in FaultKind if k not in (FaultKind.SILENT_CONSENT, FaultKind.SILENT_OPENING)]
+)
+def test_a_site_that_is_lost_before_its_upload_is_left_out_by_name(kind: FaultKind) -> None:
+    """Five sites, threshold four; the next rounds have all five again, in a new session where one restarted."""
+    done, _ = simulated(PRIVATE, faults=[Fault(NAMES[2], 2, kind)])
+    states = [each.state for each in done.result.rounds]
+    assert states == ["closed"] * 3
+    outcomes = done.result.rounds[1].sites
+    assert outcomes[NAMES[2]].outcome != "replied"
+    assert sum(site.outcome == "replied" for site in outcomes.values()) == 4
+    assert all(site.outcome == "replied" for site in done.result.rounds[2].sites.values())
+
+
+@pytest.mark.parametrize("kind", [FaultKind.SILENT_CONSENT, FaultKind.SILENT_OPENING])
+def test_a_site_that_is_lost_after_its_upload_is_still_in_the_sum(kind: FaultKind) -> None:
+    done, _ = simulated(PRIVATE, faults=[Fault(NAMES[2], 2, kind)])
+    assert [each.state for each in done.result.rounds] == ["closed"] * 3
+    assert done.result.rounds[1].sites[NAMES[2]].outcome == "replied"
+
+
+def test_one_lost_before_and_one_after_the_upload_void_the_round_with_five_sites() -> None:
+    faults = [Fault(NAMES[0], 2, FaultKind.UNREACHED), Fault(NAMES[1], 2, FaultKind.SILENT_OPENING)]
+    done, experiment = simulated(PRIVATE, faults=faults)
+    assert [each.state for each in done.result.rounds] == ["closed", "void", "closed"]
+    assert done.result.rounds[1].model_after == done.result.rounds[0].model_after
+    # The charge stays: patients were drawn.
+    plan = experiment.plan.digest
+    assert [site.ledger.charged(plan) for site in experiment.federation.sites] == [2, 3, 3, 3, 3]
+
+
+def test_below_the_threshold_nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    original = SecureSite.open
+
+    def noted(self: SecureSite, *arguments: Any) -> Any:
+        asked.append(self.name)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(SecureSite, "open", noted)
+    gone = [Fault(name, number, FaultKind.UNREACHED) for name in NAMES[:2] for number in (1, 2, 3)]
+    with pytest.raises(Unavailable):
+        simulated(PRIVATE, faults=gone)
+    assert asked == []
+
+
+def test_a_coordinator_that_sends_a_wrong_proposal_costs_no_budget() -> None:
+    """A proposal is checked before anything is reserved, so that requests that end in a refusal spend nothing."""
+    _, experiment = simulated(PRIVATE, rounds=2)
+    study, secure = experiment.federation.study, experiment.federation.secure
+    study.progress = type(study.progress)(study.progress.plan, study.progress.state, 1)
+    request = study.open_round(0.0).request
+    desk = study.desk
+    assert desk is not None
+    proposal = desk.proposal(request.round_number, request.attempt, request.model_hash, "contribution")
+    for site in secure.values():
+        before = site.site.ledger.charged(experiment.plan.digest)
+        for wrong in (
+            {"participants": proposal.participants[:2]},
+            {"model_hash": "00" * 32},
+            {"session": "00" * 32},
+            {"round_number": 1},
+        ):
+            changed = type(proposal)(**{**vars_of(proposal), **wrong})
+            answer = exchange.bytes_to_send(site.answer(request, changed, experiment.today))
+            assert b'"refused":"protocol"' in answer
+        assert site.site.ledger.charged(experiment.plan.digest) == before
+
+
+def vars_of(proposal: Any) -> dict[str, Any]:
+    return {name: getattr(proposal, name) for name in proposal.__dataclass_fields__}
+
+
+def test_a_reply_that_is_masked_again_becomes_the_same_integers() -> None:
+    """Rounding is drawn from the reply and a secret of the site: else a retry would be another sum over the same."""
+    _, experiment = simulated(PRIVATE, rounds=1)
+    quantizer = next(iter(experiment.federation.secure.values()))._quantizer
+    values = np.random.default_rng(0).normal(size=quantizer.length)
+    assert (quantizer.quantize(values, bytes(32)) == quantizer.quantize(values, bytes(32))).all()
+    records = [site._opened.all() for site in experiment.federation.secure.values()]
+    assert all(len(each) == 1 and each[0].survivors == tuple(NAMES) for each in records)
+
+
+def test_a_round_in_which_a_site_was_dropped_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = SecureSite.consent
+
+    def lying(self: SecureSite, proposal: Any, survivors: Any) -> Any:
+        if self.name == NAMES[3]:
+            survivors = type(survivors)(survivors.proposal, survivors.uploads[:4])
+        return original(self, proposal, survivors)
+
+    monkeypatch.setattr(SecureSite, "consent", lying)
+    done, _ = simulated(PRIVATE, rounds=1)
+    assert [each.state for each in done.result.rounds] == ["closed"]
+    assert done.result.rounds[0].sites[NAMES[3]].outcome == Outcome.REPLIED
+    assert "survivors" in done.result.rounds[0].sites[NAMES[3]].detail
+
+
+def test_a_plan_by_name_has_secure_aggregation_where_it_can(tmp_path: Any) -> None:
+    from datetime import date
+
+    from wardround.conf.compose import compose_configuration
+    from wardround.conf.planning import make_plan
+    from wardround.conf.schema import parse_configuration
+    from wardround.protocol.errors import UsageError
+
+    def plan(sites: int, *overrides: str) -> Any:
+        declared = {f"s{number:03d}": 200 for number in range(sites)}
+        return make_plan(parse_configuration(compose_configuration(list(overrides))), declared, date(2026, 11, 23))
+
+    on = {
+        (4, ()): True,
+        (4, ("secagg=off",)): False,
+        (4, ("privacy=none",)): False,
+        (4, ("privacy=none", "secagg=on")): True,
+        (2, ("min_sites=2",)): False,
+        (101, ()): False,
+        (100, ()): True,
+    }
+    assert {key: plan(key[0], *key[1]).privacy.secure_aggregation for key in on} == on
+    for sites, overrides in ((2, ("min_sites=2", "secagg=on")), (101, ("secagg=on",))):
+        with pytest.raises(UsageError, match="no secure aggregation among"):
+            plan(sites, *overrides)
+    assert task_from(plan(4)).layout.size > 0
