@@ -21,6 +21,7 @@ from wardround.simulations import run
 from wardround.simulations.cohorts import synthetic_cohorts
 from wardround.simulations.experiment import Experiment
 from wardround.simulations.faults import Fault, FaultKind
+from wardround.simulations.federation import Federation
 from wardround.strategies import STRATEGIES
 
 COHORTS = synthetic_cohorts(5, (60, 140), 5, seed=11)
@@ -139,12 +140,13 @@ def test_below_the_threshold_nothing_is_opened(monkeypatch: pytest.MonkeyPatch) 
     assert asked == []
 
 
-def test_a_coordinator_that_sends_a_wrong_proposal_costs_no_budget() -> None:
+def test_a_coordinator_that_sends_a_wrong_proposal_costs_no_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proposal is checked before anything is reserved, so that requests that end in a refusal spend nothing."""
+    monkeypatch.setattr(Federation, "run", lambda self, note: [self.step()])
     _, experiment = simulated(PRIVATE, rounds=2)
     study, secure = experiment.federation.study, experiment.federation.secure
-    study.progress = type(study.progress)(study.progress.plan, study.progress.state, 1)
     request = study.open_round(0.0).request
+    assert request.round_number == 2
     desk = study.desk
     assert desk is not None
     proposal = desk.proposal(request.round_number, request.attempt, request.model_hash, "contribution")

@@ -145,6 +145,13 @@ def test_what_is_uploaded_changes_with_round_attempt_participants_model_and_vect
     assert len(uploads) == 6
 
 
+def test_a_seed_of_one_attempt_is_of_no_use_in_another() -> None:
+    """What is opened for a lost site in one attempt unmasks nothing of the next."""
+    proposals = [FIVE.proposal(), FIVE.proposal(try_=2), FIVE.proposal(number=2), FIVE.proposal(model_hash="ff" * 32)]
+    secret = FIVE.ready["aarau"].pairs["bergen"]
+    assert len({pair_mask_key(secret, proposal.hash) for proposal in proposals}) == 4
+
+
 def test_uploads_look_random_whatever_was_masked() -> None:
     """Bytes of 2 x 10^5 coordinates: chi-square with 255 degrees of freedom is above 400 once in 10^7 times; a
     correlation with the input above 5 / sqrt(d) as rarely. The control is the input itself."""
