@@ -11,6 +11,7 @@ from wardround.privacy.accounting import rounded_up
 from wardround.privacy.budget import fixed_order
 from wardround.protocol.parameters import model_hash
 from wardround.protocol.plan import PrivacyMode, StudyPlan
+from wardround.protocol.secagg import threshold
 from wardround.simulations.environment import describe_environment
 from wardround.simulations.experiment import Experiment
 from wardround.simulations.own_model import assess, gains, own_model
@@ -70,13 +71,25 @@ def assemble(
 def privacy_statement(plan: StudyPlan, epsilon: float | None) -> str:
     """The claim in one sentence, with delta, unit, adjacency and who may collude; or that there is none."""
     terms = plan.privacy
+    least = secure_threshold(plan)
     if terms.mode is PrivacyMode.NONE or epsilon is None or terms.delta is None:
-        return "No differential privacy: this run is a simulation only, and no hospital would accept its plan."
+        return "No differential privacy: this run is a simulation only, and no hospital would accept its plan." + (
+            "" if least is None else f" Secure aggregation opened sums over at least {least} hospitals only."
+        )
     return (
         f"Each hospital's contribution is ({rounded_up(epsilon)}, {terms.delta:g})-differentially private for any "
         "single patient of that hospital (adding or removing one patient), against everyone: the coordinator, every "
         "other hospital and every reader of the model, whoever colludes."
+    ) + (
+        ""
+        if least is None
+        else f" Besides, secure aggregation opened sums over at least {least} hospitals only, never one contribution."
     )
+
+
+def secure_threshold(plan: StudyPlan) -> int | None:
+    """t: the fewest sites whose sum is opened under secure aggregation; None: contributions are in the open."""
+    return threshold(len(plan.participants), plan.min_sites) if plan.privacy.secure_aggregation else None
 
 
 def _taking_part(experiment: Experiment, cohort: Cohort, compare: bool) -> SiteResult:
@@ -117,7 +130,12 @@ def _privacy(experiment: Experiment) -> PrivacyResult:
     plan = experiment.plan
     terms = plan.privacy
     if terms.mode is PrivacyMode.NONE or terms.delta is None:
-        return PrivacyResult(mode=terms.mode.value, claim=terms.claim.value, statement=privacy_statement(plan, None))
+        return PrivacyResult(
+            mode=terms.mode.value,
+            claim=terms.claim.value,
+            statement=privacy_statement(plan, None),
+            secure_sum_of_at_least=secure_threshold(plan),
+        )
     spent: Mapping[str, tuple[int, int | None]] = {
         site.name: site.ledger.used(TRAINING_DOMAIN) for site in experiment.federation.sites
     }
@@ -135,5 +153,6 @@ def _privacy(experiment: Experiment) -> PrivacyResult:
         accountant=ACCOUNTANT,
         filter_order=fixed_order(experiment.epsilon_cap, terms.delta),
         domain_cap=experiment.epsilon_cap,
+        secure_sum_of_at_least=secure_threshold(plan),
         domain_share_used=max(used / allowed for used, allowed in spent.values() if allowed),
     )

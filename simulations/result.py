@@ -93,6 +93,9 @@ class PrivacyResult(_Part):
     adjacency: str = "add or remove one patient"
     filter_order: int | None = None
     domain_cap: float | None = None
+    secure_sum_of_at_least: int | None = Field(
+        default=None, description="under secure aggregation the fewest hospitals that a sum was opened for"
+    )
     domain_share_used: float | None = Field(default=None, description="largest share of a domain's budget used, 0..1")
 
 

@@ -193,6 +193,16 @@ def test_a_round_in_which_a_site_was_dropped_says_so(monkeypatch: pytest.MonkeyP
     assert "survivors" in done.result.rounds[0].sites[NAMES[3]].detail
 
 
+def test_a_result_says_which_sums_were_opened_and_claims_no_more_epsilon_for_it() -> None:
+    masked, _ = simulated(PRIVATE, rounds=1)
+    assert masked.result.privacy.secure_sum_of_at_least == 4
+    assert "sums over at least 4 hospitals only" in masked.result.privacy.statement
+    in_the_open, _ = simulated(PRIVATE.model_copy(update={"secure_aggregation": False}), rounds=1)
+    assert in_the_open.result.privacy.secure_sum_of_at_least is None
+    assert "secure" not in in_the_open.result.privacy.statement
+    assert in_the_open.result.privacy.epsilon_planned == masked.result.privacy.epsilon_planned
+
+
 def test_a_plan_by_name_has_secure_aggregation_where_it_can(tmp_path: Any) -> None:
     from datetime import date
 
