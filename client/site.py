@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 
 from wardround.client.connectors.cohort import Cohort
-from wardround.client.governance import TRAINING_DOMAIN
+from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, charge_for
 from wardround.client.policy import Denied, decide
 from wardround.client.store.ledger import Ledger
 from wardround.client.store.replies import StoredReplies
@@ -114,12 +114,17 @@ class Site:
             patients, left_out = self._present()
         except WardroundError as error:
             return self.refuse(request, RefusalCode.UNAVAILABLE, error.message)
-        blocks = {domain: self._block(request, domain) for domain in self._domains}
+        blocks = {domain: self._block(request, domain) for domain in self._charged_domains()}
         if any(block in state.blocks for block in blocks.values()):
             return self.refuse(request, RefusalCode.UNAVAILABLE, "this attempt was ended by a restart")
-        event = self.plan.round_event(self.name)
         facts = [
-            Reserve(domain=domain, block=block, plan=request.plan, round_number=request.round_number, event=event)
+            Reserve(
+                domain=domain,
+                block=block,
+                plan=request.plan,
+                round_number=request.round_number,
+                event=charge_for(self.plan, self.name, domain),
+            )
             for domain, block in blocks.items()
         ]
         refused = self.ledger.reserve(*facts)
@@ -148,6 +153,11 @@ class Site:
         """Answer ``request`` without interruption."""
         return drive(self.work(request, today))
 
+    def _charged_domains(self) -> tuple[str, ...]:
+        """The patients' own domains, and the consortium's curve where there is one or the plan needs it."""
+        needed = self.plan.privacy.mode is PrivacyMode.DIST or CONSORTIUM_DOMAIN in self.ledger.state.domains
+        return (*self._domains, CONSORTIUM_DOMAIN) if needed else self._domains
+
     def _block(self, request: RoundRequest, domain: str) -> str:
         return f"{request.plan[:16]}/{request.round_number:05d}/{request.attempt}/{domain}"
 
@@ -169,7 +179,7 @@ class Site:
         answer, kept = self._seal(reply), outgoing(reply)
         content = digest(LABEL_RELEASE, answer.content)
         current, number = self.ledger.state.current, request.round_number
-        blocks = [current.get((request.plan, domain, number), "none") for domain in self._domains]
+        blocks = [current.get((request.plan, domain, number), "none") for domain in self._charged_domains()]
         facts = (Release(block=block, attempt=request.attempt, content=content) for block in blocks)
         store = None if self._replies is None else self._replies.writer(request, kept.content)
         self.ledger.record(*facts, also=store)

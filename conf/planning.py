@@ -1,5 +1,6 @@
 """From a checked configuration to the plan that hospitals approve. Pure: the date and the sites come as arguments."""
 
+import math
 from collections.abc import Mapping
 from datetime import date
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from wardround.privacy.budget import delta_for
 from wardround.protocol.errors import UsageError
 from wardround.protocol.parameters import initial_weights, model_hash
 from wardround.protocol.plan import Governance, InitialModel, Participant, PrivacyMode, PrivacyTerms, StudyPlan
-from wardround.protocol.secagg import LARGEST, SMALLEST
+from wardround.protocol.secagg import LARGEST, SMALLEST, colluding, threshold
 from wardround.strategies import strategy_from
 
 
@@ -22,7 +23,6 @@ def make_plan(configuration: Configuration, declared: Mapping[str, int], today: 
         UsageError: the plan contradicts itself, names an unknown strategy, or asks for what no noise reaches.
     """
     strategy_from(configuration.strategy)
-    _refuse_what_is_not_built(configuration)
     task = configuration.task
     if task.name != "programmed" and task.hidden and configuration.initial.scheme == "zeros":
         raise UsageError(
@@ -73,15 +73,6 @@ def make_plan(configuration: Configuration, declared: Mapping[str, int], today: 
         raise usage_error(error) from None
 
 
-def _refuse_what_is_not_built(configuration: Configuration) -> None:
-    """A plan must not promise shares of noise that the code does not make."""
-    if configuration.privacy.mode is PrivacyMode.DIST:
-        raise UsageError(
-            "distributed noise is not in this version",
-            "use privacy=local, which holds without it, or privacy=none in a simulation",
-        )
-
-
 def months_later(day: date, months: int) -> date:
     """The same day ``months`` later; the 1st of the month after where that month is too short."""
     years, month = divmod(day.month - 1 + months, 12)
@@ -104,7 +95,7 @@ def _terms(configuration: Configuration, declared: Mapping[str, int]) -> Privacy
         )
     noise = section.noise_multiplier
     if noise == "auto":
-        noise = _calibrated(configuration, delta)
+        noise = _calibrated(configuration, delta, len(declared))
     return PrivacyTerms(
         mode=section.mode,
         secure_aggregation=_secure(configuration, len(declared)),
@@ -114,13 +105,15 @@ def _terms(configuration: Configuration, declared: Mapping[str, int]) -> Privacy
         sampling_probability=section.sampling_probability,
         delta=delta,
         epsilon=section.epsilon,
+        epsilon_consortium=section.epsilon_consortium,
     )
 
 
 def _secure(configuration: Configuration, sites: int) -> bool:
     """Whether the plan asks for secure aggregation; auto: where it can be had and single updates may be noised."""
     possible = SMALLEST <= sites <= LARGEST
-    if configuration.secagg == "on" and not possible:
+    dist = configuration.privacy.mode is PrivacyMode.DIST
+    if (dist or configuration.secagg == "on") and not possible:
         raise UsageError(
             f"there is no secure aggregation among {sites} sites",
             f"it needs {SMALLEST} to {LARGEST} of them; write secagg=off or secagg=auto",
@@ -130,12 +123,18 @@ def _secure(configuration: Configuration, sites: int) -> bool:
     return configuration.secagg == "on"
 
 
-def _calibrated(configuration: Configuration, delta: float | None) -> float | None:
+def _calibrated(configuration: Configuration, delta: float | None, sites: int) -> float | None:
+    """The smallest noise that keeps the plan's epsilon; of a share in mode dist, which keeps epsilon_consortium too."""
     from wardround.privacy.accounting import calibrate_noise_multiplier
 
     section, steps = configuration.privacy, configuration.local.steps
     if section.mode is PrivacyMode.NONE or not (section.epsilon and delta and section.sampling_probability and steps):
         return None
-    return calibrate_noise_multiplier(
-        section.epsilon, delta, section.sampling_probability, configuration.rounds * steps
-    )
+    steps *= configuration.rounds
+    noise = calibrate_noise_multiplier(section.epsilon, delta, section.sampling_probability, steps)
+    if section.mode is PrivacyMode.DIST and section.epsilon_consortium is not None:
+        together = calibrate_noise_multiplier(section.epsilon_consortium, delta, section.sampling_probability, steps)
+        honest = threshold(sites, configuration.min_sites) - max(colluding(sites), 1)
+        # Rounded up like every noise: the third decimal.
+        noise = max(noise, math.ceil(1000 * together / honest**0.5) / 1000)
+    return noise

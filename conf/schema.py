@@ -77,6 +77,7 @@ class PrivacySection(_Section):
     sampling_probability: float | None = Field(default=None, gt=0, le=1)
     delta: Annotated[float, Field(gt=0, lt=0.01)] | Literal["auto"] | None = None
     epsilon: float | None = Field(default=None, gt=0)
+    epsilon_consortium: float | None = Field(default=None, gt=0)
 
 
 class FaultSection(_Section):
@@ -113,6 +114,7 @@ class Configuration(_Section):
     min_sites: int = Field(default=3, ge=1)
     deadline_seconds: float = Field(default=600, gt=0)
     epsilon_cap: float = Field(default=8.0, gt=0)
+    consortium_cap: float = Field(default=8.0, gt=0)
     simulation: SimulationSection = SimulationSection()
 
 

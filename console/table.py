@@ -103,6 +103,8 @@ def _below(result: SimulationResult) -> list[str]:
     lines += [f"{site.site}: {left_out(site)}." for site in result.sites if site.left_out]
     terms = conditions(result.privacy)
     lines.append(f"ε {terms}; rounded up." if terms else f"ε: {UNPROTECTED}.")
+    if result.privacy.mode == "dist":
+        lines.append(result.privacy.statement)
     lines += [f"Note: {note}." for note in result.notes]
     return lines
 

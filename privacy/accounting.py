@@ -178,6 +178,21 @@ def check_plan_cost(plan: StudyPlan) -> float:
     )
 
 
+def check_consortium_cost(plan: StudyPlan) -> float:
+    """The epsilon_consortium of the whole ``plan`` of mode dist, at its delta. Raises UsageError above its limit."""
+    event, terms = plan.consortium_event(plan.participants[0].site), plan.privacy
+    limit, delta = terms.epsilon_consortium, terms.delta
+    assert isinstance(event, PoissonGaussian) and limit is not None and delta is not None
+    cost = epsilon([event] * plan.rounds, delta)
+    if cost <= limit:
+        return cost
+    raise UsageError(
+        f"the plan costs epsilon_consortium {rounded_up(cost)}, and its limit is {limit:g} (at delta {delta:g}; unit: "
+        "one patient of one site; adjacency: add or remove one; against the coordinator and colluding sites)",
+        "write privacy.noise_multiplier=auto, take fewer rounds, or ask for a larger epsilon_consortium",
+    )
+
+
 def rounded_up(epsilon: float) -> str:
     """An epsilon as every screen and file shows it: two decimals, never less than it is."""
     return str(Decimal(repr(epsilon)).quantize(Decimal("0.01"), ROUND_CEILING))

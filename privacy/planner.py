@@ -273,7 +273,7 @@ def is_small(terms: PrivacyTerms, patients: int) -> bool:
 
 def small_batches(plan: StudyPlan) -> list[str]:
     """The named warning of a plan that is legal but weak, or nothing: small sites under its noise."""
-    if plan.privacy.sampling_probability is None:
+    if plan.privacy.sampling_probability is None or plan.privacy.mode is PrivacyMode.DIST:
         return []
     small = [p.site for p in plan.participants if is_small(plan.privacy, p.declared_patients)]
     if not small:
@@ -281,7 +281,7 @@ def small_batches(plan: StudyPlan) -> list[str]:
     limits = f"under {LEAST_BATCH} in a step, or under {LEAST_LOCAL_PATIENTS} in all"
     return [
         f"small batches: few patients are expected in a step at {', '.join(small)} ({limits}), so the noise weighs "
-        "much there; distributed noise (privacy=dist, not in this version) is made for such sites"
+        "much there; distributed noise (privacy=dist) is made for such sites"
     ]
 
 

@@ -28,6 +28,7 @@ LABEL_DATA: Final = "wardround/data/1"
 LABEL_PATIENT: Final = "wardround/patient/1"
 LABEL_SECAGG: Final = "wardround/secagg/1"
 LABEL_INITIAL: Final = "wardround/initial-weights/1"
+LABEL_ROSTER: Final = "wardround/roster/1"
 
 Json: TypeAlias = Any
 """What JSON can say: None, bool, int, float, str, and lists, tuples and dicts of these."""

@@ -18,6 +18,7 @@ from wardround.protocol.errors import UsageError
 from wardround.protocol.events import DpEvent, PoissonGaussian, Unprotected
 from wardround.protocol.identity import SiteId
 from wardround.protocol.parameters import Layout
+from wardround.protocol.secagg import colluding, threshold
 from wardround.protocol.tasks import TaskSpec
 
 
@@ -63,6 +64,9 @@ class PrivacyTerms(_Part):
     sampling_probability: float | None = Field(default=None, gt=0, le=1, description="q")
     delta: float | None = Field(default=None, gt=0, lt=0.01)
     epsilon: float | None = Field(default=None, gt=0, description="the most this study may cost one site")
+    epsilon_consortium: float | None = Field(
+        default=None, gt=0, description="mode dist: the most against the coordinator and the sites that may collude"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "PrivacyTerms":
@@ -73,6 +77,8 @@ class PrivacyTerms(_Part):
             raise ValueError("privacy mode 'none' has no noise, sampling, delta or epsilon")
         if self.mode is not PrivacyMode.NONE and any(term is None for term in terms):
             raise ValueError(f"privacy mode '{self.mode}' needs noise_multiplier, sampling_probability, delta, epsilon")
+        if (self.mode is PrivacyMode.DIST) is not (self.epsilon_consortium is not None):
+            raise ValueError("epsilon_consortium belongs to privacy mode 'dist', which needs it")
         return self
 
     @property
@@ -213,6 +219,23 @@ class StudyPlan(_Part):
             steps=self.local.steps,
             declared_patients=self.declared_patients(site),
         )
+
+    @cached_property
+    def honest_sites(self) -> int:
+        """h = t - max(c, 1): sites whose shares of noise are in every sum that is opened, whoever of c colludes."""
+        sites = len(self.participants)
+        return threshold(sites, self.min_sites) - max(colluding(sites), 1)
+
+    def consortium_event(self, site: str) -> DpEvent:
+        """What one round does to a patient as the coordinator and c sites see it: in mode dist the noise of h shares.
+
+        In any other mode that is the round's own event: no noise of others is counted.
+        """
+        event = self.round_event(site)
+        if self.privacy.mode is not PrivacyMode.DIST or not isinstance(event, PoissonGaussian):
+            return event
+        share = event.noise_multiplier
+        return event.model_copy(update={"noise_multiplier": share * self.honest_sites**0.5})
 
     @cached_property
     def canonical(self) -> bytes:

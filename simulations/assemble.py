@@ -11,7 +11,7 @@ from wardround.privacy.accounting import rounded_up
 from wardround.privacy.budget import fixed_order
 from wardround.protocol.parameters import model_hash
 from wardround.protocol.plan import PrivacyMode, StudyPlan
-from wardround.protocol.secagg import threshold
+from wardround.protocol.secagg import colluding, threshold
 from wardround.simulations.environment import describe_environment
 from wardround.simulations.experiment import Experiment
 from wardround.simulations.own_model import assess, gains, own_model
@@ -68,7 +68,7 @@ def assemble(
     )
 
 
-def privacy_statement(plan: StudyPlan, epsilon: float | None) -> str:
+def privacy_statement(plan: StudyPlan, epsilon: float | None, consortium: float | None = None) -> str:
     """The claim in one sentence, with delta, unit, adjacency and who may collude; or that there is none."""
     terms = plan.privacy
     least = secure_threshold(plan)
@@ -76,6 +76,8 @@ def privacy_statement(plan: StudyPlan, epsilon: float | None) -> str:
         return "No differential privacy: this run is a simulation only, and no hospital would accept its plan." + (
             "" if least is None else f" Secure aggregation opened sums over at least {least} hospitals only."
         )
+    if terms.mode is PrivacyMode.DIST:
+        return _distributed(plan, epsilon, consortium or 0.0)
     return (
         f"Each hospital's contribution is ({rounded_up(epsilon)}, {terms.delta:g})-differentially private for any "
         "single patient of that hospital (adding or removing one patient), against everyone: the coordinator, every "
@@ -84,6 +86,19 @@ def privacy_statement(plan: StudyPlan, epsilon: float | None) -> str:
         ""
         if least is None
         else f" Besides, secure aggregation opened sums over at least {least} hospitals only, never one contribution."
+    )
+
+
+def _distributed(plan: StudyPlan, epsilon: float, consortium: float) -> str:
+    """Both promises of mode dist, each with all its terms."""
+    least, colluders = secure_threshold(plan), colluding(len(plan.participants))
+    with_whom = "no hospital" if not colluders else f"at most {colluders} other hospital{'s' if colluders > 1 else ''}"
+    return (
+        f"What is opened is ({rounded_up(consortium)}, {plan.privacy.delta:g})-differentially private for any single "
+        f"patient of a hospital (adding or removing one patient), against the coordinator together with {with_whom}: "
+        f"secure aggregation opened sums over at least {least} hospitals only, and each adds a share of the noise. "
+        f"Against everyone, whoever colludes, each hospital's contribution is ({rounded_up(epsilon)}, "
+        f"{plan.privacy.delta:g})-differentially private by its own share alone."
     )
 
 
@@ -140,10 +155,14 @@ def _privacy(experiment: Experiment) -> PrivacyResult:
         site.name: site.ledger.used(TRAINING_DOMAIN) for site in experiment.federation.sites
     }
     largest = max(experiment.epsilon(rounds) or 0.0 for rounds in experiment.charged.values())
+    consortium = experiment.epsilon_consortium(max(experiment.charged.values()))
     return PrivacyResult(
         mode=terms.mode.value,
         claim=terms.claim.value,
-        statement=privacy_statement(plan, largest),
+        statement=privacy_statement(plan, largest, consortium),
+        epsilon_consortium=consortium,
+        colluding_sites=None if consortium is None else colluding(len(plan.participants)),
+        noise_of_shares=None if consortium is None else plan.honest_sites,
         delta=terms.delta,
         epsilon_planned=experiment.epsilon(plan.rounds),
         epsilon_limit=terms.epsilon,

@@ -4,29 +4,37 @@ from wardround.conf.schema import Configuration
 from wardround.privacy.budget import allowance, cost, delta_for, fixed_order
 from wardround.privacy.planner import small_batches
 from wardround.protocol.errors import UsageError
+from wardround.protocol.events import DpEvent
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.simulations.cohorts import Gathered
 from wardround.simulations.faults import Fault, FaultKind
 
 
-def check_cost(plan: StudyPlan, epsilon_cap: float) -> None:
+def check_cost(plan: StudyPlan, epsilon_cap: float, consortium_cap: float = 8.0) -> None:
     """Refuse a plan that costs more than it says, or more than a site's domain can give, before anything runs."""
     if plan.privacy.mode is PrivacyMode.NONE:
         return
-    from wardround.privacy.accounting import check_plan_cost
+    from wardround.privacy.accounting import check_consortium_cost, check_plan_cost
 
     check_plan_cost(plan)
+    if plan.privacy.mode is PrivacyMode.DIST:
+        check_consortium_cost(plan)
     for participant in plan.participants:
-        delta = delta_for(participant.declared_patients)
-        order = fixed_order(epsilon_cap, delta)
-        needed = plan.rounds * cost(plan.round_event(participant.site), order)
-        room = allowance(epsilon_cap, delta, order)
-        if needed > room:
-            raise UsageError(
-                f"the plan needs {100 * needed / room:.0f} % of the budget of site '{participant.site}' "
-                f"(epsilon {epsilon_cap:g} at delta {delta:g} for each patient, over all studies)",
-                "take more noise (privacy.noise_multiplier), fewer rounds, or raise epsilon_cap",
-            )
+        site, delta = participant.site, delta_for(participant.declared_patients)
+        _check_room(plan, site, plan.round_event(site), delta, epsilon_cap, "epsilon_cap")
+        if plan.privacy.mode is PrivacyMode.DIST:
+            _check_room(plan, site, plan.consortium_event(site), delta, consortium_cap, "consortium_cap")
+
+
+def _check_room(plan: StudyPlan, site: str, event: DpEvent, delta: float, cap: float, setting: str) -> None:
+    order = fixed_order(cap, delta)
+    needed, room = plan.rounds * cost(event, order), allowance(cap, delta, order)
+    if needed > room:
+        raise UsageError(
+            f"the plan needs {100 * needed / room:.0f} % of the budget of site '{site}' "
+            f"({setting} {cap:g} at delta {delta:g} for each patient, over all studies)",
+            f"take more noise (privacy.noise_multiplier), fewer rounds, or raise {setting}",
+        )
 
 
 def weaknesses(plan: StudyPlan) -> list[str]:

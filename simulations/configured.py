@@ -54,7 +54,7 @@ def simulate(
         gathered = gather(configuration)
         plan = make_plan(configuration, gathered.declared, today)
         now = datetime.now()
-        check_cost(plan, configuration.epsilon_cap)
+        check_cost(plan, configuration.epsilon_cap, configuration.consortium_cap)
         faults = named_faults(configuration, gathered)
         folder = RunFolder.create(Path(configuration.simulation.output), plan.study, now)
         folder.begin(plan, configuration.model_dump(mode="json"))
@@ -105,6 +105,7 @@ def _carry_on(
         snapshot.progress,
         snapshot.ledgers,
         list(snapshot.rounds),
+        configuration.consortium_cap,
     )
     prepared(plan, gathered)
 

@@ -14,7 +14,7 @@ from sqlite3 import Connection
 
 from wardround.client.connectors import Cohort
 from wardround.client.evaluation import point, score
-from wardround.client.governance import budget_for, grant_for
+from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, budget_for, grant_for, open_domain
 from wardround.client.secure import SECRET_SIZE, SecureSite
 from wardround.client.site import Site
 from wardround.client.store.database import open_store
@@ -51,6 +51,7 @@ class Experiment:
     progress: Progress | None = None
     ledger_copy: bytes | None = None
     rounds: list[RoundResult] = field(default_factory=list)
+    consortium_cap: float = 8.0
     store: Connection = field(init=False)
     federation: Federation = field(init=False)
     secure: dict[str, SecureSite] = field(default_factory=dict, init=False)
@@ -65,6 +66,10 @@ class Experiment:
             if self.ledger_copy is None:
                 ledger.record(budget_for(self.plan, self.epsilon_cap, delta_for(cohort.declared_patients)))
                 ledger.record(grant_for(self.plan, cohort.site))
+                if self.plan.privacy.mode is PrivacyMode.DIST:
+                    delta = delta_for(cohort.declared_patients)
+                    ledger.record(open_domain(CONSORTIUM_DOMAIN, self.consortium_cap, delta))
+                    ledger.record(grant_for(self.plan, cohort.site, CONSORTIUM_DOMAIN))
             else:
                 site.recover()
             sites.append(site)
@@ -111,13 +116,23 @@ class Experiment:
     @property
     def charged(self) -> dict[str, int]:
         """Rounds that each site's ledger was charged for, by site."""
-        return {site.name: site.ledger.charged(self.plan.digest) for site in self.federation.sites}
+        plan = self.plan.digest
+        return {site.name: site.ledger.charged(plan, TRAINING_DOMAIN) for site in self.federation.sites}
 
     def epsilon(self, charged_rounds: int) -> float | None:
         """epsilon_site after so many charged rounds, at the plan's delta; None without protection."""
         if self.plan.privacy.mode is PrivacyMode.NONE or self._epsilons is None:
             return None
         return 0.0 if charged_rounds == 0 else self._epsilons.result()[charged_rounds - 1]
+
+    def epsilon_consortium(self, charged_rounds: int) -> float | None:
+        """epsilon_consortium after so many charged rounds, at the plan's delta; None in any mode but dist."""
+        event, delta = self.plan.consortium_event(self.plan.participants[0].site), self.plan.privacy.delta
+        if self.plan.privacy.mode is not PrivacyMode.DIST or not isinstance(event, PoissonGaussian) or delta is None:
+            return None
+        from wardround.privacy.accounting import epsilon
+
+        return epsilon([event] * charged_rounds, delta) if charged_rounds else 0.0
 
     def metrics(self, cohort: Cohort) -> dict[str, float | None]:
         """The shared model on a site's test patients, without intervals."""
@@ -146,7 +161,7 @@ class Experiment:
             sites[site.name] = RoundSiteResult(
                 outcome=report.outcome.value,
                 detail=report.detail,
-                epsilon_site=self.epsilon(site.ledger.charged(self.plan.digest)),
+                epsilon_site=self.epsilon(site.ledger.charged(self.plan.digest, TRAINING_DOMAIN)),
                 metrics=self.metrics(site.cohort) if look else {},
             )
         return RoundResult(

@@ -93,6 +93,11 @@ class PrivacyResult(_Part):
     adjacency: str = "add or remove one patient"
     filter_order: int | None = None
     domain_cap: float | None = None
+    epsilon_consortium: float | None = Field(
+        default=None, description="mode dist: the largest of what was charged, against coordinator and colluding sites"
+    )
+    colluding_sites: int | None = Field(default=None, description="mode dist: how many sites may collude, at most")
+    noise_of_shares: int | None = Field(default=None, description="mode dist: h, shares that every sum holds at least")
     secure_sum_of_at_least: int | None = Field(
         default=None, description="under secure aggregation the fewest hospitals that a sum was opened for"
     )

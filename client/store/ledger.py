@@ -193,9 +193,12 @@ class Ledger:
         """Every event that counts, of one plan or of all, once for each block."""
         return [event for event, count in self.state.events(plan=plan) for _ in range(count)]
 
-    def charged(self, plan: str) -> int:
-        """Number of blocks of a plan that count against a budget."""
-        return self.state.charged[plan]
+    def charged(self, plan: str, domain: str | None = None) -> int:
+        """Number of blocks of a plan that count against a budget: of one domain, or of all together."""
+        if domain is None:
+            return self.state.charged[plan]
+        grant = self.state.grants.get((plan, domain))
+        return 0 if grant is None else grant.used
 
     def used(self, domain: str) -> tuple[int, int | None]:
         """(spent, allowance) of a domain in units of 1e-12 at its order; allowance None: without protection."""
