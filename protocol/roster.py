@@ -4,26 +4,20 @@ A chain of epochs. Each roster names the digest of the one before and is signed 
 the keys of the epoch before, so that a site which holds one roster can check the next without trusting who brought it.
 The first roster that a site holds has no such proof: people compare its digest by telephone. The coordinator carries
 rosters and is named in them; it has no say over them.
-
-Who is one owner is compared by name without regard to case, width and spaces; that different names are different
-owners is what the officers sign for.
 """
 
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date
 from functools import cached_property
-from typing import Annotated, Final, Literal, NoReturn, Self, TypeAlias
+from typing import Final, Literal, NoReturn, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wardround.protocol.canonical import LABEL_ROSTER, digest, encode
 from wardround.protocol.errors import ProtocolViolation, UsageError
-from wardround.protocol.identity import Identity, PublicIdentity, SiteId
+from wardround.protocol.identity import Identity, PublicIdentity
 from wardround.protocol.ledger import Count, Hex32, Hex64
-
-COORDINATOR: Final = "coordinator"
-"""What errors call the coordinator; no site has this name."""
+from wardround.protocol.owners import COORDINATOR, Governance, Name, Owner, Party, compared
 
 MAX_ROSTER_BYTES: Final = 1 << 18
 """Room for some 500 sites."""
@@ -32,68 +26,10 @@ _HINT: Final = "ask the governance officers, not the coordinator, which roster h
 _OWN_HINT: Final = "take the file as 'wardround governance' wrote it, or make it anew"
 
 
-def _plain_name(text: str) -> str:
-    if not text.isprintable() or text != " ".join(text.split()):
-        raise ValueError("a name has single spaces, none at its ends, and no invisible characters")
-    return text
-
-
-Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain_name)]
-"""The name of an organisation as an officer reads it on a screen."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Owner(_Part):
-    """Who answers in law, and who directs them: a ministry, a group, or themselves."""
-
-    legal_entity: Name
-    controlling_authority: Name
-    key: Hex32
-
-    @property
-    def names(self) -> frozenset[str]:
-        """Both names in the form in which they are compared."""
-        return frozenset({compared(self.legal_entity), compared(self.controlling_authority)})
-
-
-class Party(Owner):
-    """A site: its Ed25519 key is good from ``valid_from`` to ``valid_until``, both days included."""
-
-    site: SiteId
-    valid_from: date
-    valid_until: date
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.valid_until < self.valid_from:
-            raise ValueError(f"the key of site '{self.site}' ends before it begins")
-        if self.site == COORDINATOR:
-            raise ValueError(f"no site may be called '{COORDINATOR}'")
-        return self
-
-    @property
-    def identity(self) -> PublicIdentity:
-        return PublicIdentity(self.site, bytes.fromhex(self.key))
-
-
-class Governance(_Part):
-    """``m`` of the officers in ``keys`` (name to Ed25519 key) sign. Two groups of m have an officer in common."""
-
-    m: Count
-    keys: dict[SiteId, Hex32] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _majority(self) -> Self:
-        if not self.m <= len(self.keys) < 2 * self.m:
-            raise ValueError(f"{self.m} of {len(self.keys)} officers: m must be more than half of them, and at most all")
-        return self
-
-
-class Roster(_Part):
+class Roster(BaseModel):
     """One epoch. ``signatures`` go by public key; they are no part of the digest, which is the roster's name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["wardround/roster/1"] = "wardround/roster/1"
     consortium: Name
@@ -144,6 +80,11 @@ class Roster(_Part):
     def _unsigned(self) -> bytes:
         return encode(self.model_dump(mode="json", exclude={"signatures"}))
 
+    @cached_property
+    def identities(self) -> dict[str, PublicIdentity]:
+        """Every site's name and key, whether valid today or not."""
+        return {party.site: party.identity for party in self.parties}
+
     def signed_by(self, officer: Identity) -> "Roster":
         """This roster with an officer's signature; signing again changes nothing."""
         signature = officer.sign(self.message).hex()
@@ -190,12 +131,9 @@ class TwoRosters(ProtocolViolation):
         self.evidence = (held.canonical, offered.canonical)
         self.both = tuple(sorted({*held.signers(held.governance)} & {*offered.signers(held.governance)}))
         who = f"officers who signed both: {', '.join(self.both)}" if self.both else "no known officer signed both"
-        super().__init__(COORDINATOR, f"it brought a second roster of epoch {held.epoch}; {who}", _HINT)
-
-
-def compared(name: str) -> str:
-    """A name without regard to case, width and spaces."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        super().__init__(
+            COORDINATOR, f"there is a second roster of epoch {held.epoch} with other content; {who}", _HINT
+        )
 
 
 def first_fault(error: ValidationError) -> str:
@@ -218,7 +156,7 @@ def check_first(offered: Roster, fingerprint: str) -> None:
     if len(wanted) != 64 or set(wanted) - set("0123456789abcdef"):
         raise UsageError("the fingerprint is not 64 hex digits", "give all sixteen groups that an officer reads out")
     if offered.digest != wanted:
-        raise ProtocolViolation(COORDINATOR, "it brought another roster than the officers agreed on", _HINT)
+        raise ProtocolViolation(COORDINATOR, "this is another roster than the officers agreed on", _HINT)
     check_signed(offered, offered.governance)
 
 
@@ -231,15 +169,15 @@ def check_next(held: Roster, offered: Roster) -> None:
         TwoRosters: a roster of the same epoch with other content.
         ProtocolViolation: anything else but the next epoch.
     """
-    check_content(held, offered)
+    check_follows(held, offered)
     check_signed(offered, held.governance, f"of epoch {held.epoch}")
     check_signed(offered, offered.governance)
 
 
-def check_content(held: Roster, offered: Roster) -> None:
+def check_follows(held: Roster, offered: Roster) -> None:
     """As ``check_next``, before anybody has signed."""
     if offered.epoch < held.epoch:
-        _refuse(f"it brought the roster of epoch {offered.epoch}, older than epoch {held.epoch}", COORDINATOR)
+        _refuse(f"a roster of epoch {offered.epoch} cannot come behind one of epoch {held.epoch}", COORDINATOR)
     if offered.epoch == held.epoch:
         raise TwoRosters(held, offered)
     if offered.epoch > held.epoch + 1:
@@ -275,7 +213,7 @@ def session_members(roster: Roster, wanted: Iterable[str], today: date) -> tuple
         _refuse(f"the roster of epoch {roster.epoch} {when}", COORDINATOR)
     known = {party.site: party for party in roster.parties}
     owners: dict[str, str] = {}
-    members = []
+    members: list[PublicIdentity] = []
     for site in sorted(wanted):
         party = known.get(site)
         if party is None:
@@ -293,12 +231,11 @@ def session_members(roster: Roster, wanted: Iterable[str], today: date) -> tuple
 
 def under_the_coordinator(roster: Roster) -> tuple[str, ...]:
     """The sites that the coordinator is, controls, or shares a controlling authority with."""
-    names = roster.coordinator.names
-    return tuple(party.site for party in roster.parties if party.names & names)
+    return tuple(party.site for party in roster.parties if party.names & roster.coordinator.names)
 
 
 def outsiders_only(roster: Roster) -> bool:
-    """Whether secure aggregation protects against outsiders only: coordinator and a site are under one roof."""
+    """Whether secure aggregation protects against outsiders only: the coordinator's authority controls a site."""
     return bool(under_the_coordinator(roster))
 
 
@@ -306,18 +243,13 @@ def standing(roster: Roster) -> str:
     """What plan and screens say about coordinator and sites."""
     if sites := under_the_coordinator(roster):
         return (
-            f"The coordinator ({roster.coordinator.legal_entity}) and {_listed(sites)} are under one authority: secure "
-            "aggregation protects against outsiders only, and the claim is the epsilon of mode local."
+            f"The coordinator ({roster.coordinator.legal_entity}) and {', '.join(sites)} are under one authority: "
+            "secure aggregation protects against outsiders only, and the claim is the epsilon of mode local."
         )
     return (
         f"The roster puts no site under the authority of the coordinator ({roster.coordinator.legal_entity}): secure "
         "aggregation protects against the coordinator too."
     )
-
-
-def _listed(sites: Sequence[str]) -> str:
-    quoted = [f"'{site}'" for site in sites]
-    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
 def _refuse(message: str, sender: str | None) -> NoReturn:

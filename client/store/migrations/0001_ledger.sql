@@ -49,6 +49,22 @@ CREATE TABLE opened (
 ) WITHOUT ROWID
 ;
 
+-- The signed rosters that this site has followed, one an epoch; the last is in force.
+CREATE TABLE rosters (
+    epoch INTEGER PRIMARY KEY,
+    digest TEXT NOT NULL,
+    content BLOB NOT NULL
+)
+;
+
+CREATE TRIGGER rosters_are_never_changed BEFORE UPDATE ON rosters
+BEGIN SELECT RAISE(ABORT, 'the chain of rosters is append-only'); END
+;
+
+CREATE TRIGGER rosters_are_never_removed BEFORE DELETE ON rosters
+BEGIN SELECT RAISE(ABORT, 'the chain of rosters is append-only'); END
+;
+
 -- The latest checkpoint of another site's ledger that this site has signed.
 CREATE TABLE witnessed (
     origin TEXT NOT NULL PRIMARY KEY,
