@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator, Sequence
 from datetime import date
 from typing import Final
 
+import numpy as np
+
 from wardround.client.site import Phase, Site, drive
 from wardround.client.store.opened import OpenedSums
 from wardround.privacy.secagg.client import SitePlayer
@@ -123,9 +125,10 @@ class SecureSite:
         player, proposal = self._playing(), self._proposal
         if proposal is None or proposal.round_number != reply.round_number:
             raise ProtocolViolation("coordinator", "it proposed no attempt for this reply")
-        about_it = encode([reply.plan, reply.round_number, reply.model_hash]) + reply.vector.tobytes()
-        key = hmac.digest(self._rounding, LABEL_SECAGG.encode() + b"\x00rounding\x00" + about_it, "sha256")
-        values = self._quantizer.quantize(reply.vector, key)
+        keyed = hmac.new(self._rounding, LABEL_SECAGG.encode() + b"\x00rounding\x00", "sha256")
+        keyed.update(encode([reply.plan, reply.round_number, reply.model_hash]))
+        keyed.update(np.ascontiguousarray(reply.vector).data)
+        values = self._quantizer.quantize(reply.vector, keyed.digest())
         upload, vector = player.mask(proposal, reply.model_hash, values)
         about = (reply.site, reply.plan, reply.round_number, proposal.attempt, reply.model_hash)
         return outgoing(Masked(*about, upload, vector))
