@@ -56,6 +56,7 @@ def run(
     scheme: Literal["zeros", "uniform"] = "uniform",
     min_sites: int = 1,
     epsilon_cap: float = 8.0,
+    consortium_cap: float = 8.0,
     evaluate_every: int = 0,
     compare: bool = True,
     faults: Sequence[Fault] = (),
@@ -76,8 +77,18 @@ def run(
     except ValidationError as error:
         raise usage_error(error) from None
     with threadpool_limits(threads):
-        check_cost(plan, epsilon_cap)
-        experiment = Experiment(plan, task, strategy, gathered.taking_part, today, epsilon_cap, evaluate_every, faults)
+        check_cost(plan, epsilon_cap, consortium_cap)
+        experiment = Experiment(
+            plan,
+            task,
+            strategy,
+            gathered.taking_part,
+            today,
+            epsilon_cap,
+            evaluate_every,
+            faults,
+            consortium_cap=consortium_cap,
+        )
         first = perf_counter()
         experiment.run()
         over = perf_counter()
