@@ -17,7 +17,7 @@ from wardround.protocol.messages import LocalRule
 from wardround.protocol.plan import LocalTraining, StudyPlan
 from wardround.simulations.attacks.canaries import CANARIES, one_run_audit
 from wardround.simulations.attacks.inversion import STEPS, invert_dense, invert_image
-from wardround.simulations.attacks.membership import SHADOWS, attack_membership
+from wardround.simulations.attacks.membership import SHADOWS, Attack, attack_membership
 
 HARDLY_ANY_NOISE: Final = 1e-3
 """Noise multiplier of the control of the one-run audit: the same code with the noise as good as taken away."""
@@ -43,6 +43,13 @@ class Row:
     """Whether the control did what it must; else the study's figure says nothing."""
     control_epsilon: float | None = None
     epsilon: float | None = None
+    members: tuple[Attack, Attack] | None = None
+    """Membership inference in full: without protection, and the study."""
+
+    @property
+    def gives_away(self) -> bool:
+        """Whether a record was reconstructed under the study's own terms."""
+        return self.attack.startswith("inversion") and self.study > MOST_ALIKE
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +126,12 @@ def _membership(plan: StudyPlan, cohort: Cohort, event: PoissonGaussian, delta: 
         Row(
             f"membership, {control.name}",
             "members found at 10 % false alarms",
-            control.found,
-            study.found,
-            control.auc > 0.6 and (control.found > FOUND or control.name != "LiRA"),
+            control.found_at_10,
+            study.found_at_10,
+            control.auc > 0.6 and (control.found_at_10 > FOUND or control.name != "LiRA"),
             control.epsilon,
             study.epsilon,
+            (control, study),
         )
         for control, study in zip(controls, studies, strict=True)
     )

@@ -6,15 +6,22 @@ import sys
 from typing import Any
 
 import pytest
+import typer
 
+from wardround.console.cli import app, main
 from wardround.console.commands import audit as module
-from wardround.protocol.errors import WardroundError
+from wardround.privacy import dpsgd
+from wardround.simulations.attacks import audit as attacks
 from wardround.simulations.attacks.audit import Audit, Row
+from wardround.simulations.attacks.membership import Attack
 
 ROWS = (
     Row("one run, canaries", "right guesses", 1.0, 0.8, True, 3.6, 1.1),
+    Row("membership, LiRA", "members found at 10 % false alarms", 0.6, 0.1, True, 0.7, 0.0,
+        (Attack("LiRA", 0.912, 0.22, 0.6, 0.7), Attack("LiRA", 0.534, 0.01, 0.1, 0.0))),
+    Row("inversion, dense layer", "similarity of the record", 1.0, 0.99, True),
     Row("inversion, image", "similarity of the image", 0.4, 0.1, False),
-)
+)  # fmt: skip
 
 
 def audit(*words: str) -> subprocess.CompletedProcess[str]:
@@ -34,13 +41,19 @@ def test_a_study_is_attacked_and_the_terms_of_epsilon_are_told() -> None:
     assert names == ["one run, canaries", "membership, loss threshold", "membership, LiRA", "inversion, dense layer",
                      "inversion, image"]  # fmt: skip
     assert all(row["succeeds"] for row in data["rows"] if row["attack"].startswith(("one run", "inversion, dense")))
+    without, study = data["rows"][2]["members"]
+    assert without["auc"] > study["auc"] and 0 <= study["found_at_1"] <= study["found_at_10"] <= 1
 
 
 @pytest.mark.parametrize("words", [("privacy=none",), ("rounds=no",), ("study=nothing",)])
-def test_what_cannot_be_audited_is_two_lines(words: tuple[str, ...]) -> None:
-    done = audit(*words)
-    lines = done.stderr.strip().splitlines()
-    assert done.returncode != 0 and len(lines) == 2 and lines[0].startswith("wardround: error: "), done.stderr
+def test_what_cannot_be_audited_is_two_lines(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["wardround", "audit", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert ended.value.code == 2 and len(lines) == 2 and lines[0].startswith("wardround: error: "), lines
 
 
 def told(monkeypatch: pytest.MonkeyPatch, upper: float) -> None:
@@ -52,10 +65,33 @@ def told(monkeypatch: pytest.MonkeyPatch, upper: float) -> None:
 def test_a_contradiction_is_an_error_in_capital_letters(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(WardroundError, match="CONTRADICTS") as error:
+    with pytest.raises(typer.Exit) as ended:
         told(monkeypatch, upper=1.0)
-    assert "do not release" in error.value.hint and "delta 0.0001" in error.value.message
-    assert "ε at least 1.10" in capsys.readouterr().out
+    assert ended.value.exit_code == 1, "a refuted epsilon is told apart from a wrong command, which is 2"
+    out, err = capsys.readouterr()
+    assert "ε at least 1.10" in out
+    error, hint = err.strip().splitlines()
+    assert error.startswith("wardround: error: THE AUDIT CONTRADICTS") and "delta 0.0001" in error
+    assert hint.startswith("wardround: hint: do not release")
+
+
+def test_a_mechanism_that_lost_its_noise_is_contradicted_by_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same command on the same study, before and after the noise is taken out of the hospitals' own code. An honest
+    run needs 197 right guesses of 200 to be contradicted and has 167 or so: less than once in 10^6 runs."""
+    monkeypatch.setattr(attacks, "_membership", lambda *_: ())
+    monkeypatch.setattr(attacks, "_image", lambda *_: ROWS[-1])
+    assert not app(["audit", "study=heart_disease"], standalone_mode=False)
+    honest = capsys.readouterr()
+    assert "CONTRADICTS" not in honest.err and "succeeds under the study's own terms" not in honest.out
+
+    noisy_sum = dpsgd.noisy_sum
+    monkeypatch.setattr(dpsgd, "noisy_sum", lambda total, c, sigma, source: noisy_sum(total, c, sigma * 1e-6, source))
+    assert app(["audit", "study=heart_disease"], standalone_mode=False) == 1
+    broken = capsys.readouterr()
+    assert "THE AUDIT CONTRADICTS THE ACCOUNTING: epsilon is above 3.57" in broken.err
+    assert "'inversion, dense layer' succeeds under the study's own terms" in " ".join(broken.out.split())
 
 
 def test_a_control_that_failed_and_an_epsilon_that_is_too_large_are_said(
@@ -65,3 +101,5 @@ def test_a_control_that_failed_and_an_epsilon_that_is_too_large_are_said(
     text: Any = " ".join(capsys.readouterr().out.split())
     assert "'inversion, image' has no power here" in text and "never confirms" in text
     assert "no result of this audit could have refuted it" in text
+    assert "22 / 60 %; 0.91" in text and "1 / 10 %; 0.53" in text
+    assert "'inversion, dense layer' succeeds under the study's own terms" in text
