@@ -72,6 +72,16 @@ patient = typer.Typer(
 site.add_typer(patient)
 
 
+governance = typer.Typer(
+    name="governance",
+    help="The consortium's roster: make it, read it, sign it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.add_typer(governance)
+
+
 @app.callback()
 def root() -> None:
     """Federated learning across hospitals: no raw data leaves a site."""
@@ -230,6 +240,45 @@ def patient_show(
     from wardround.console.commands.site import patient_show_command
 
     patient_show_command(id_, folder, officer_key, as_json)
+
+
+@governance.command("new")
+def governance_new(
+    file: Annotated[Path, typer.Argument(help="Sites, officers and coordinator as YAML; docs/roster.md shows one.")],
+    out: Annotated[Path, typer.Option(help="Where the roster goes, for example epoch-2.json.")],
+    previous: Annotated[Path | None, typer.Option(help="The roster of the epoch before; left out: epoch 1.")] = None,
+) -> None:
+    """Make a roster that nobody has signed yet."""
+    from wardround.console.commands.governance import new_command
+
+    new_command(file, out, previous)
+
+
+@governance.command("show")
+def governance_show(
+    file: Annotated[Path, typer.Argument(help="The roster's file.")],
+    previous: Annotated[Path | None, typer.Option(help="The roster of the epoch before, to say what changes.")] = None,
+) -> None:
+    """Say in words what is in a roster, what changes, and who has signed."""
+    from wardround.console.commands.governance import show_command
+
+    show_command(file, previous)
+
+
+@governance.command("sign")
+def governance_sign(
+    file: Annotated[Path, typer.Argument(help="The roster's file; the signature is added to it.")],
+    key: Annotated[Path, typer.Option(help="Your key file, for example anna.key.")],
+    previous: Annotated[
+        Path | None, typer.Option(help="The roster of the epoch before, as you have it; needed from epoch 2 on.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A new file for the signed roster; left out: the same file.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Show a roster, ask, and sign it. On the officer's own machine."""
+    from wardround.console.commands.governance import sign_command
+
+    sign_command(file, key, previous, out, yes)
 
 
 @app.command()
