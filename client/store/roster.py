@@ -69,9 +69,10 @@ class PinnedRoster:
         with self._transaction() as held:
             if held is None:
                 raise _unpinned(self._identity.site)
-            if offered.digest != held.digest:
-                check_next(held, offered)
-                self._add(offered)
+            if offered.digest == held.digest:
+                return held
+            check_next(held, offered)
+            self._add(offered)
         return offered
 
     def members(self, wanted: Iterable[str], today: date) -> tuple[PublicIdentity, ...]:

@@ -122,7 +122,7 @@ def test_pinning_is_done_once(path: Path, pinned: PinnedRoster) -> None:
 def test_the_same_roster_again_changes_nothing_whoever_else_has_signed(pinned: PinnedRoster) -> None:
     pinned.advance(SECOND.canonical)
     pinned.advance(make(FIRST, (ANNA, CARL), parties=[party(NORTH), party(SOUTH)]).canonical)
-    pinned.advance(SECOND.model_copy(update={"signatures": {}}).canonical)
+    assert pinned.advance(SECOND.model_copy(update={"signatures": {}}).canonical) == SECOND
     assert pinned.held() == SECOND
 
 

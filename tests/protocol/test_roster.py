@@ -219,6 +219,14 @@ def test_other_bytes_are_no_roster(data: bytes) -> None:
         Roster.parse(data, "coordinator")
 
 
+def test_a_roster_is_not_read_beyond_its_limit() -> None:
+    crowd = {f"{number:064x}": "00" * 64 for number in range(1, 1400)}
+    small, large = (edited(lambda text, n=n: text["signatures"].update(list(crowd.items())[:n])) for n in (9, 1399))
+    assert len(Roster.parse(small).signatures) == 11 and len(large) > MAX_ROSTER_BYTES
+    with pytest.raises(UsageError, match=f"more than {MAX_ROSTER_BYTES} bytes"):
+        Roster.parse(large)
+
+
 def test_the_next_epoch_needs_m_officers_of_the_one_before() -> None:
     check_next(FIRST, second(BEN, CARL, parties=[party("aarau"), party("davos")]))
     with pytest.raises(ProtocolViolation, match="signatures of 1 officers of epoch 1; it needs 2"):
