@@ -10,6 +10,7 @@ No error text may hold a value that was derived from a patient's data.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class WardroundError(Exception):
@@ -19,6 +20,10 @@ class WardroundError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are pickled by their args, here the message alone: an error must survive the way between processes.
+        return _again, (type(self), self.args, self.__dict__)
 
     def lines(self) -> str:
         """The two lines that a command prints."""
@@ -39,6 +44,12 @@ class ProtocolViolation(WardroundError):
 
 class Unavailable(WardroundError):
     """The world is in the way: a full disk, a site that does not answer, a quorum that is not reached."""
+
+
+def _again(kind: type[WardroundError], args: tuple[Any, ...], fields: dict[str, Any]) -> WardroundError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:

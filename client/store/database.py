@@ -6,6 +6,7 @@ memory with the same tables.
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +40,7 @@ def open_store(path: Path | None, content: bytes | None = None) -> Connection:
     with explained(path):
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         store = sqlite3.connect(path, isolation_level=None, timeout=_WAIT_SECONDS)
-        store.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(store)
         store.execute("PRAGMA synchronous = FULL")
         if (version := _version(store)) != HEAD:
             _upgrade(path, version)
@@ -85,6 +86,19 @@ def explained(path: Path | str) -> Iterator[None]:
             f"'{path}' cannot be read as a ledger: {error}",
             "keep the file as it is, and restore the latest backup beside it",
         ) from error
+
+
+def _write_ahead(store: Connection) -> None:
+    """Give the file a write-ahead log. SQLite does not wait for others when it changes a file's journal: we do."""
+    until = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            store.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(0.01)
 
 
 def _version(store: Connection) -> str | None:
