@@ -1,6 +1,5 @@
 """From a checked configuration to the plan that hospitals approve. Pure: the date and the sites come as arguments."""
 
-import math
 from collections.abc import Mapping
 from datetime import date
 from importlib.metadata import version
@@ -9,7 +8,7 @@ from pydantic import ValidationError
 
 from wardround.conf.schema import Configuration, usage_error
 from wardround.privacy.budget import delta_for
-from wardround.protocol.errors import UsageError
+from wardround.protocol.errors import UsageError, did_you_mean
 from wardround.protocol.parameters import initial_weights, model_hash
 from wardround.protocol.plan import Governance, InitialModel, Participant, PrivacyMode, PrivacyTerms, StudyPlan
 from wardround.protocol.secagg import LARGEST, SMALLEST, colluding, threshold
@@ -96,9 +95,14 @@ def _terms(configuration: Configuration, declared: Mapping[str, int]) -> Privacy
     noise = section.noise_multiplier
     if noise == "auto":
         noise = _calibrated(configuration, delta, len(declared))
+    for site in configuration.coordinator_directs:
+        if site not in declared:
+            raise UsageError(f"'coordinator_directs' names '{site}', which takes no part", did_you_mean(site, declared))
+    secure = _secure(configuration, len(declared))
     return PrivacyTerms(
         mode=section.mode,
-        secure_aggregation=_secure(configuration, len(declared)),
+        secure_aggregation=secure,
+        outsiders_only=secure and bool(configuration.coordinator_directs),
         update_range=section.update_range,
         clip_norm=section.clip_norm,
         noise_multiplier=noise,
@@ -126,6 +130,7 @@ def _secure(configuration: Configuration, sites: int) -> bool:
 def _calibrated(configuration: Configuration, delta: float | None, sites: int) -> float | None:
     """The smallest noise that keeps the plan's epsilon; of a share in mode dist, which keeps epsilon_consortium too."""
     from wardround.privacy.accounting import calibrate_noise_multiplier
+    from wardround.privacy.shares import share_of
 
     section, steps = configuration.privacy, configuration.local.steps
     if section.mode is PrivacyMode.NONE or not (section.epsilon and delta and section.sampling_probability and steps):
@@ -135,6 +140,5 @@ def _calibrated(configuration: Configuration, delta: float | None, sites: int) -
     if section.mode is PrivacyMode.DIST and section.epsilon_consortium is not None:
         together = calibrate_noise_multiplier(section.epsilon_consortium, delta, section.sampling_probability, steps)
         honest = threshold(sites, configuration.min_sites) - max(colluding(sites), 1)
-        # Rounded up like every noise: the third decimal.
-        noise = max(noise, math.ceil(1000 * together / honest**0.5) / 1000)
+        noise = max(noise, share_of(together, honest))
     return noise

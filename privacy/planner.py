@@ -10,7 +10,7 @@ filter guards. The filter is the more cautious one; a plan must keep both.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final, Literal
 
 from wardround.privacy.accounting import (
@@ -24,7 +24,7 @@ from wardround.privacy.budget import allowance, cost, delta_for, fixed_order
 from wardround.privacy.ledger import Domain
 from wardround.privacy.rdp import rdp_epsilon
 from wardround.protocol.errors import UsageError
-from wardround.protocol.events import PoissonGaussian
+from wardround.protocol.events import DpEvent, PoissonGaussian
 from wardround.protocol.plan import PrivacyMode, PrivacyTerms, StudyPlan
 
 LEAST_BATCH: Final = 64
@@ -40,16 +40,10 @@ MOST_ROUNDS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class SiteCost:
-    """What a plan costs one site. Unit: one patient; adjacency: add or remove one; against everyone (LOCAL)."""
+class CurveCost:
+    """What a plan costs one site on one of its curves. Unit: one patient; adjacency: add or remove one."""
 
     site: str
-    declared_patients: int
-    expected_batch: float
-    """q N, patients expected in a step."""
-    noise_on_mean: float
-    """Standard deviation of the noise on each coordinate of the mean gradient, sigma C / (q N)."""
-    small_batch: bool
     delta: float
     """The plan's; epsilons are at it."""
     epsilon: float
@@ -72,6 +66,18 @@ class SiteCost:
     """How many more studies of this cost what is left holds after this one; 0 where this one does not fit."""
     rounds_in_domain: int
     """The most rounds that what is left of the domain holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteCost(CurveCost):
+    """The cost against everyone, whoever colludes: of the site's own noise alone."""
+
+    declared_patients: int
+    expected_batch: float
+    """q N, patients expected in a step."""
+    noise_on_mean: float
+    """Standard deviation of the noise on each coordinate of the site's mean gradient, sigma C / (q N)."""
+    small_batch: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,24 +149,42 @@ def site_costs(
     ``domains`` is by site, as its ledger says; a site that it lacks has a fresh domain with a cap of ``epsilon_cap``.
     Raises UsageError for a plan without differential privacy.
     """
-    events = {participant.site: _event(plan, participant.site) for participant in plan.participants}
-    _check_attempts(attempts)
-    delta = _delta(plan)
-    once, at_most = (epsilon([next(iter(events.values()))] * plan.rounds * times, delta) for times in (1, attempts))
-    budgets = budgets_for(plan, epsilon_cap, domains)
+    events = {participant.site: gaussian(plan.round_event(participant.site)) for participant in plan.participants}
+    curves = curve_costs(plan, events, budgets_for(plan, epsilon_cap, domains), attempts)
     found = []
-    for participant in plan.participants:
-        event, count, budget = events[participant.site], participant.declared_patients, budgets[participant.site]
+    for participant, curve in zip(plan.participants, curves, strict=True):
+        event, count = events[participant.site], participant.declared_patients
         batch = event.sampling_probability * count
-        # The ledger charges each attempt of each round by itself, rounded up by itself.
-        needed = plan.rounds * attempts * cost(event, budget.order)
         found.append(
             SiteCost(
-                site=participant.site,
+                **{field.name: getattr(curve, field.name) for field in fields(curve)},
                 declared_patients=count,
                 expected_batch=batch,
                 noise_on_mean=event.noise_multiplier * plan.privacy.clip_norm / batch,
                 small_batch=is_small(plan.privacy, count),
+            )
+        )
+    return found
+
+
+def curve_costs(
+    plan: StudyPlan, events: Mapping[str, PoissonGaussian], budgets: Mapping[str, Budget], attempts: int = 1
+) -> list[CurveCost]:
+    """The cost of ``plan`` at each of its sites, where one round is the site's event of ``events`` on its budget.
+
+    ``events`` differ in their declared patients only, which no epsilon depends on.
+    """
+    _check_attempts(attempts)
+    delta = plan_delta(plan)
+    once, at_most = (epsilon([next(iter(events.values()))] * plan.rounds * times, delta) for times in (1, attempts))
+    found = []
+    for participant in plan.participants:
+        event, budget = events[participant.site], budgets[participant.site]
+        # The ledger charges each attempt of each round by itself, rounded up by itself.
+        needed = plan.rounds * attempts * cost(event, budget.order)
+        found.append(
+            CurveCost(
+                site=participant.site,
                 delta=delta,
                 epsilon=once,
                 epsilon_at_most=at_most,
@@ -227,14 +251,14 @@ def noise_for(
     _check_attempts(attempts)
     blocks = plan.rounds * attempts
     budgets = budgets_for(plan, epsilon_cap, domains)
-    fitting = {site: noise_that_fits(_event(plan, site), budget, blocks) for site, budget in budgets.items()}
-    tightest = max(fitting, key=lambda site: fitting[site] or math.inf)
-    event, for_budget = _event(plan, tightest), fitting[tightest]
+    events = {site: gaussian(plan.round_event(site)) for site in budgets}
+    tightest, for_budget = tightest_budget(events, budgets, blocks)
+    event = events[tightest]
     found = []
     for target in targets:
         try:
             for_epsilon: float | None = calibrate_noise_multiplier(
-                target, _delta(plan), event.sampling_probability, blocks * event.steps
+                target, plan_delta(plan), event.sampling_probability, blocks * event.steps
             )
         except UsageError:
             for_epsilon = None
@@ -244,6 +268,15 @@ def noise_for(
             binds = "budget"
         found.append(Noise(target, both, for_epsilon, for_budget, binds, tightest))
     return found
+
+
+def tightest_budget(
+    events: Mapping[str, PoissonGaussian], budgets: Mapping[str, Budget], blocks: int
+) -> tuple[str, float | None]:
+    """The site whose budget asks for the most noise so that ``blocks`` of its event fit, and that noise multiplier."""
+    fitting = {site: noise_that_fits(events[site], budget, blocks) for site, budget in budgets.items()}
+    tightest = max(fitting, key=lambda site: fitting[site] or math.inf)
+    return tightest, fitting[tightest]
 
 
 def noise_that_fits(event: PoissonGaussian, budget: Budget, blocks: int) -> float | None:
@@ -266,14 +299,19 @@ def noise_that_fits(event: PoissonGaussian, budget: Budget, blocks: int) -> floa
 
 
 def is_small(terms: PrivacyTerms, patients: int) -> bool:
-    """Whether a site of ``patients`` (declared) is small: q N < 64, or N < 200 in LOCAL below epsilon 8."""
+    """Whether a site of ``patients`` (declared) is small: q N < 64, or N < 200 in LOCAL below epsilon 8.
+
+    Never in DIST, where the noise weighs on the sum over the sites.
+    """
+    if terms.mode is PrivacyMode.DIST:
+        return False
     few = terms.mode is PrivacyMode.LOCAL and (terms.epsilon or _PLENTY) < _PLENTY and patients < LEAST_LOCAL_PATIENTS
     return few or (terms.sampling_probability or 1.0) * patients < LEAST_BATCH
 
 
 def small_batches(plan: StudyPlan) -> list[str]:
     """The named warning of a plan that is legal but weak, or nothing: small sites under its noise."""
-    if plan.privacy.sampling_probability is None or plan.privacy.mode is PrivacyMode.DIST:
+    if plan.privacy.sampling_probability is None:
         return []
     small = [p.site for p in plan.participants if is_small(plan.privacy, p.declared_patients)]
     if not small:
@@ -285,8 +323,8 @@ def small_batches(plan: StudyPlan) -> list[str]:
     ]
 
 
-def _event(plan: StudyPlan, site: str) -> PoissonGaussian:
-    event = plan.round_event(site)
+def gaussian(event: DpEvent) -> PoissonGaussian:
+    """``event``, where it has an epsilon. Raises UsageError for any other kind."""
     if not isinstance(event, PoissonGaussian):
         raise UsageError(
             "a plan without differential privacy has no epsilon, and no budget holds it",
@@ -295,7 +333,8 @@ def _event(plan: StudyPlan, site: str) -> PoissonGaussian:
     return event
 
 
-def _delta(plan: StudyPlan) -> float:
+def plan_delta(plan: StudyPlan) -> float:
+    """The delta of ``plan``. Raises UsageError where it names none."""
     if plan.privacy.delta is None:
         raise UsageError("the plan names no delta", "write privacy.delta=auto")
     return plan.privacy.delta

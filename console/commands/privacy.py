@@ -22,6 +22,7 @@ from wardround.privacy.meaning import (
 )
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import PoissonGaussian
+from wardround.protocol.plan import PrivacyMode
 
 if TYPE_CHECKING:
     from wardround.privacy.ledger import Domain
@@ -71,28 +72,37 @@ def plan_command(overrides: Sequence[str], attempts: int, as_json: bool, ledgers
 
     ``ledgers`` are files of sites, whose training patients then have what these say is left; they are only read.
     """
+    from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN
     from wardround.conf.compose import compose_configuration
     from wardround.conf.planning import make_plan
     from wardround.conf.schema import parse_configuration
-    from wardround.privacy.planner import noise_for, rounds_within_epsilon, site_costs, small_batches
+    from wardround.console.commands.shares import consortium_facts, curve
+    from wardround.privacy.planner import gaussian, noise_for, rounds_within_epsilon, site_costs, small_batches
     from wardround.simulations.cohorts import gather
 
     configuration = parse_configuration(compose_configuration(overrides))
-    domains = dict(_training_domain(path) for path in ledgers)
+    read = [_domains(path) for path in ledgers]
+    domains = {site: held[TRAINING_DOMAIN] for site, held in read}
+    together = {site: held[CONSORTIUM_DOMAIN] for site, held in read if CONSORTIUM_DOMAIN in held}
     if len(domains) < len(ledgers):
         raise UsageError("two of the ledgers are of the same site", "give each site's ledger once")
     with _checked_accountant():
         plan = make_plan(configuration, gather(configuration).declared, date.today())
-        cap = configuration.epsilon_cap
+        cap, dist = configuration.epsilon_cap, plan.privacy.mode is PrivacyMode.DIST
         costs = site_costs(plan, cap, attempts=attempts, domains=domains)
-        noise = noise_for(plan, TARGETS, cap, attempts=attempts, domains=domains)
-        event, terms = plan.round_event(plan.participants[0].site), plan.privacy
-        assert isinstance(event, PoissonGaussian) and terms.epsilon is not None and terms.delta is not None
+        event, terms = gaussian(plan.round_event(plan.participants[0].site)), plan.privacy
+        assert terms.epsilon is not None and terms.delta is not None
         rounds = rounds_within_epsilon(event, terms.epsilon, terms.delta, attempts)
+        noise = [] if dist else noise_for(plan, TARGETS, cap, attempts=attempts, domains=domains)
+        if dist:
+            more, second = consortium_facts(
+                plan, TARGETS, cap, configuration.consortium_cap, attempts, domains, together
+            )
     found: dict[str, Any] = {
         "study": plan.study,
         "title": plan.title,
         "plan": plan.digest,
+        "mode": terms.mode.value,
         **_terms(terms.delta),
         "rounds": plan.rounds,
         "steps_each_round": event.steps,
@@ -127,6 +137,12 @@ def plan_command(overrides: Sequence[str], attempts: int, as_json: bool, ledgers
         ],
         "warnings": small_batches(plan),
     }
+    if dist:
+        found |= more
+        for at, cost in zip(found["sites"], second, strict=True):
+            least = min(at["rounds_that_fit"], cost.rounds_in_domain, more["consortium"]["rounds_within_limit"])
+            at |= {"consortium": curve(cost), "rounds_that_fit": least}
+            at["headroom_units"] = at["left_units"] - at["needed_units"]
     if as_json:
         _print_json(found)
     else:
@@ -143,18 +159,20 @@ def _show(found: dict[str, Any]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=Text(found["title"]),
                   title_justify="left", title_style="bold")  # fmt: skip
     table.add_column("Hospital", overflow="fold", min_width=8)
-    shown = ("Patients", "Batch", "Noise", "ε" if attempts == 1 else "ε at most", "Budget", "More", "Rounds")
-    for name in shown:
+    dist, once = "consortium" in found, attempts == 1
+    local_costs = ("Noise", "ε" if once else "ε at most", "Budget")
+    costs = ("ε site", "Budget", "ε cons.", "Budget") if dist else local_costs
+    for name in ("Patients", "Batch", *costs, "More", "Rounds"):
         table.add_column(name, justify="right", no_wrap=True)
     for site in found["sites"]:
+        curves = [site, *([site["consortium"]] if dist else [])]
         table.add_row(
             Text(site["site"], "bold"),
             f"{site['declared_patients']:,}",
             f"{site['expected_batch']:.1f}{' *' if site['small_batch'] else ''}",
-            f"{site['noise_on_mean']:.2g}",
-            site["epsilon_at_most_shown"],
-            f"{_percent_up(site['needed_units'], site['domain_units'])} %",
-            str(site["more_studies"]) if site["fits"] else "no fit",
+            *([] if dist else [f"{site['noise_on_mean']:.2g}"]),
+            *(cell for one in curves for cell in (one["epsilon_at_most_shown"], _used(one))),
+            str(min(one["more_studies"] for one in curves)) if all(one["fits"] for one in curves) else "no fit",
             f"{site['rounds_that_fit']:,}",
         )
     console.print(table)
@@ -164,21 +182,38 @@ def _show(found: dict[str, Any]) -> None:
 
 def _below(found: dict[str, Any]) -> Iterator[str]:
     """Sentences under the table: the terms of every epsilon, and how each column was counted."""
+    from wardround.console.commands.shares import headroom_line, share_lines, terms_lines
+
     rounds, attempts, limit = found["rounds"], found["attempts"], found["epsilon_limit"]
-    delta, site = found["delta"], found["sites"][0]
-    yield f"ε {conditions(delta)}; rounded up."
+    delta, site, both = found["delta"], found["sites"][0], found.get("consortium")
+    if both:
+        yield from terms_lines(found)
+    else:
+        yield f"ε {conditions(delta)}; rounded up."
     if attempts > 1:
+        once = f"ε {site['epsilon_shown']}"
+        if both:
+            once = f"ε site {site['epsilon_shown']} and ε consortium {site['consortium']['epsilon_shown']}"
         yield (
             f"At most: {rounds} rounds with {attempts} attempts each, all of them charged. Without a second attempt it "
-            f"is ε {site['epsilon_shown']}. Budget, More and Rounds count every attempt."
+            f"is {once}. Budget, More and Rounds count every attempt."
         )
     if not found["within_limit"]:
-        yield f"Above the plan's own limit: ε {limit:g} (same terms). It would be refused before the first round."
+        yield (
+            f"Above the plan's own limit: ε {'site ' if both else ''}{limit:g} (same terms). It would be refused "
+            "before the first round."
+        )
+    if both:
+        yield from share_lines(found)
     yield (
-        "Batch: patients expected in a step. Noise: standard deviation on each coordinate of the mean gradient, where "
-        f"one patient's gradient has a length of {found['clip_norm']:g} at most."
+        "Batch: patients expected in a step."
+        if both
+        else "Batch: patients expected in a step. Noise: standard deviation on each coordinate of the mean gradient, "
+        f"where one patient's gradient has a length of {found['clip_norm']:g} at most."
     )
-    caps = "; ".join(sorted({f"cap ε {at['epsilon_cap']:g} at delta {at['domain_delta']:g}" for at in found["sites"]}))
+    caps = _caps(found["sites"])
+    if both:
+        caps = f"against everyone {caps}; consortium {_caps([at['consortium'] for at in found['sites']])}"
     read = found["ledgers"]
     where = "in domains that have spent nothing yet"
     if read:
@@ -187,22 +222,34 @@ def _below(found: dict[str, Any]) -> Iterator[str]:
     yield (
         f"Budget: share of what the hospital's training patients may spend in their lifetime ({caps}; same unit, "
         f"adjacency and attackers), measured by the filter that admits rounds, {where}. More: how many more studies "
-        "like this one fit after it."
+        f"like this one fit after it{', on both' if both else ''}."
     )
     for at in found["sites"]:
         if at["site"] in read:
             yield f"{at['site']}: {_percent_down(at['left_units'], at['domain_units'])} % of its budget is left."
-    yield (
-        f"Rounds: the most that keep the plan's limit (ε {limit:g}, which {found['rounds_within_limit']:,} keep) and "
-        "fit into the budget, with this noise."
-    )
-    noise = "; ".join(f"ε {item['epsilon']:g} needs {_needed(item)}" for item in found["noise_for"])
-    yield (
-        f"Noise multiplier for {rounds * attempts * found['steps_each_round']:,} steps (same terms), so that both the "
-        f"target and every budget are kept: {noise}. This plan has {found['noise_multiplier']:g}."
-    )
+    if both:
+        yield headroom_line(found)
+        yield "Rounds: the most that keep both of the plan's limits and fit into both budgets, with this share."
+    else:
+        yield (
+            f"Rounds: the most that keep the plan's limit (ε {limit:g}, which {found['rounds_within_limit']:,} keep) "
+            "and fit into the budget, with this noise."
+        )
+        noise = "; ".join(f"ε {item['epsilon']:g} needs {_needed(item)}" for item in found["noise_for"])
+        yield (
+            f"Noise multiplier for {rounds * attempts * found['steps_each_round']:,} steps (same terms), so that both "
+            f"the target and every budget are kept: {noise}. This plan has {found['noise_multiplier']:g}."
+        )
     for warning in found["warnings"]:
         yield f"* {warning}."
+
+
+def _used(cost: dict[str, Any]) -> str:
+    return f"{_percent_up(cost['needed_units'], cost['domain_units'])} %"
+
+
+def _caps(costs: Sequence[dict[str, Any]]) -> str:
+    return "; ".join(sorted({f"cap ε {at['epsilon_cap']:g} at delta {at['domain_delta']:g}" for at in costs}))
 
 
 def _needed(item: dict[str, Any]) -> str:
@@ -214,8 +261,8 @@ def _needed(item: dict[str, Any]) -> str:
     return text
 
 
-def _training_domain(path: Path) -> tuple[str, "Domain"]:
-    """(site, its domain of training patients) as the ledger in the file ``path`` says. The file is only read."""
+def _domains(path: Path) -> tuple[str, dict[str, "Domain"]]:
+    """(site, its data domains by name) as the ledger in the file ``path`` says. The file is only read."""
     from wardround.client.governance import TRAINING_DOMAIN
     from wardround.client.store.database import explained, open_copy
     from wardround.client.store.ledger import stored_entries
@@ -238,7 +285,7 @@ def _training_domain(path: Path) -> tuple[str, "Domain"]:
         raise UsageError(
             f"the ledger of '{sites[0]}' has no data domain '{TRAINING_DOMAIN}'", "its officer opens it first"
         )
-    return sites[0], state.domains[TRAINING_DOMAIN]
+    return sites[0], dict(state.domains)
 
 
 def _percent_down(part: int, whole: int) -> int:

@@ -87,6 +87,54 @@ def test_a_ledger_that_does_not_belong_here_is_two_lines(tmp_path: Path) -> None
         assert done.returncode == 2 and len(lines) == 2, done.stderr
 
 
+def test_dist_shows_both_curves_with_their_terms_and_says_which_limit_binds() -> None:
+    """Four hospitals: t = 3, c = 1, h = 2. The epsilons are those of the accountant asked with both noises."""
+    text = " ".join(privacy("plan", "privacy=dist").stdout.split())
+    assert all(term in text for term in TERMS)
+    assert "ε site 4.72 (limit 8) at delta 0.0001" in text
+    assert "ε consortium 2.99 (limit 3) at delta 0.0001" in text
+    assert "against the coordinator together with at most 1 other hospital" in text
+    assert "What binds: ε consortium (limit 3), with a share of 2.009." in text and "1.41 times less noisy" in text
+    data = json.loads(privacy("plan", "privacy=dist", "--json").stdout)
+    for steps, at in ((1.0, data["sites"][0]), (2.0, data["sites"][0]["consortium"])):
+        event = PoissonGaussian(
+            noise_multiplier=2.009 * steps**0.5, sampling_probability=0.25, steps=75, declared_patients=1
+        )
+        assert at["epsilon"] == pytest.approx(epsilon([event], 1e-4))
+        assert at["headroom_units"] == at["left_units"] - at["needed_units"] > 0
+    assert (data["consortium"]["honest_shares"], data["consortium"]["sum_threshold"]) == (2, 3)
+    assert data["share"]["binds"] == "epsilon_consortium"
+    # The control: with the caps the other way round the other limit binds, and the text says so.
+    words = ("privacy.epsilon=3", "privacy.epsilon_consortium=8", "epsilon_cap=12")
+    swapped = " ".join(privacy("plan", "privacy=dist", *words).stdout.split())
+    assert "What binds: ε site (limit 3), with a share of 2.84." in swapped
+    assert "ε site 2.99 (limit 3)" in swapped and "1.41 times" not in swapped
+
+
+def test_a_ledgers_consortium_budget_is_what_a_plan_of_dist_meets(tmp_path: Path) -> None:
+    officer = Identity.generate("anna")
+    folder = SiteFolder.create(tmp_path / "va", "va", [officer.public])
+    ledger, key = folder.ledger(), folder.identity().public.key.hex()
+    for name in ("training", "consortium"):
+        ledger.record(approve(open_domain(name, 8.0, 1e-4), key, officer))
+    ledger.record(approve(Grant(domain="consortium", plan="earlier", event=EVENT, blocks=1000), key, officer))
+    for number in range(1, 61):
+        found = Reserve(domain="consortium", block=f"b{number}", plan="earlier", round_number=number, event=EVENT)
+        assert ledger.reserve(found) is None
+    ledger.close()
+    words = ("plan", "privacy=dist", "--ledger", str(folder.database))
+    va = json.loads(privacy(*words, "--json").stdout)["sites"][3]
+    # Four studies of 22 % each leave an eighth of it: nothing is missing against everyone, and the study does not fit.
+    assert va["fits"] and not va["consortium"]["fits"] and va["consortium"]["headroom_units"] < 0
+    text = " ".join(privacy(*words).stdout.split())
+    assert "no fit" in text and "What binds: consortium budget of va" in text and "are missing at va" in text
+
+
+def test_what_is_not_claimed_is_said_not_to_be() -> None:
+    text = " ".join(privacy("plan", "privacy=dist", "coordinator_directs=[va]").stdout.split())
+    assert "ε consortium is not claimed" in text
+
+
 def test_an_explanation_carries_its_terms() -> None:
     text = " ".join(privacy("explain", "3", "--delta", "1e-4").stdout.split())
     assert "can be accused" in text and "one patient of one site" in text
