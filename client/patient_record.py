@@ -17,7 +17,7 @@ from wardround.client.store.opt_outs import OptOut, OptOuts
 from wardround.privacy.accounting import epsilon
 from wardround.privacy.ledger import LedgerState, repeated
 from wardround.protocol.entry import parse_content
-from wardround.protocol.events import DpEvent
+from wardround.protocol.events import DpEvent, Unprotected
 from wardround.protocol.ledger import Release, Reserve, Start
 
 
@@ -54,7 +54,8 @@ class DomainRecord:
 
     ``epsilon``, at ``delta``, is of the rounds that could have drawn the patient and of what recoveries charged, for
     one patient, adding or removing one. ``epsilon_cap`` and ``share_left`` (0..1, of the filter) are the whole
-    domain's, for all its rounds. None where no officer has opened the domain yet.
+    domain's, for all its rounds. None where no officer has opened the domain yet. ``without_privacy`` counts rounds
+    that two officers have waived: no epsilon bounds what these told.
     """
 
     domain: str
@@ -65,6 +66,7 @@ class DomainRecord:
     epsilon_cap: float | None
     share_left: float | None
     closed: bool
+    without_privacy: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,5 +170,7 @@ def _domain(state: LedgerState, name: str, part: Part, since: str, eligible: lis
             if charge.domain == name:
                 events[charge.event] += charge.blocks
     left = None if domain.allowance is None else max(0.0, 1 - domain.spent / domain.allowance)
-    value = epsilon(repeated(events.items()), domain.fact.delta)
-    return DomainRecord(name, part, since, domain.fact.delta, value, domain.fact.epsilon_cap, left, domain.closed)
+    delta, cap = domain.fact.delta, domain.fact.epsilon_cap
+    counted = {event: n for event, n in events.items() if cap is None or not isinstance(event, Unprotected)}
+    value, waived = epsilon(repeated(counted.items()), delta), sum(events.values()) - sum(counted.values())
+    return DomainRecord(name, part, since, delta, value, cap, left, domain.closed, waived)

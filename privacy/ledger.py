@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
 from wardround.privacy.budget import Refused, allowance, cost, fits, fixed_order
+from wardround.privacy.sums import SumState
 from wardround.protocol.errors import UsageError
-from wardround.protocol.events import DpEvent, PoissonGaussian
+from wardround.protocol.events import DpEvent, PoissonGaussian, Unprotected
 from wardround.protocol.identity import PublicIdentity
 from wardround.protocol.ledger import (
     TRANSITIONS,
@@ -28,17 +29,23 @@ from wardround.protocol.ledger import (
     Officers,
     OpenDomain,
     OpenLedger,
+    OpenSum,
     Recover,
     Refuse,
     Release,
     Reserve,
     SetClock,
+    SignSurvivors,
     Start,
+    Waive,
     approval_message,
 )
 
 EYES_TO_RECOVER: Final = 2
 """Officers who must sign a recovery, or a new list of officers."""
+
+EYES_TO_WAIVE: Final = 2
+"""Officers who must sign that a plan runs without differential privacy."""
 
 
 class NotAllowed(UsageError):
@@ -91,7 +98,8 @@ class LedgerState:
     ``grants`` is by (plan, domain), ``recovered`` by the head that was lost, ``charged`` counts blocks by plan,
     ``answered`` holds the rounds of a plan that were released, ``started_without`` the opted-out patients by block,
     ``countersigned`` the size that each witness signed last, ``current`` the one block of a plan's round on a domain
-    that is neither cancelled nor abandoned.
+    that is neither cancelled nor abandoned, ``waived`` the plans that may run on a domain without differential privacy,
+    ``sums`` what was signed and opened under secure aggregation.
     """
 
     size: int = 0
@@ -106,6 +114,8 @@ class LedgerState:
     started_without: dict[str, int] = field(default_factory=dict)
     current: dict[tuple[str, str, int], str] = field(default_factory=dict)
     countersigned: dict[str, int] = field(default_factory=dict)
+    waived: dict[tuple[str, str], Waive] = field(default_factory=dict)
+    sums: SumState = field(default_factory=SumState)
 
     def apply(self, fact: Fact) -> None:
         """Take one more fact. Raises NotAllowed, with the state unchanged, when it may not come next."""
@@ -118,6 +128,8 @@ class LedgerState:
             case OpenDomain():
                 units = None if fact.epsilon_cap is None else allowance(fact.epsilon_cap, fact.delta, fact.order or 0)
                 self.domains[fact.domain] = Domain(fact, units)
+            case Waive():
+                self.waived[fact.plan, fact.domain] = fact
             case Grant():
                 before = self.grants.get((fact.plan, fact.domain))
                 self.grants[fact.plan, fact.domain] = Allotment(
@@ -143,6 +155,8 @@ class LedgerState:
                 block = self._move(fact)
                 self.blocks[fact.block] = replace(block, attempts=(*block.attempts, fact.attempt))
                 self.answered.setdefault(block.plan, set()).add(block.round_number)
+            case SignSurvivors() | OpenSum():
+                self.sums.apply(fact)
             case Close():
                 self.domains[fact.domain] = replace(self.domains[fact.domain], closed=True)
             case Recover():
@@ -164,12 +178,18 @@ class LedgerState:
                 self._check_officers(fact)
             case OpenDomain():
                 self._check_domain(fact)
+            case Waive():
+                self._check_waive(fact)
             case Grant():
                 self._check_grant(fact)
             case Reserve():
                 self._check_reserve(fact)
             case Start() | Cancel() | Release() | Abandon():
                 self._check_move(fact)
+            case SignSurvivors() | OpenSum():
+                answered = fact.round_number in self.answered.get(fact.plan, ())
+                if fault := self.sums.fault(fact, self.opened.site if self.opened else "", answered):
+                    raise _not_allowed(fault)
             case Close():
                 if self._domain(fact.domain).closed:
                     raise _not_allowed(f"the data domain '{fact.domain}' is closed already")
@@ -227,9 +247,9 @@ class LedgerState:
         return self.domains[name]
 
     def _price(self, domain: str, event: DpEvent) -> int:
-        """Units that one block of ``event`` takes; 0 in a simulation's domain without a budget."""
+        """Units that one block of ``event`` takes; 0 in a domain without a budget, and of what officers have waived."""
         order = self._domain(domain).fact.order
-        if order is None:
+        if order is None or isinstance(event, Unprotected):
             return 0
         try:
             return cost(event, order)
@@ -260,6 +280,7 @@ class LedgerState:
             if grant is not None:
                 self.grants[charge.plan, charge.domain] = replace(grant, used=grant.used + charge.blocks)
         self.recovered[fact.seen_size, fact.seen_root] = fact
+        self.sums.forgotten |= {(plan, number) for plan, numbers in self.answered.items() for number in numbers}
 
     def _check_officers(self, fact: Officers) -> None:
         before = self.officers
@@ -286,6 +307,13 @@ class LedgerState:
             raise _not_allowed(f"the filter of the data domain '{fact.domain}' is of order {fact.order}, not {order}")
         self._check_approved(fact, 1)
 
+    def _check_waive(self, fact: Waive) -> None:
+        if self._domain(fact.domain).closed:
+            raise _not_allowed(f"the data domain '{fact.domain}' is closed")
+        if (fact.plan, fact.domain) in self.waived:
+            raise _not_allowed("this plan was waived on this data domain already")
+        self._check_approved(fact, EYES_TO_WAIVE)
+
     def _check_grant(self, fact: Grant) -> None:
         before = self.grants.get((fact.plan, fact.domain))
         if self._domain(fact.domain).closed:
@@ -294,7 +322,11 @@ class LedgerState:
             raise _not_allowed(f"version {fact.version} of the grant does not follow the one before")
         if before is not None and fact.event != before.fact.event:
             raise _not_allowed("a plan has one event for ever, and this grant names another")
-        if self._domain(fact.domain).fact.order is not None:
+        if isinstance(fact.event, Unprotected):
+            # In a simulation's domain without a budget nothing is promised that could be waived.
+            if self._domain(fact.domain).fact.order is not None and (fact.plan, fact.domain) not in self.waived:
+                raise _not_allowed("a plan without differential privacy needs a waiver of two officers first")
+        elif self._domain(fact.domain).fact.order is not None:
             self._price(fact.domain, fact.event)
         self._check_approved(fact, 1)
 
@@ -316,7 +348,8 @@ class LedgerState:
             raise _not_admitted("the round's event is not the one that the officer granted")
         if not grant.left:
             raise _not_admitted(f"the plan has used the {grant.fact.blocks} rounds that the officer granted")
-        if domain.allowance is not None and domain.fact.order is not None:
+        waived = isinstance(fact.event, Unprotected)
+        if domain.allowance is not None and domain.fact.order is not None and not waived:
             answer = fits(domain.spent, grant.price, domain.allowance, domain.fact.order)
             if isinstance(answer, Refused):
                 raise _not_admitted(answer.reason)

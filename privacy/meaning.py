@@ -20,6 +20,7 @@ FALSE_ACCUSATIONS: Final = 0.01
 UNIT: Final = "one patient of one site"
 ADJACENCY: Final = "add or remove one patient"
 AGAINST: Final = "everyone, whoever colludes"
+WAIVED: Final = "had no differential privacy, as two officers signed: the epsilon does not cover what they told"
 
 LARGEST_EPSILON: Final = 100.0
 """Above it the words would be the same: everybody is found. Below it nothing here overflows."""

@@ -75,6 +75,19 @@ class OpenDomain(_Fact):
     approvals: tuple[Approval, ...] = ()
 
 
+class Waive(_Fact):
+    """Two officers let a plan run on a domain without differential privacy, under secure aggregation only, and say why.
+
+    A grant of such a plan needs it (mode MASK_ONLY). No epsilon bounds what its sums tell of a patient.
+    """
+
+    kind: Literal["waive"] = "waive"
+    domain: str
+    plan: Hex32
+    reason: str = Field(min_length=10)
+    approvals: tuple[Approval, ...] = ()
+
+
 class Grant(_Fact):
     """An officer lets a plan spend: at most ``blocks`` blocks of ``event`` on a domain. A later version replaces it."""
 
@@ -120,6 +133,32 @@ class Release(_Fact):
     block: str
     attempt: Count
     content: Hex32
+
+
+class _SumStep(_Fact):
+    session: Hex32
+    plan: str
+    round_number: Count
+    attempt: Count
+
+
+class SignSurvivors(_SumStep):
+    """The one list of survivors that the site signed in an attempt, by its hash: before the signature left."""
+
+    kind: Literal["sign_survivors"] = "sign_survivors"
+    survivors: Hex32
+
+
+class OpenSum(_SumStep):
+    """The site helped to open the sum over ``sites``: before its shares left.
+
+    ``inputs`` stands for its own vector, under a secret of the site. Over the same inputs it opens no other sum.
+    """
+
+    kind: Literal["open_sum"] = "open_sum"
+    survivors: Hex32
+    sites: tuple[SiteId, ...] = Field(min_length=1)
+    inputs: Hex32
 
 
 class Abandon(_Fact):
@@ -202,11 +241,14 @@ Fact = Annotated[
     OpenLedger
     | Officers
     | OpenDomain
+    | Waive
     | Grant
     | Reserve
     | Start
     | Cancel
     | Release
+    | SignSurvivors
+    | OpenSum
     | Abandon
     | Refuse
     | Close
@@ -218,10 +260,10 @@ Fact = Annotated[
 ]
 """Any fact; parsing an unknown kind or field fails, it is never guessed."""
 
-Approved: TypeAlias = Officers | OpenDomain | Grant | Close | Recover | SetClock
+Approved: TypeAlias = Officers | OpenDomain | Waive | Grant | Close | Recover | SetClock
 """Facts that an officer signs."""
 
-ApprovedFact = TypeVar("ApprovedFact", Officers, OpenDomain, Grant, Close, Recover, SetClock)
+ApprovedFact = TypeVar("ApprovedFact", Officers, OpenDomain, Waive, Grant, Close, Recover, SetClock)
 
 TRANSITIONS: Final[dict[tuple[BlockState | None, str], BlockState]] = {
     # (state before, kind of entry): state after; anything else is refused
@@ -237,8 +279,9 @@ TRANSITIONS: Final[dict[tuple[BlockState | None, str], BlockState]] = {
 def approval_message(ledger_key: str, fact: Approved) -> bytes:
     """What an officer signs: LABEL_APPROVAL || 0x00 || the canonical fact without approvals, bound to one ledger.
 
-    ``ledger_key`` is the key of the site's ``OpenLedger``. A signature is good once: domains open and close once,
-    grants and lists of officers count versions, a recovery names the head that it answers, and a clock the wrong time.
+    ``ledger_key`` is the key of the site's ``OpenLedger``. A signature is good once: domains open and close once, a
+    plan is waived once on a domain, grants and lists of officers count versions, a recovery names the head that it
+    answers, and a clock the wrong time.
     """
     content = {"fact": fact.model_dump(mode="json", exclude={"approvals"}), "ledger": ledger_key}
     return LABEL_APPROVAL.encode() + b"\x00" + encode(content)

@@ -18,12 +18,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wardround.client.store.database import open_store
 from wardround.client.store.keys import read_secret, read_site_key, write_secret, write_site_key
 from wardround.client.store.ledger import Ledger, utc_now
 from wardround.client.store.replies import KEY_SIZE
+from wardround.protocol.canonical import LABEL_SECAGG
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.identity import Identity, PublicIdentity, SiteId
 from wardround.protocol.ledger import Officers
@@ -108,6 +111,11 @@ class SiteFolder:
             return _checked(bytes.fromhex(text), REPLIES_KEY)
         except ValueError:
             raise UsageError(f"{REPLIES_KEY} is not in hex", "give 64 hex digits") from None
+
+    def inputs_secret(self) -> bytes:
+        """32 bytes under which secure aggregation names this site's inputs; lives as long as the stored answers."""
+        info = LABEL_SECAGG.encode() + b"\x00inputs"
+        return HKDF(SHA256(), 32, salt=None, info=info).derive(self.replies_key())
 
     def patients_key(self) -> bytes:
         """32 bytes under which patients' ids are hashed; with another key every patient would be a new one."""

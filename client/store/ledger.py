@@ -106,7 +106,7 @@ class Ledger:
         if len({fact.domain for fact in facts}) != len(facts):
             raise ValueError("a round is charged once to a domain")
         with self._transaction():
-            if (size := self._rolled_back()) is not None:
+            if (size := self._missing()) is not None:
                 return Refused(
                     f"others have seen {size} entries of this ledger that this file does not hold: it was restored "
                     "from an older copy, and two officers must sign a recovery"
@@ -146,6 +146,12 @@ class Ledger:
                 "INSERT OR IGNORE INTO rollbacks VALUES (?, ?, ?, ?)", (self.site, seen.size, seen.root.hex(), witness)
             )
         return True
+
+    def missing_head(self) -> int | None:
+        """Entries that others have seen and this file does not hold, until a ``Recover`` entry names them; or None."""
+        with explained(f"the ledger of site '{self.site}'"):
+            self._catch_up()
+            return self._missing()
 
     def checkpoint(self) -> bytes:
         """The signed checkpoint of the ledger as it is now. Raises UsageError in a simulation, which has no key."""
@@ -275,7 +281,7 @@ class Ledger:
         if last is not None and self._state.size > before and not signed(last, self._state.opened):
             raise _broken(self.site, last.number, "its signature is not the site's")
 
-    def _rolled_back(self) -> int | None:
+    def _missing(self) -> int | None:
         rows = self._store.execute("SELECT size, root FROM rollbacks WHERE site = ?", (self.site,)).fetchall()
         open_ = [size for size, root in rows if (size, root) not in self._state.recovered]
         return max(open_, default=None)

@@ -6,14 +6,14 @@ Rows are only ever added, so that a coordinator can lead a site neither back nor
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from sqlite3 import Connection
 
 from wardround.client.store.database import explained
 from wardround.protocol.errors import ProtocolViolation, UsageError
 from wardround.protocol.identity import PublicIdentity
 from wardround.protocol.owners import COORDINATOR
-from wardround.protocol.roster import Roster, check_first, check_next, session_members
+from wardround.protocol.roster import Roster, TwoRosters, check_first, check_next, session_members
 
 
 class PinnedRoster:
@@ -71,9 +71,21 @@ class PinnedRoster:
                 raise _unpinned(self._identity.site)
             if offered.digest == held.digest:
                 return held
-            check_next(held, offered)
+            try:
+                check_next(held, offered)
+            except TwoRosters:
+                self._keep_evidence(held, offered)
+                raise
             self._add(offered)
         return offered
+
+    def disputed(self) -> tuple[Roster, ...]:
+        """The second rosters of an epoch that this site was shown: evidence against whoever signed both."""
+        rows = self._store.execute(
+            "SELECT content FROM disputed_rosters WHERE site = ? ORDER BY since, digest", (self._identity.site,)
+        )
+        with explained(self._name):
+            return tuple(Roster.parse(bytes(content)) for (content,) in rows)
 
     def members(self, wanted: Iterable[str], today: date) -> tuple[PublicIdentity, ...]:
         """The identities of a session's sites by the roster in force, this site among them.
@@ -87,6 +99,14 @@ class PinnedRoster:
         members = session_members(held, wanted, today)
         self._check_own(next((member for member in members if member.site == self._identity.site), None))
         return members
+
+    def _keep_evidence(self, held: Roster, roster: Roster) -> None:
+        """Keep a second roster of an epoch for good; one that no known officer signed is evidence against nobody."""
+        if roster.signers(held.governance):
+            at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            row = (self._identity.site, roster.digest, roster.canonical, at)
+            self._store.execute("INSERT OR IGNORE INTO disputed_rosters VALUES (?, ?, ?, ?)", row)
+            self._store.execute("COMMIT")
 
     def _check_own(self, named: PublicIdentity | None) -> None:
         if named is None:
@@ -105,7 +125,9 @@ class PinnedRoster:
         return f"the database of site '{self._identity.site}'"
 
     def _held(self) -> Roster | None:
-        row = self._store.execute("SELECT digest, content FROM rosters ORDER BY epoch DESC LIMIT 1").fetchone()
+        row = self._store.execute(
+            "SELECT digest, content FROM rosters WHERE site = ? ORDER BY epoch DESC LIMIT 1", (self._identity.site,)
+        ).fetchone()
         if row is None:
             return None
         roster = Roster.parse(bytes(row[1]))
@@ -128,8 +150,8 @@ class PinnedRoster:
                     self._store.execute("ROLLBACK")
 
     def _add(self, roster: Roster) -> None:
-        row = (roster.epoch, roster.digest, roster.canonical)
-        self._store.execute("INSERT INTO rosters VALUES (?, ?, ?)", row)
+        row = (self._identity.site, roster.epoch, roster.digest, roster.canonical)
+        self._store.execute("INSERT INTO rosters VALUES (?, ?, ?, ?)", row)
 
 
 def _unpinned(site: str) -> UsageError:

@@ -1,8 +1,8 @@
 """Whether a ledger is what its site wrote, whole and in order, and whether it kept its own rules. Trusts no one.
 
-Every entry is read again from its bytes: one spelling, number, time, chain, signature, officers' signatures, the rules
-of ``privacy.ledger`` with the filter's integers recomputed, the tree under every countersignature. Then the accountant
-says what each domain has spent, from the events alone.
+Every entry is read again from its bytes: one spelling, number, time, chain, signature, officers' signatures, the
+rules of ``privacy.ledger`` with the filter's integers recomputed, the tree under every countersignature. Then the
+accountant says what each domain has spent, from the events alone.
 """
 
 import os
@@ -24,6 +24,7 @@ from wardround.privacy.ledger import Domain, LedgerState, NotAllowed, repeated
 from wardround.protocol.checkpoint import Checkpoint
 from wardround.protocol.entry import DatedFact, Entry, chained, content_bytes, misdated, parse_content, signed_message
 from wardround.protocol.errors import UsageError
+from wardround.protocol.events import Unprotected
 from wardround.protocol.identity import PublicIdentity
 from wardround.protocol.ledger import Countersign, OpenLedger
 from wardround.protocol.tree import Head, Tree
@@ -44,7 +45,8 @@ class Broken(UsageError):
 class Spent:
     """A domain's budget: the filter's share that is used, and the accountant's epsilon of what happened.
 
-    ``epsilon`` is at the domain's delta, for any single patient, adding or removing one; None: without a budget.
+    ``epsilon`` is at the domain's delta, for any single patient, adding or removing one; None: without a budget. It
+    does not hold for ``without_privacy`` of the ``blocks``, which officers have waived: nothing bounds what these told.
     """
 
     domain: str
@@ -54,6 +56,7 @@ class Spent:
     share_of_filter: float | None
     closed: bool
     blocks: int
+    without_privacy: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +182,13 @@ def _spent(state: LedgerState, domain: Domain) -> Spent:
     blocks = sum(count for _, count in history)
     if cap is None or domain.allowance is None:
         return Spent(name, delta, None, None, None, domain.closed, blocks)
-    value = epsilon(repeated(history), delta) if history else 0.0
+    private = [(event, count) for event, count in history if not isinstance(event, Unprotected)]
+    waived = blocks - sum(count for _, count in private)
+    value = epsilon(repeated(private), delta) if private else 0.0
     recovered = any(fact.charges for fact in state.recovered.values())
     if not recovered and not (value <= cap and domain.spent <= domain.allowance):
         raise Broken(state.size, f"the events of '{name}' add up to epsilon {value:.4f}, above its cap of {cap:g}")
-    return Spent(name, delta, value, cap, domain.spent / domain.allowance, domain.closed, blocks)
+    return Spent(name, delta, value, cap, domain.spent / domain.allowance, domain.closed, blocks, waived)
 
 
 class _Signatures:

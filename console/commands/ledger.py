@@ -17,7 +17,7 @@ from wardround.client.store.ledger import stored_entries
 from wardround.client.store.verify import Verified, verify_file
 from wardround.privacy.accounting import rounded_up
 from wardround.privacy.ledger import EYES_TO_RECOVER
-from wardround.privacy.meaning import ADJACENCY, AGAINST, UNIT, conditions
+from wardround.privacy.meaning import ADJACENCY, AGAINST, UNIT, WAIVED, conditions
 from wardround.protocol.checkpoint import Checkpoint, verify
 from wardround.protocol.errors import ProtocolViolation, Unavailable, UsageError
 from wardround.protocol.identity import PublicIdentity
@@ -126,6 +126,8 @@ def _in_words(found: Verified, compared: int, known_key: bool) -> Iterator[str]:
             f"most {spent.epsilon_cap:g} ({conditions(spent.delta)}; rounded up). Of what the filter admits, "
             f"{math.ceil(1000 * spent.share_of_filter) / 10:.1f} % is used."
         )
+        if spent.without_privacy:
+            yield f"  {spent.without_privacy:,} of these rounds {WAIVED}."
 
 
 def _as_json(found: Verified, compared: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from wardround.client.store.opt_outs import OptOuts
 from wardround.console.commands.ledger import passphrase
 from wardround.privacy.accounting import rounded_up
 from wardround.privacy.ledger import EYES_TO_RECOVER
-from wardround.privacy.meaning import ADJACENCY, AGAINST, UNIT, conditions
+from wardround.privacy.meaning import ADJACENCY, AGAINST, UNIT, WAIVED, conditions
 from wardround.protocol.errors import UsageError
 from wardround.protocol.identity import Identity, check_site_id
 from wardround.protocol.ledger import Inquiry
@@ -129,6 +129,8 @@ def _domain_in_words(domain: DomainRecord) -> Iterator[str]:
         f"  Epsilon {rounded_up(domain.epsilon)} {conditions(domain.delta)}; rounded up. It is of the rounds below, "
         "and of what recoveries have charged."
     )
+    if domain.without_privacy:
+        yield f"  {domain.without_privacy:,} of these rounds {WAIVED}."
     if domain.epsilon_cap is not None and domain.share_left is not None:
         yield (
             f"  Of what the domain may ever spend (epsilon at most {domain.epsilon_cap:g}, same terms), "

@@ -323,7 +323,7 @@ def test_sites_in_one_database_do_not_see_each_other() -> None:
 def test_a_hospital_has_no_domain_without_a_budget_and_no_grant_without_noise(hospital: Any) -> None:
     with pytest.raises(NotAllowed, match="only a simulation"):
         hospital.ledger.record(hospital.approved(OpenDomain(domain="free", delta=1e-4, epsilon_cap=None, order=None)))
-    with pytest.raises(NotAllowed, match="no bound"):
+    with pytest.raises(NotAllowed, match="a waiver of two officers first"):
         hospital.grant("bare", event=Unprotected(releases=1))
 
 

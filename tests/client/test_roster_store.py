@@ -154,6 +154,27 @@ def test_two_rosters_of_one_epoch_are_kept_as_evidence_in_the_error(pinned: Pinn
     assert error.value.evidence == (FIRST.canonical, other.canonical) and error.value.both == ("ben",)
 
 
+def test_a_second_roster_that_a_known_officer_signed_is_kept_for_good(path: Path, pinned: PinnedRoster) -> None:
+    other = make(officers=(BEN, CARL), parties=[party(NORTH)])
+    stranger = Identity.generate("stranger")
+    forged = make(officers=(stranger,), parties=[party(SOUTH)], governance={"m": 1, "keys": {"stranger":
+                  stranger.public.key.hex()}})  # fmt: skip
+    for offered in (other, other, forged):
+        with pytest.raises(TwoRosters):
+            pinned.advance(offered.canonical)
+    # What no known officer signed is evidence against nobody, and a coordinator cannot fill the disk with it.
+    assert at(path).disputed() == (other,) and at(path).held() == FIRST
+    store = sqlite3.connect(path, isolation_level=None)
+    with pytest.raises(sqlite3.IntegrityError, match="evidence is kept"):
+        store.execute("DELETE FROM disputed_rosters")
+
+
+def test_sites_in_one_database_hold_rosters_of_their_own(path: Path, pinned: PinnedRoster) -> None:
+    pinned.advance(SECOND.canonical)
+    at(path, SOUTH).pin(FIRST.canonical, FIRST.digest)
+    assert at(path, SOUTH).held() == FIRST and at(path).held() == SECOND
+
+
 def test_a_site_whose_key_is_gone_from_the_next_epoch_is_in_no_session(pinned: PinnedRoster) -> None:
     assert [member.site for member in pinned.members(["west", "north"], TODAY)] == ["north", "west"]
     pinned.advance(SECOND.canonical)

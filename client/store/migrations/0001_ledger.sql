@@ -40,21 +40,28 @@ CREATE TABLE rollbacks (
 ) WITHOUT ROWID
 ;
 
--- Sums that this site has helped to open: over inputs with this hash never another one.
-CREATE TABLE opened (
+-- The signed rosters that this site has followed, one an epoch; the last is in force.
+CREATE TABLE rosters (
     site TEXT NOT NULL,
-    inputs TEXT NOT NULL,
-    survivors TEXT NOT NULL,
-    PRIMARY KEY (site, inputs)
+    epoch INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    content BLOB NOT NULL,
+    PRIMARY KEY (site, epoch)
 ) WITHOUT ROWID
 ;
 
--- The signed rosters that this site has followed, one an epoch; the last is in force.
-CREATE TABLE rosters (
-    epoch INTEGER PRIMARY KEY,
+-- Two rosters of one epoch that this site was shown: evidence against who signed both.
+CREATE TABLE disputed_rosters (
+    site TEXT NOT NULL,
     digest TEXT NOT NULL,
-    content BLOB NOT NULL
-)
+    content BLOB NOT NULL,
+    since TEXT NOT NULL,
+    PRIMARY KEY (site, digest)
+) WITHOUT ROWID
+;
+
+CREATE TRIGGER disputed_rosters_are_never_removed BEFORE DELETE ON disputed_rosters
+BEGIN SELECT RAISE(ABORT, 'evidence is kept'); END
 ;
 
 CREATE TRIGGER rosters_are_never_changed BEFORE UPDATE ON rosters
