@@ -50,7 +50,7 @@ check: .venv/.setup ## lint, format, types and import order
 	PYTHONPATH=.links $(BIN)/lint-imports --no-logo
 
 soak: .venv/.setup ## kill a site at every write, sync and await point, in three ways; some minutes
-	@WARDROUND_SOAK=1 $(BIN)/python -m pytest -s tests/client/test_crash.py $(ARGS)
+	@WARDROUND_SOAK=1 $(BIN)/python -m pytest -s tests/client/crash $(ARGS)
 
 mutants: .venv/.setup ## break the code on purpose and show that the tests notice
 	@$(BIN)/python scripts/mutants.py $(ARGS)

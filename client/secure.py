@@ -1,30 +1,46 @@
 """A hospital under secure aggregation: the same ``Site``, whose replies leave under masks only.
 
 The noised update is finished and stored by ``Site``; here it becomes integers, is masked, and the sum is helped open.
-A proposal is checked before anything is trained for it, so that a coordinator cannot use up a budget with requests that
-end in a refusal. Sessions live in memory and end with the process: after a restart a site joins a new one.
+The terms of a session come from the approved plan and the pinned roster, never from the coordinator. A proposal is
+checked before anything is trained for it, so that a coordinator cannot use up a budget with requests that end in a
+refusal. What is signed and opened is in the ledger before it leaves, and so is every rule that the coordinator broke.
+Sessions live in memory and end with the process: after a restart a site joins a new one.
 """
 
 import hmac
-from collections.abc import Callable, Generator, Sequence
-from datetime import date
-from typing import Final
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, timedelta
+from typing import Any, Final, NoReturn
 
 import numpy as np
 
 from wardround.client.site import Phase, Site, drive
-from wardround.client.store.opened import OpenedSums
-from wardround.privacy.secagg.client import SitePlayer
+from wardround.client.store.roster import PinnedRoster
+from wardround.privacy.secagg.client import Opened, SitePlayer
 from wardround.privacy.secagg.quantize import Quantizer
+from wardround.privacy.secagg.scale import session_for
 from wardround.privacy.secagg.session import RandomBytes, Setup
 from wardround.protocol.canonical import LABEL_SECAGG, encode
-from wardround.protocol.errors import ProtocolViolation
+from wardround.protocol.errors import ProtocolViolation, Unavailable
 from wardround.protocol.identity import Identity
+from wardround.protocol.ledger import OpenSum, Refuse, SignSurvivors
 from wardround.protocol.messages import Masked, RefusalCode, Reply, RoundRequest
 from wardround.protocol.outgoing import Outgoing, outgoing
+from wardround.protocol.owners import COORDINATOR
+from wardround.protocol.roster import outsiders_only
 from wardround.protocol.secagg import Agreement, Consent, Deal, Keys, Parcel, Proposal, Session, Survivors
 
 SECRET_SIZE: Final = 32
+
+MAX_ATTEMPTS: Final = 10
+"""Attempts at a round that a session may hold masks for."""
+
+SESSION_DAYS: Final = 30
+"""How long a session may be used; a longer study is a chain of sessions."""
+
+SETUP: Final = 0
+"""The round number under which the ledger notes what was refused while a session was set up."""
 
 
 class SecureSite:
@@ -32,10 +48,11 @@ class SecureSite:
 
     Args:
         make_site: gives the ``Site`` whose replies are sealed by what it is called with.
-        identity: the site's key, pinned in the roster.
+        identity: the site's key, which the roster names.
+        roster: the roster that this site holds.
         quantizer: what the plan's integers mean.
-        rounding_secret: 32 bytes that the site keeps. Rounding is drawn from it and the reply, so that a reply that is
-            masked again becomes the same integers: other integers would be another sum over the same patients.
+        secret: 32 bytes that the site keeps. Rounding is drawn from it and the reply, so that a reply that is masked
+            again becomes the same integers: other integers would be another sum over the same patients.
         random_bytes: ``os.urandom``.
     """
 
@@ -43,22 +60,24 @@ class SecureSite:
         self,
         make_site: Callable[[Callable[[Reply], Outgoing]], Site],
         identity: Identity,
-        opened: OpenedSums,
+        roster: PinnedRoster,
         quantizer: Quantizer,
-        rounding_secret: bytes,
+        secret: bytes,
         random_bytes: RandomBytes,
     ) -> None:
-        if len(rounding_secret) != SECRET_SIZE:
+        if len(secret) != SECRET_SIZE:
             raise ValueError(f"the secret of the rounding has {SECRET_SIZE} bytes")
         self.site = make_site(self._masked)
         self.identity = identity
-        self._opened = opened
+        self.roster = roster
         self._quantizer = quantizer
-        self._rounding = rounding_secret
+        self._secret = secret
         self._random = random_bytes
         self._setup: Setup | None = None
         self._player: SitePlayer | None = None
         self._proposal: Proposal | None = None
+        self._until = date.min
+        self._noted: set[tuple[int, str]] = set()
 
     @property
     def name(self) -> str:
@@ -74,23 +93,37 @@ class SecureSite:
         self._setup = self._player = self._proposal = None
         self.site.recover()
 
-    def keys(self, session: Session) -> Outgoing:
-        """S1 of a new session; the one before ends. Raises UsageError when this site is no member."""
+    def keys(self, offered: Session, today: date) -> Outgoing:
+        """S1 of a new session; the one before ends.
+
+        Raises:
+            ProtocolViolation: the session is not the one that the plan and this site's roster give.
+            Unavailable: this site's ledger was put back to an older copy, and nobody has signed a recovery.
+            UsageError: no roster is pinned.
+        """
+        with self._refusals(SETUP):
+            session = self._checked(offered, today)
         self._player, self._setup = None, Setup(session, self.identity, self._random)
+        self._until = today + timedelta(days=SESSION_DAYS)
         return outgoing(self._setup.keys())
 
     def deal(self, keys: Sequence[Keys]) -> Outgoing:
         """S2."""
-        deal, parcels = self._joining().deal(keys)
-        return outgoing(deal, parcels)
+        with self._refusals(SETUP):
+            deal, parcels = self._joining().deal(keys)
+            return outgoing(deal, parcels)
 
     def agree(self, deals: Sequence[Deal], parcels: Sequence[Parcel]) -> Outgoing:
         """S3."""
-        return outgoing(self._joining().agree(deals, parcels))
+        with self._refusals(SETUP):
+            return outgoing(self._joining().agree(deals, parcels))
 
     def begin(self, agreements: Sequence[Agreement]) -> None:
         """Set-up is over; rounds may come."""
-        self._player = SitePlayer(self._joining().begin(agreements), self._opened.all())
+        with self._refusals(SETUP):
+            ready = self._joining().begin(agreements)
+        opened = self.site.ledger.state.sums.opened
+        self._player = SitePlayer(ready, [Opened(inputs, sites) for inputs, sites in opened.items()])
         self._setup = None
 
     def answer(self, request: RoundRequest, proposal: Proposal, today: date) -> Outgoing:
@@ -102,7 +135,9 @@ class SecureSite:
         bound = (proposal.round_number, proposal.attempt) == (request.round_number, request.attempt)
         try:
             if not bound:
-                raise ProtocolViolation("coordinator", "its proposal is for another round than its request")
+                _violated("its proposal is for another round than its request")
+            if today > self._until:
+                _violated(f"the session is over since {self._until}; it must be set up anew")
             self._playing().check(proposal, request.model_hash)
         except ProtocolViolation as error:
             return self.site.refuse(request, RefusalCode.PROTOCOL, error.message)
@@ -110,35 +145,104 @@ class SecureSite:
         return (yield from self.site.work(request, today))
 
     def consent(self, proposal: Proposal, survivors: Survivors) -> Outgoing:
-        """R2. Raises ProtocolViolation for a list that may not be signed; the shell notes it and sends nothing."""
-        return outgoing(self._playing().consent(proposal, survivors))
+        """R2. Raises ProtocolViolation for a list that may not be signed; the shell sends nothing."""
+        with self._refusals(proposal.round_number):
+            signed = self._playing().consent(proposal, survivors)
+            if _slot(proposal) not in self.site.ledger.state.sums.listed:
+                self.site.ledger.record(SignSurvivors(**self._about(proposal), survivors=signed.survivors))
+        return outgoing(signed)
 
     def open(self, proposal: Proposal, consents: Sequence[Consent]) -> Outgoing:
-        """R3: the record is on disk before the opening is there to be sent."""
-        record, opening = self._playing().open(proposal, consents)
-        self._opened.keep(record)
-        self._playing().forget(proposal.round_number)
+        """R3: that the sum was opened is on disk before the opening is there to be sent."""
+        with self._refusals(proposal.round_number):
+            record, opening = self._playing().open(proposal, consents)
+            if _slot(proposal) not in self.site.ledger.state.sums.shared:
+                about, sites, inputs = self._about(proposal), record.survivors, record.inputs
+                self.site.ledger.record(OpenSum(**about, survivors=opening.survivors, sites=sites, inputs=inputs))
+            self._playing().forget(proposal.round_number)
         return outgoing(opening)
+
+    def _checked(self, offered: Session, today: date) -> Session:
+        """The session that is offered, if plan and roster give the same."""
+        plan, state = self.site.plan, self.site.ledger.state
+        if (missing := self.site.ledger.missing_head()) is not None:
+            raise Unavailable(
+                f"others have seen {missing} entries of the ledger of site '{self.name}', which it does not hold",
+                "it was restored from an older copy: two officers sign a recovery first",
+            )
+        if any(session == offered.digest for session, _, _ in state.sums.listed):
+            _violated("it offers a session that was used before")
+        names = [member.site for member in offered.members]
+        if not set(names) <= {participant.site for participant in plan.participants}:
+            _violated("it offers a session with a site that the plan does not name")
+        rounds, attempts = offered.rounds, offered.attempts
+        if list(rounds) != sorted(set(rounds)) or not rounds or not 1 <= rounds[0] <= rounds[-1] <= plan.rounds:
+            _violated("it offers a session for other rounds than the plan's")
+        if not 1 <= attempts <= MAX_ATTEMPTS:
+            _violated(f"it offers a session with {attempts} attempts at a round")
+        members, roster = self.roster.members(names, today), self.roster.held()
+        assert roster is not None  # else ``members`` has raised
+        if outsiders_only(roster) and not plan.privacy.outsiders_only:
+            _violated("the plan claims protection from the coordinator, whose authority directs a site of the roster")
+        own = session_for(
+            plan,
+            members,
+            roster=roster.digest,
+            name=offered.name,
+            length=self._quantizer.length,
+            rounds=rounds,
+            attempts=attempts,
+        )
+        if own != offered:
+            _violated("it offers a session on other terms than plan and roster give")
+        return own
 
     def _masked(self, reply: Reply) -> Outgoing:
         """What leaves for a finished reply."""
         player, proposal = self._playing(), self._proposal
         if proposal is None or proposal.round_number != reply.round_number:
-            raise ProtocolViolation("coordinator", "it proposed no attempt for this reply")
-        keyed = hmac.new(self._rounding, LABEL_SECAGG.encode() + b"\x00rounding\x00", "sha256")
+            _violated("it proposed no attempt for this reply")
+        if (reply.plan, reply.round_number) in self.site.ledger.state.sums.forgotten:
+            _violated(f"round {reply.round_number} was answered before a recovery, and its sum may have been opened")
+        keyed = hmac.new(self._secret, LABEL_SECAGG.encode() + b"\x00inputs\x00", "sha256")
         keyed.update(encode([reply.plan, reply.round_number, reply.model_hash]))
         keyed.update(np.ascontiguousarray(reply.vector).data)
-        values = self._quantizer.quantize(reply.vector, keyed.digest())
-        upload, vector = player.mask(proposal, reply.model_hash, values)
+        rounding, inputs = (hmac.digest(keyed.digest(), use, "sha256") for use in (b"rounding", b"inputs"))
+        values = self._quantizer.quantize(reply.vector, rounding)
+        upload, vector = player.mask(proposal, reply.model_hash, values, inputs.hex())
         about = (reply.site, reply.plan, reply.round_number, proposal.attempt, reply.model_hash)
         return outgoing(Masked(*about, upload, vector))
 
+    def _about(self, proposal: Proposal) -> dict[str, Any]:
+        session, number = proposal.session, proposal.round_number
+        return {"session": session, "plan": self.site.plan.digest, "round_number": number, "attempt": proposal.attempt}
+
+    @contextmanager
+    def _refusals(self, round_number: int) -> Iterator[None]:
+        """Note in the ledger, once each, which rule was broken, before the caller hears of it."""
+        try:
+            yield
+        except ProtocolViolation as error:
+            if (round_number, error.message) not in self._noted:
+                self._noted.add((round_number, error.message))
+                plan = self.site.plan.digest
+                self.site.ledger.record(Refuse(plan=plan, round_number=round_number, reason=error.message))
+            raise
+
     def _joining(self) -> Setup:
         if self._setup is None:
-            raise ProtocolViolation("coordinator", "it goes on with a set-up that this site has not begun")
+            _violated("it goes on with a set-up that this site has not begun")
         return self._setup
 
     def _playing(self) -> SitePlayer:
         if self._player is None:
-            raise ProtocolViolation("coordinator", "this site has no session; it must be set up anew")
+            _violated("this site has no session; it must be set up anew")
         return self._player
+
+
+def _slot(proposal: Proposal) -> tuple[str, int, int]:
+    return proposal.session, proposal.round_number, proposal.attempt
+
+
+def _violated(what: str) -> NoReturn:
+    raise ProtocolViolation(COORDINATOR, what)

@@ -108,6 +108,7 @@ class Configuration(_Section):
     strategy: StrategySpec
     privacy: PrivacySection
     secagg: Literal["auto", "on", "off"] = "auto"
+    coordinator_directs: tuple[SiteId, ...] = ()
     local: LocalTraining
     initial: InitialSection = InitialSection()
     rounds: int = Field(ge=1)

@@ -67,6 +67,11 @@ class PrivacyTerms(_Part):
     epsilon_consortium: float | None = Field(
         default=None, gt=0, description="mode dist: the most against the coordinator and the sites that may collude"
     )
+    outsiders_only: bool = Field(
+        default=False,
+        description="one authority directs the coordinator and a site: secure aggregation protects against outsiders "
+        "only, and nothing but epsilon_site is claimed",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "PrivacyTerms":
@@ -79,11 +84,17 @@ class PrivacyTerms(_Part):
             raise ValueError(f"privacy mode '{self.mode}' needs noise_multiplier, sampling_probability, delta, epsilon")
         if (self.mode is PrivacyMode.DIST) is not (self.epsilon_consortium is not None):
             raise ValueError("epsilon_consortium belongs to privacy mode 'dist', which needs it")
+        if self.outsiders_only and (self.mode, self.secure_aggregation) == (PrivacyMode.NONE, True):
+            raise ValueError(
+                "one authority directs the coordinator and a site, so sums hide nothing from it: a study without "
+                "differential privacy would have no protection at all"
+            )
         return self
 
     @property
     def claim(self) -> Claim:
-        return LEGAL_MODES[self.mode, self.secure_aggregation]
+        legal = LEGAL_MODES[self.mode, self.secure_aggregation]
+        return Claim.EPSILON_SITE if self.outsiders_only and legal is Claim.EPSILON_BOTH else legal
 
 
 class StrategySpec(_Part):
@@ -221,10 +232,17 @@ class StudyPlan(_Part):
         )
 
     @cached_property
+    def sum_threshold(self) -> int:
+        """t: sites that a sum under secure aggregation holds at least; all of them where nothing else protects it."""
+        if self.privacy.claim is Claim.MASK_ONLY:
+            return len(self.participants)
+        return threshold(len(self.participants), self.min_sites)
+
+    @cached_property
     def honest_sites(self) -> int:
         """h = t - max(c, 1): sites whose shares of noise are in every sum that is opened, whoever of c colludes."""
         sites = len(self.participants)
-        return threshold(sites, self.min_sites) - max(colluding(sites), 1)
+        return self.sum_threshold - max(colluding(sites), 1)
 
     def consortium_event(self, site: str) -> DpEvent:
         """What one round does to a patient as the coordinator and c sites see it: in mode dist the noise of h shares.

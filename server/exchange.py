@@ -6,14 +6,15 @@ one type that may leave a site; what does not come, or breaks a rule, drops that
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from typing import Protocol, TypeVar
 
 from wardround.privacy.secagg.scale import session_for
 from wardround.privacy.secagg.server import SetupDesk
-from wardround.protocol.errors import ProtocolViolation, Unavailable
-from wardround.protocol.identity import PublicIdentity
+from wardround.protocol.errors import ProtocolViolation, Unavailable, WardroundError
 from wardround.protocol.outgoing import Outgoing, bytes_to_send, parse_step
 from wardround.protocol.plan import StudyPlan
+from wardround.protocol.roster import Roster, session_members
 from wardround.protocol.secagg import (
     Agreement,
     Consent,
@@ -32,7 +33,7 @@ from wardround.server.sums import MaskedSum
 class Party(Protocol):
     """A site in the exchanges of secure aggregation; see ``client.secure.SecureSite``."""
 
-    def keys(self, session: Session) -> Outgoing: ...
+    def keys(self, offered: Session, today: date) -> Outgoing: ...
     def deal(self, keys: Sequence[Keys]) -> Outgoing: ...
     def agree(self, deals: Sequence[Deal], parcels: Sequence[Parcel]) -> Outgoing: ...
     def begin(self, agreements: Sequence[Agreement]) -> None: ...
@@ -48,26 +49,28 @@ Reaches = Callable[[str, str], bool]
 
 def set_up(
     plan: StudyPlan,
-    members: Mapping[str, PublicIdentity],
+    roster: Roster,
     parties: Mapping[str, Party],
     *,
-    roster: str,
     name: str,
     length: int,
     rounds: Sequence[int],
+    today: date,
+    attempts: int = 1,
 ) -> SetupDesk:
-    """A new session with the sites that can be reached, for ``rounds`` with one attempt each.
+    """A new session with the sites that can be reached, for so many attempts at ``rounds``. No name is used twice.
 
     Raises:
         ProtocolViolation: a site broke a rule of the set-up; it is named, and the session does not come about.
         Unavailable: fewer sites than the threshold took part.
     """
+    members = session_members(roster, parties, today)
     session = session_for(
-        plan, list(members.values()), roster=roster, name=name, length=length, rounds=rounds, attempts=1
+        plan, members, roster=roster.digest, name=name, length=length, rounds=rounds, attempts=attempts
     )
     desk = SetupDesk(session)
     for site, party in sorted(parties.items()):
-        desk.add_keys(_said(party.keys(session), site, Keys)[0])
+        desk.add_keys(_said(party.keys(session, today), site, Keys)[0])
     for site, party in sorted(parties.items()):
         desk.add_deal(*_said(party.deal(desk.keys()), site, Deal))
     for site, party in sorted(parties.items()):
@@ -85,26 +88,34 @@ def open_sum(opened: Round, parties: Mapping[str, Party], reaches: Reaches = lam
     desk = sums.desk
     try:
         survivors = desk.survivors()
-        helping = [site for site in survivors.sites if reaches("consent", site)]
-        for site in list(helping):
-            with _dropped(opened, site, helping):
-                desk.add_consent(_said(parties[site].consent(desk.proposal, survivors), site, Consent)[0])
+        for site in survivors.sites:
+            if _helps(opened, site, reaches("consent", site)):
+                with _dropped(opened, site):
+                    desk.add_consent(_said(parties[site].consent(desk.proposal, survivors), site, Consent)[0])
         consents = desk.consents()
-        for site in [site for site in helping if reaches("open", site)]:
-            with _dropped(opened, site, helping):
-                desk.add_opening(_said(parties[site].open(desk.proposal, consents), site, Opening)[0])
+        for site in survivors.sites:
+            if _helps(opened, site, reaches("open", site)):
+                with _dropped(opened, site):
+                    desk.add_opening(_said(parties[site].open(desk.proposal, consents), site, Opening)[0])
         sums.open()
     except Unavailable as error:
         opened.void(error.message)
 
 
+def _helps(opened: Round, site: str, reached: bool) -> bool:
+    """Whether an exchange goes to ``site``; who was silent once is asked no more."""
+    if not reached:
+        opened.silent.add(site)
+    return site not in opened.silent
+
+
 @contextmanager
-def _dropped(opened: Round, site: str, helping: list[str]) -> Iterator[None]:
-    """A site that breaks a rule here, or finds that the coordinator did, helps no longer; the others may be enough."""
+def _dropped(opened: Round, site: str) -> Iterator[None]:
+    """A site that breaks a rule here, finds that the coordinator did, or cannot write, is silent; others may do."""
     try:
         yield
-    except ProtocolViolation as error:
-        helping.remove(site)
+    except WardroundError as error:
+        opened.silent.add(site)
         opened.note(site, error.message)
 
 

@@ -82,7 +82,8 @@ class Round:
         min_sites: the quorum; below it the round is void.
         deadline: on the caller's clock, in seconds.
 
-    ``strangers`` lists senders that the round does not know; their messages change nothing.
+    ``strangers`` lists senders that the round does not know; their messages change nothing. ``silent`` holds sites
+    whose vector arrived and which then did not help to open the sum.
     """
 
     request: RoundRequest
@@ -93,6 +94,7 @@ class Round:
     state: RoundState = RoundState.OPEN
     reports: dict[str, Report] = field(default_factory=dict)
     strangers: list[str] = field(default_factory=list)
+    silent: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if list(self.participants) != sorted(set(self.participants)) or not self.participants:
@@ -144,6 +146,14 @@ class Round:
         if self.state is not RoundState.CLOSED:
             raise UsageError(f"round {self.request.round_number} is {self.state}: it has no total", "settle it first")
         return self.sums.total()
+
+    @property
+    def voided_by(self) -> tuple[str, ...]:
+        """The sites without whose loss or silence a void round would have had its sum, sorted; else none."""
+        if self.state is not RoundState.VOID:
+            return ()
+        missing = {site for site, report in self.reports.items() if report.outcome is not Outcome.REPLIED}
+        return tuple(sorted(missing | self.silent))
 
     @property
     def contributors(self) -> tuple[str, ...]:

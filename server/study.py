@@ -5,8 +5,10 @@ and goes on bit for bit.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Final
 
 from wardround.privacy.secagg.scale import VECTOR, quantizer_for
 from wardround.privacy.secagg.server import AttemptDesk, SetupDesk
@@ -18,6 +20,9 @@ from wardround.server.rounds import Report, Round, RoundState
 from wardround.server.sums import Adding, MaskedSum, OpenSum
 from wardround.strategies import State, Strategy
 
+VOIDS_OF_A_SITE: Final = 3
+"""Void rounds of one site's making after which a study stops: each costs the other hospitals a charge for nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class RoundRecord:
@@ -28,6 +33,7 @@ class RoundRecord:
     reports: Mapping[str, Report]
     model_before: str
     model_after: str
+    voided_by: tuple[str, ...] = ()
 
     @property
     def contributors(self) -> tuple[str, ...]:
@@ -36,15 +42,16 @@ class RoundRecord:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A study between two rounds: plan, strategy state, rounds done."""
+    """A study between two rounds: plan, strategy state, rounds done, and how many rounds each site has voided."""
 
     plan: str
     state: State
     rounds_done: int
+    voided: Mapping[str, int] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """A header line of JSON, then the state's safetensors."""
-        header = {"plan": self.plan, "rounds_done": self.rounds_done}
+        header = {"plan": self.plan, "rounds_done": self.rounds_done, "voided": dict(self.voided)}
         return json.dumps(header, sort_keys=True).encode() + b"\n" + self.state.to_bytes()
 
     @classmethod
@@ -54,7 +61,7 @@ class Progress:
         fields = json.loads(header)
         if fields["plan"] != plan.digest:
             raise UsageError("this checkpoint belongs to another plan", "resume with the plan.json beside it")
-        return cls(fields["plan"], State.from_bytes(state), fields["rounds_done"])
+        return cls(fields["plan"], State.from_bytes(state), fields["rounds_done"], fields["voided"])
 
 
 class Study:
@@ -64,6 +71,8 @@ class Study:
         self.plan = plan
         self.desk: SetupDesk | None = None
         """The session of secure aggregation that rounds use; a plan that asks for it opens no round without."""
+        self.stopped_by: tuple[str, ...] = ()
+        """The sites that have now voided ``VOIDS_OF_A_SITE`` rounds: no round is opened before people decide."""
         self._strategy = strategy
         if progress is None:
             start = initial_weights(plan.layout, plan.model.scheme, plan.model.seed)
@@ -84,13 +93,13 @@ class Study:
     def finished(self) -> bool:
         return self.progress.rounds_done >= self.plan.rounds
 
-    def open_round(self, now: float) -> Round:
-        """The next round, open for every participant of the plan from ``now`` (seconds) on."""
+    def open_round(self, now: float, attempt: int = 1) -> Round:
+        """An attempt at the next round, open for every participant of the plan from ``now`` (seconds) on."""
         state = self.progress.state
         request = RoundRequest(
             plan=self.plan.digest,
             round_number=self.progress.rounds_done + 1,
-            attempt=1,
+            attempt=attempt,
             model=state.model,
             model_hash=model_hash(state.model),
             rule=self._strategy.local_rule(state, self.plan.local.learning_rate),
@@ -106,11 +115,13 @@ class Study:
             state = self._strategy.step(state, closed.total())
         elif closed.state is RoundState.OPEN:
             raise UsageError("the round is still open", "settle it first")
-        number = closed.request.round_number
-        self.progress = Progress(self.plan.digest, state, number)
-        return RoundRecord(
-            number, closed.state, dict(closed.reports), closed.request.model_hash, model_hash(state.model)
-        )
+        number, reports, before = closed.request.round_number, dict(closed.reports), closed.request.model_hash
+        voided = Counter(self.progress.voided) + Counter(closed.voided_by)
+        self.stopped_by = tuple(sorted(site for site, times in voided.items() if times >= VOIDS_OF_A_SITE))
+        for site in self.stopped_by:
+            del voided[site]
+        self.progress = Progress(self.plan.digest, state, number, dict(sorted(voided.items())))
+        return RoundRecord(number, closed.state, reports, before, model_hash(state.model), closed.voided_by)
 
     def _sums(self, request: RoundRequest) -> tuple[Adding, int]:
         """What adds the round's vectors up, and how many it takes at least."""

@@ -7,15 +7,15 @@ from typing import Final
 
 from wardround.client.connectors import Cohort
 from wardround.client.governance import TRAINING_DOMAIN
-from wardround.privacy.accounting import rounded_up
 from wardround.privacy.budget import fixed_order
 from wardround.protocol.parameters import model_hash
-from wardround.protocol.plan import PrivacyMode, StudyPlan
-from wardround.protocol.secagg import colluding, threshold
+from wardround.protocol.plan import PrivacyMode
+from wardround.protocol.secagg import colluding
 from wardround.simulations.environment import describe_environment
 from wardround.simulations.experiment import Experiment
 from wardround.simulations.own_model import assess, gains, own_model
 from wardround.simulations.result import EstimateResult, ModelResult, PrivacyResult, SimulationResult, SiteResult
+from wardround.simulations.statement import privacy_statement
 
 HEADLINES: Final[dict[str, tuple[str, ...]]] = {
     "class": ("accuracy", "auroc"),
@@ -68,45 +68,6 @@ def assemble(
     )
 
 
-def privacy_statement(plan: StudyPlan, epsilon: float | None, consortium: float | None = None) -> str:
-    """The claim in one sentence, with delta, unit, adjacency and who may collude; or that there is none."""
-    terms = plan.privacy
-    least = secure_threshold(plan)
-    if terms.mode is PrivacyMode.NONE or epsilon is None or terms.delta is None:
-        return "No differential privacy: this run is a simulation only, and no hospital would accept its plan." + (
-            "" if least is None else f" Secure aggregation opened sums over at least {least} hospitals only."
-        )
-    if terms.mode is PrivacyMode.DIST:
-        return _distributed(plan, epsilon, consortium or 0.0)
-    return (
-        f"Each hospital's contribution is ({rounded_up(epsilon)}, {terms.delta:g})-differentially private for any "
-        "single patient of that hospital (adding or removing one patient), against everyone: the coordinator, every "
-        "other hospital and every reader of the model, whoever colludes."
-    ) + (
-        ""
-        if least is None
-        else f" Besides, secure aggregation opened sums over at least {least} hospitals only, never one contribution."
-    )
-
-
-def _distributed(plan: StudyPlan, epsilon: float, consortium: float) -> str:
-    """Both promises of mode dist, each with all its terms."""
-    least, colluders = secure_threshold(plan), colluding(len(plan.participants))
-    with_whom = "no hospital" if not colluders else f"at most {colluders} other hospital{'s' if colluders > 1 else ''}"
-    return (
-        f"What is opened is ({rounded_up(consortium)}, {plan.privacy.delta:g})-differentially private for any single "
-        f"patient of a hospital (adding or removing one patient), against the coordinator together with {with_whom}: "
-        f"secure aggregation opened sums over at least {least} hospitals only, and each adds a share of the noise. "
-        f"Against everyone, whoever colludes, each hospital's contribution is ({rounded_up(epsilon)}, "
-        f"{plan.privacy.delta:g})-differentially private by its own share alone."
-    )
-
-
-def secure_threshold(plan: StudyPlan) -> int | None:
-    """t: the fewest sites whose sum is opened under secure aggregation; None: contributions are in the open."""
-    return threshold(len(plan.participants), plan.min_sites) if plan.privacy.secure_aggregation else None
-
-
 def _taking_part(experiment: Experiment, cohort: Cohort, compare: bool) -> SiteResult:
     task, plan = experiment.task, experiment.plan
     own, own_scores, shared_scores = ModelResult(), None, None
@@ -148,8 +109,9 @@ def _privacy(experiment: Experiment) -> PrivacyResult:
         return PrivacyResult(
             mode=terms.mode.value,
             claim=terms.claim.value,
+            standing=experiment.standing,
             statement=privacy_statement(plan, None),
-            secure_sum_of_at_least=secure_threshold(plan),
+            secure_sum_of_at_least=plan.sum_threshold if terms.secure_aggregation else None,
         )
     spent: Mapping[str, tuple[int, int | None]] = {
         site.name: site.ledger.used(TRAINING_DOMAIN) for site in experiment.federation.sites
@@ -159,6 +121,7 @@ def _privacy(experiment: Experiment) -> PrivacyResult:
     return PrivacyResult(
         mode=terms.mode.value,
         claim=terms.claim.value,
+        standing=experiment.standing,
         statement=privacy_statement(plan, largest, consortium),
         epsilon_consortium=consortium,
         colluding_sites=None if consortium is None else colluding(len(plan.participants)),
@@ -172,6 +135,6 @@ def _privacy(experiment: Experiment) -> PrivacyResult:
         accountant=ACCOUNTANT,
         filter_order=fixed_order(experiment.epsilon_cap, terms.delta),
         domain_cap=experiment.epsilon_cap,
-        secure_sum_of_at_least=secure_threshold(plan),
+        secure_sum_of_at_least=plan.sum_threshold if terms.secure_aggregation else None,
         domain_share_used=max(used / allowed for used, allowed in spent.values() if allowed),
     )

@@ -106,6 +106,7 @@ def _carry_on(
         snapshot.ledgers,
         list(snapshot.rounds),
         configuration.consortium_cap,
+        configuration.coordinator_directs,
     )
     prepared(plan, gathered)
 

@@ -19,7 +19,7 @@ from wardround.client.secure import SECRET_SIZE, SecureSite
 from wardround.client.site import Site
 from wardround.client.store.database import open_store
 from wardround.client.store.ledger import Ledger
-from wardround.client.store.opened import OpenedSums
+from wardround.client.store.roster import PinnedRoster
 from wardround.client.tasks import Task
 from wardround.privacy.budget import delta_for
 from wardround.privacy.secagg.scale import quantizer_for
@@ -29,7 +29,9 @@ from wardround.protocol.messages import Reply
 from wardround.protocol.outgoing import Outgoing, outgoing
 from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import PrivacyMode, StudyPlan
+from wardround.protocol.roster import Roster, standing
 from wardround.server.study import Progress, RoundRecord, Study
+from wardround.simulations.consortium import simulated_roster
 from wardround.simulations.faults import Fault
 from wardround.simulations.federation import Federation
 from wardround.simulations.result import RoundResult, RoundSiteResult
@@ -52,17 +54,19 @@ class Experiment:
     ledger_copy: bytes | None = None
     rounds: list[RoundResult] = field(default_factory=list)
     consortium_cap: float = 8.0
+    coordinator_directs: Sequence[str] = ()
     store: Connection = field(init=False)
     federation: Federation = field(init=False)
     secure: dict[str, SecureSite] = field(default_factory=dict, init=False)
+    roster: Roster | None = field(default=None, init=False)
     _epsilons: "Future[list[float]] | None" = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.store = open_store(None, self.ledger_copy)
-        sites = []
+        sites, keys = [], self._keys()
         for cohort in self.cohorts:
             ledger = Ledger(self.store, cohort.site)
-            site = self._site(cohort, ledger)
+            site = self._site(cohort, ledger, keys.get(cohort.site))
             if self.ledger_copy is None:
                 ledger.record(budget_for(self.plan, self.epsilon_cap, delta_for(cohort.declared_patients)))
                 ledger.record(grant_for(self.plan, cohort.site))
@@ -74,22 +78,33 @@ class Experiment:
                 site.recover()
             sites.append(site)
         study = Study(self.plan, self.strategy, self.progress)
-        self.federation = Federation(study, sites, self.today, self.faults, self.secure)
+        self.federation = Federation(study, sites, self.today, self.faults, self.secure, self.roster)
         self._start_accounting()
 
-    def _site(self, cohort: Cohort, ledger: Ledger) -> Site:
-        """The hospital of ``cohort``; under secure aggregation one whose replies leave masked."""
+    def _keys(self) -> dict[str, tuple[Identity, PinnedRoster]]:
+        """Under secure aggregation each site's key and the roster that it holds: both end with this process."""
+        if not self.plan.privacy.secure_aggregation:
+            return {}
+        identities = [Identity.generate(cohort.site) for cohort in self.cohorts]
+        self.roster = simulated_roster(identities, self.coordinator_directs, self.today)
+        store, keys = open_store(None), {}
+        for identity in identities:
+            keys[identity.site] = (identity, PinnedRoster(store, identity.public))
+            keys[identity.site][1].pin(self.roster.canonical, self.roster.digest)
+        return keys
+
+    def _site(self, cohort: Cohort, ledger: Ledger, key: tuple[Identity, PinnedRoster] | None) -> Site:
+        """The hospital of ``cohort``; under secure aggregation (with a key) one whose replies leave masked."""
 
         def make(seal: Callable[[Reply], Outgoing]) -> Site:
             return Site(self.plan, cohort, self.task, self.strategy, ledger, seal=seal)
 
-        if not self.plan.privacy.secure_aggregation:
+        if key is None:
             return make(outgoing)
         sizes = self.strategy.part_sizes(self.plan.layout.size)
         secure = SecureSite(
             make,
-            Identity.generate(cohort.site),
-            OpenedSums(self.store, cohort.site),
+            *key,
             quantizer_for(self.plan, sizes),
             os.urandom(SECRET_SIZE),
             os.urandom,
@@ -112,6 +127,11 @@ class Experiment:
     def model(self) -> Vector:
         """The shared model as it is now, shape (d,)."""
         return self.federation.study.progress.state.model
+
+    @property
+    def standing(self) -> str | None:
+        """Under secure aggregation: who directs the coordinator and the sites, in one sentence."""
+        return None if self.roster is None else standing(self.roster)
 
     @property
     def charged(self) -> dict[str, int]:
@@ -169,6 +189,7 @@ class Experiment:
             state="closed" if record.state == "closed" else "void",
             model_before=record.model_before,
             model_after=record.model_after,
+            voided_by=record.voided_by,
             metrics=_means([site.metrics for site in sites.values()]) if look else {},
             sites=sites,
         )

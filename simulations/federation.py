@@ -14,7 +14,7 @@ from wardround.client.site import Phase, Site, drive
 from wardround.protocol.errors import Unavailable
 from wardround.protocol.messages import Refusal
 from wardround.protocol.outgoing import Answer, Outgoing, bytes_to_send, parse_answer
-from wardround.protocol.secagg import hash_of
+from wardround.protocol.roster import Roster
 from wardround.server.exchange import open_sum, set_up
 from wardround.server.rounds import Round, RoundState
 from wardround.server.study import RoundRecord, Study
@@ -34,13 +34,14 @@ class Federation:
     today: date
     faults: Sequence[Fault] = ()
     secure: Mapping[str, SecureSite] = field(default_factory=dict)
+    roster: Roster | None = None
     clock: float = 0.0
 
     def run(self, after_round: Callable[[RoundRecord], None] = lambda record: None) -> list[RoundRecord]:
         """Run every round that is left; ``after_round`` is called when a round is over and before the next opens.
 
         Raises:
-            Unavailable: three rounds in a row were void; says who dropped and why.
+            Unavailable: three rounds in a row were void, or three through one site; says who dropped and why.
         """
         records: list[RoundRecord] = []
         while not self.study.finished:
@@ -50,6 +51,11 @@ class Federation:
             last = records[-VOID_ROUNDS_IN_A_ROW:]
             if len(last) == VOID_ROUNDS_IN_A_ROW and all(r.state is RoundState.VOID for r in last):
                 raise Unavailable(_why_void(record, self.study.plan.min_sites), _what_helps(record))
+            if self.study.stopped_by and not self.study.finished:
+                raise Unavailable(
+                    f"three rounds were void through {' and '.join(self.study.stopped_by)}; the study has stopped",
+                    "each cost the other sites a charge for nothing: mend the site, or plan the study without it",
+                )
         return records
 
     def step(self) -> RoundRecord:
@@ -69,18 +75,17 @@ class Federation:
 
     def _set_up(self) -> None:
         """A session for the rounds that are left: before the first, and after a site has lost its own in a restart."""
-        if not self.secure or all(site.ready for site in self.secure.values()):
+        if self.roster is None or all(site.ready for site in self.secure.values()):
             return
         done, plan = self.study.progress.rounds_done, self.study.plan
-        members = {name: site.identity.public for name, site in self.secure.items()}
         self.study.desk = set_up(
             plan,
-            members,
+            self.roster,
             self.secure,
-            roster=hash_of({name: member.key.hex() for name, member in sorted(members.items())}),
             name=f"rounds from {done + 1}",
             length=self.study.vector_length,
             rounds=range(done + 1, plan.rounds + 1),
+            today=self.today,
         )
 
     def _reaches(self, exchange: str, site: str) -> bool:

@@ -73,6 +73,7 @@ class RoundResult(_Part):
     model_before: str
     model_after: str
     metrics: dict[str, float | None] = Field(default_factory=dict)
+    voided_by: tuple[str, ...] = Field(default=(), description="sites through whose loss or silence a round is void")
     sites: dict[str, RoundSiteResult]
 
 
@@ -82,6 +83,9 @@ class PrivacyResult(_Part):
     mode: str
     claim: str
     statement: str = Field(description="the claim in one sentence")
+    standing: str | None = Field(
+        default=None, description="under secure aggregation: who directs the coordinator and the hospitals"
+    )
     delta: float | None = None
     epsilon_planned: float | None = Field(default=None, description="cost of the whole plan, before it ran")
     epsilon_limit: float | None = None

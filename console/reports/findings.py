@@ -152,12 +152,13 @@ def drops(result: SimulationResult) -> list[Drop]:
     return found
 
 
-def void_rounds(result: SimulationResult, min_sites: int) -> list[str]:
-    """One sentence for every void round."""
+def void_rounds(result: SimulationResult, needed: int) -> list[str]:
+    """One sentence for every void round; ``needed`` hospitals make a sum."""
     return [
         f"Round {record.round_number} was void: "
         f"{plural(sum(s.outcome == 'replied' for s in record.sites.values()), 'hospital')} answered, "
-        f"the plan asks for {min_sites}. Nothing was summed and the model did not change."
+        f"the plan asks for {needed}. {listed(list(record.voided_by))} did not help. Nothing was summed and the model "
+        "did not change."
         for record in result.rounds
         if record.state == "void"
     ]

@@ -252,7 +252,8 @@ class View:
 
     @cached_property
     def void_sentences(self) -> list[str]:
-        return findings.void_rounds(self.result, self.plan.min_sites)
+        secure = self.plan.privacy.secure_aggregation
+        return findings.void_rounds(self.result, self.plan.sum_threshold if secure else self.plan.min_sites)
 
     @cached_property
     def round_tables(self) -> list[Numbers]:

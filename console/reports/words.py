@@ -11,6 +11,7 @@ from wardround.console.reports.numbers import delta_text, listed, plural
 from wardround.privacy.accounting import rounded_up
 from wardround.protocol.contract import ClassLabel, CodeColumn, Column, DataContract, FixedValue
 from wardround.protocol.plan import PrivacyMode, StudyPlan
+from wardround.protocol.secagg import colluding
 from wardround.protocol.tasks import Programmed, SurvivalPiecewise
 
 _UNITS: Final = {
@@ -174,14 +175,45 @@ def privacy_words(plan: StudyPlan) -> str:
     """The privacy terms, with everything that an epsilon needs beside it."""
     terms = plan.privacy
     if terms.mode is PrivacyMode.NONE or terms.epsilon is None or terms.delta is None:
-        return "No differential privacy and no protection: for a simulation only, no hospital would accept this plan"
+        return _unprotected_words(plan)
     return (
         f"Mode '{terms.mode}': the study may cost one hospital at most ε = {rounded_up(terms.epsilon)} "
         f"at δ = {delta_text(terms.delta)}, for any one patient (add or remove one patient), against everyone, "
         f"whoever colludes. One patient's gradient is clipped to {terms.clip_norm:g}, Gaussian noise of "
         f"{terms.noise_multiplier:g} times that bound is added at the hospital, and each step samples each patient "
         f"with probability {terms.sampling_probability:g}. "
-        f"Secure aggregation: {'on' if terms.secure_aggregation else 'off'}"
+        f"{_aggregation_words(plan)}"
+    )
+
+
+def _aggregation_words(plan: StudyPlan) -> str:
+    """What secure aggregation adds to the promise."""
+    terms = plan.privacy
+    if not terms.secure_aggregation:
+        return "Secure aggregation: off"
+    if terms.outsiders_only:
+        return (
+            "Secure aggregation: on, against outsiders only, because one authority directs the coordinator and a "
+            "hospital: nothing but the ε above is claimed"
+        )
+    opened = f"Secure aggregation: on, sums over at least {plan.sum_threshold} hospitals are opened"
+    if terms.epsilon_consortium is None or terms.delta is None:
+        return opened
+    colluders = colluding(len(plan.participants))
+    with_whom = f"together with at most {plural(colluders, 'other hospital')}" if colluders else "without any hospital"
+    return (
+        f"{opened}, each with the noise of {plan.honest_sites} of them at least: against the coordinator {with_whom} "
+        f"the study costs at most ε = {rounded_up(terms.epsilon_consortium)} at δ = {delta_text(terms.delta)}, for any "
+        "one patient (add or remove one patient)"
+    )
+
+
+def _unprotected_words(plan: StudyPlan) -> str:
+    if not plan.privacy.secure_aggregation:
+        return "No differential privacy and no protection: for a simulation only, no hospital would accept this plan"
+    return (
+        f"No differential privacy: the coordinator sees only sums over all {len(plan.participants)} hospitals, and "
+        "nothing bounds what these tell of a patient. Two officers of each hospital sign the reason"
     )
 
 

@@ -1,9 +1,9 @@
 """One site in the rounds of a session: it masks once, signs one list of survivors, and opens once. Sans-I/O.
 
-The caller passes each message of the coordinator in and sends what comes back. ``open`` also gives an ``Opened``
-record: it must be on disk before the opening leaves, and is given to every later ``SitePlayer``, because it outlives
-the session: a site that has opened a sum over its inputs never helps to open another sum over the same inputs
-(differencing).
+The caller passes each message of the coordinator in and sends what comes back; that a list was signed must be on disk
+before the signature leaves. ``open`` also gives an ``Opened`` record: it must be on disk before the opening leaves,
+and is given to every later ``SitePlayer``, because it outlives the session: a site that has opened a sum over its
+inputs never helps to open another sum over the same inputs (differencing).
 
 An identical request gets the stored answer. A request that conflicts with an answer ends the session.
 """
@@ -41,7 +41,7 @@ ATTEMPT_TRANSITIONS: Final[dict[tuple[AttemptState | None, str], AttemptState]] 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """This site helped to open the sum of ``survivors`` over inputs with this hash. Kept for ever."""
+    """This site helped to open the sum of ``survivors`` over these inputs. Kept for ever."""
 
     inputs: str
     survivors: tuple[str, ...]
@@ -82,12 +82,16 @@ class SitePlayer:
         elif known.proposal != proposal:
             self._end(f"two proposals for attempt {proposal.attempt} at round {proposal.round_number}")
 
-    def mask(self, proposal: Proposal, model_hash: str, values: Integers) -> tuple[Upload, Residues]:
+    def mask(
+        self, proposal: Proposal, model_hash: str, values: Integers, inputs: str | None = None
+    ) -> tuple[Upload, Residues]:
         """R1: the masked vector, shape (d,), and the signature under its hash.
 
         Args:
             model_hash: the model that this site started from, as its own chain of published totals says.
             values: shape (d,), within the ring's limit; see ``quantize``.
+            inputs: a name of the values: the same for the same values in any session, and another for any others. None:
+                their SHA-256, which takes a pass over them.
 
         Raises:
             ProtocolViolation: the proposal is not one that this site may answer.
@@ -101,7 +105,7 @@ class SitePlayer:
                 raise ProtocolViolation(COORDINATOR, "it asks for a vector whose sum was opened")
             return upload, kept
         vector = self._encoded(values)
-        inputs = content_hash(vector)
+        inputs = inputs or content_hash(vector)
         others = [site for site in proposal.participants if site != self._me]
         signs = pairwise(self._number(self._me), [self._number(site) for site in others])
         masks = [(own_mask_key(self._ready.own[slot], proposal.hash), 1)]

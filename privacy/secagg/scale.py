@@ -12,7 +12,7 @@ from wardround.privacy.secagg.quantize import Quantizer
 from wardround.privacy.secagg.ring import SMALL
 from wardround.protocol.identity import PublicIdentity
 from wardround.protocol.plan import StudyPlan
-from wardround.protocol.secagg import Session, colluding, threshold
+from wardround.protocol.secagg import Session, colluding
 
 VECTOR: Final = "contribution"
 """The name of the one vector of a round."""
@@ -41,14 +41,13 @@ def session_for(
     attempts: int,
 ) -> Session:
     """The terms of a session of ``plan``: n, t and c are the plan's, whoever of its sites is missing today."""
-    sites = len(plan.participants)
     return Session(
         plan=plan.digest,
         roster=roster,
         name=name,
         members=tuple(sorted(members, key=lambda member: member.site)),
-        threshold=threshold(sites, plan.min_sites),
-        colluding=colluding(sites),
+        threshold=plan.sum_threshold,
+        colluding=colluding(len(plan.participants)),
         bits=SMALL.bits,
         length=length,
         rounds=tuple(rounds),

@@ -17,6 +17,7 @@ from wardround.protocol.tasks import TabularClassification
 from wardround.server import exchange
 from wardround.server.rounds import Outcome
 from wardround.server.sums import MaskedSum
+from wardround.simulations import experiment as experiment_module
 from wardround.simulations import run
 from wardround.simulations.cohorts import synthetic_cohorts
 from wardround.simulations.experiment import Experiment
@@ -174,8 +175,8 @@ def test_a_reply_that_is_masked_again_becomes_the_same_integers() -> None:
     quantizer = next(iter(experiment.federation.secure.values()))._quantizer
     values = np.random.default_rng(0).normal(size=quantizer.length)
     assert (quantizer.quantize(values, bytes(32)) == quantizer.quantize(values, bytes(32))).all()
-    records = [site._opened.all() for site in experiment.federation.secure.values()]
-    assert all(len(each) == 1 and each[0].survivors == tuple(NAMES) for each in records)
+    records = [site.site.ledger.state.sums.opened for site in experiment.federation.secure.values()]
+    assert all(list(each.values()) == [tuple(NAMES)] for each in records)
 
 
 def test_a_round_in_which_a_site_was_dropped_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,3 +230,82 @@ def test_a_plan_by_name_has_secure_aggregation_where_it_can(tmp_path: Any) -> No
         with pytest.raises(UsageError, match="no secure aggregation among"):
             plan(sites, *overrides)
     assert task_from(plan(4)).layout.size > 0
+
+
+def names_of(done: Any) -> list[tuple[str, ...]]:
+    return [each.voided_by for each in done.result.rounds]
+
+
+def test_a_void_round_names_the_sites_that_voided_it() -> None:
+    faults = [Fault(NAMES[0], 2, FaultKind.UNREACHED), Fault(NAMES[1], 2, FaultKind.SILENT_OPENING)]
+    assert names_of(simulated(PRIVATE, faults=faults)[0]) == [(), (NAMES[0], NAMES[1]), ()]
+
+
+def test_a_site_that_is_lost_after_the_sum_is_safe_is_named_nowhere() -> None:
+    faults = [Fault(NAMES[1], 2, FaultKind.SILENT_OPENING), Fault(NAMES[2], 3, FaultKind.UNREACHED)]
+    assert names_of(simulated(PRIVATE, faults=faults)[0]) == [(), (), ()]
+
+
+def test_a_site_that_voids_three_rounds_stops_the_study_before_it_costs_the_others_more() -> None:
+    """The attack on the others' budgets: be lost at the one moment that voids a round, again and again."""
+    faults = []
+    for number in (1, 3, 5, 7, 9):
+        # Two sites together void a round; one of them is always the same.
+        faults += [Fault(NAMES[0], number, FaultKind.SILENT_OPENING)]
+        faults += [Fault(NAMES[1 + number % 4], number, FaultKind.UNREACHED)]
+    kept: list[Experiment] = []
+    original = Experiment.run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Experiment, "run", lambda self: (kept.append(self), original(self))[1])
+        with pytest.raises(Unavailable, match=f"three rounds were void through {NAMES[0]}; the study has stopped"):
+            simulated(PRIVATE, faults=faults, rounds=10)
+    (experiment,) = kept
+    assert [each.state for each in experiment.rounds] == ["void", "closed", "void", "closed", "void"]
+    charged = [site.ledger.charged(experiment.plan.digest) for site in experiment.federation.sites]
+    assert max(charged) == 5, "a round was charged after the study had stopped"
+    # People decided to go on: the count begins anew, and was written down with the study's progress.
+    assert NAMES[0] not in experiment.federation.study.progress.voided
+    assert experiment.federation.study.progress.voided == {NAMES[2]: 2, NAMES[4]: 1}
+
+
+def test_without_noise_every_hospital_is_in_every_sum_or_there_is_none() -> None:
+    """Mode MASK_ONLY: two sums over different sites would differ by single contributions that nothing protects."""
+    done, experiment = simulated(MASKED, faults=[Fault(NAMES[2], 2, FaultKind.UNREACHED)])
+    assert experiment.plan.sum_threshold == 5
+    assert [each.state for each in done.result.rounds] == ["closed", "void", "closed"]
+    assert names_of(done) == [(), (NAMES[2],), ()]
+    assert "only sums over all 5 hospitals" in done.result.privacy.statement
+    assert "two of its officers sign" in done.result.privacy.statement
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_a_result_says_whether_the_coordinators_authority_directs_a_hospital(directed: bool) -> None:
+    from datetime import date
+
+    from wardround.conf.compose import compose_configuration
+    from wardround.conf.planning import make_plan
+    from wardround.conf.schema import parse_configuration
+    from wardround.console.reports.words import privacy_words
+    from wardround.protocol.errors import ProtocolViolation
+    from wardround.simulations.statement import privacy_statement
+
+    overrides = ["privacy=dist", *(["coordinator_directs=[b]"] if directed else [])]
+    declared = dict.fromkeys("abcd", 200)
+    plan = make_plan(parse_configuration(compose_configuration(overrides)), declared, date(2026, 11, 23))
+    said = [privacy_words(plan), privacy_statement(plan, 3.0, 2.0)]
+    assert plan.privacy.claim == ("epsilon_site" if directed else "epsilon_site and epsilon_consortium")
+    assert all(("against outsiders only" in text) is directed for text in said)
+    assert all(("against the coordinator" in text) is not directed for text in said)
+    # A site does not join when the plan claims more than its roster allows.
+    _, experiment = simulated(PRIVATE, rounds=1)
+    assert experiment.standing is not None and "protects against the coordinator too" in experiment.standing
+    terms = PRIVATE.model_copy(update={"outsiders_only": directed})
+    with pytest.MonkeyPatch.context() as patch:
+        roster = experiment_module.simulated_roster
+        patch.setattr(experiment_module, "simulated_roster", lambda sites, _, today: roster(sites, NAMES[1:2], today))
+        if not directed:
+            with pytest.raises(ProtocolViolation, match="whose authority directs a site of the roster"):
+                simulated(terms, rounds=1)
+            return
+        done, experiment = simulated(terms, rounds=1)
+    assert NAMES[1] in str(done.result.privacy.standing) and "outsiders only" in done.result.privacy.statement
