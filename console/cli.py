@@ -71,6 +71,14 @@ patient = typer.Typer(
 )
 site.add_typer(patient)
 
+roster = typer.Typer(
+    name="roster",
+    help="Which hospitals' keys a site believes: pinned once, then followed epoch by epoch.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+site.add_typer(roster)
 
 governance = typer.Typer(
     name="governance",
@@ -240,6 +248,37 @@ def patient_show(
     from wardround.console.commands.site import patient_show_command
 
     patient_show_command(id_, folder, officer_key, as_json)
+
+
+@roster.command("show")
+def roster_show(folder: Annotated[Path, typer.Argument(help="The site's folder.")]) -> None:
+    """Say which roster is in force at the site, and who directs whom."""
+    from wardround.console.commands.site_roster import show_command
+
+    show_command(folder)
+
+
+@roster.command("pin")
+def roster_pin(
+    folder: Annotated[Path, typer.Argument(help="The site's folder.")],
+    file: Annotated[Path, typer.Argument(help="The first roster, as the coordinator brought it.")],
+    fingerprint: Annotated[str, typer.Option(help="All sixteen groups, as an officer reads them out.")],
+) -> None:
+    """Take the site's first roster, if it is the one that an officer has read out."""
+    from wardround.console.commands.site_roster import pin_command
+
+    pin_command(folder, file, fingerprint)
+
+
+@roster.command("next")
+def roster_next(
+    folder: Annotated[Path, typer.Argument(help="The site's folder.")],
+    file: Annotated[Path, typer.Argument(help="The roster of the next epoch.")],
+) -> None:
+    """Follow the roster in force by the next epoch, which its officers have countersigned."""
+    from wardround.console.commands.site_roster import next_command
+
+    next_command(folder, file)
 
 
 @governance.command("new")
