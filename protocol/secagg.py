@@ -213,18 +213,28 @@ class Deal(Signed):
 
 @dataclass(frozen=True)
 class Agreement(Signed):
-    """S3: a site's signature under all messages of S1 and S2 as it has seen them."""
+    """S3: a site's signature under all messages of S1 and S2 as it has seen them.
+
+    ``confirmations`` has 32 bytes for each peer, sorted by name: they show that both have the same pair secret.
+    """
 
     __pydantic_config__ = AS_JSON
 
     site: str
     session: str
     seen: str
+    confirmations: tuple[tuple[str, bytes], ...]
     signature: bytes = b""
 
     @property
     def header(self) -> dict[str, Any]:
-        return {"kind": "agreement", "session": self.session, "site": self.site, "seen": self.seen}
+        return {
+            "kind": "agreement",
+            "session": self.session,
+            "site": self.site,
+            "seen": self.seen,
+            "confirmations": [[peer, tag.hex()] for peer, tag in self.confirmations],
+        }
 
 
 @dataclass(frozen=True)

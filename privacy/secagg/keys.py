@@ -85,6 +85,11 @@ def pair_secret(own: SessionKeys, peer: Keys, kem_secret: bytes, transcript: str
     return _derive(agreed + kem_secret, bytes.fromhex(transcript), ["pair", *sorted((one, other))])
 
 
+def confirmation(secret: bytes, sender: str) -> bytes:
+    """32 bytes by which ``sender`` shows its peer that it has the pair's secret, without telling anybody else."""
+    return _derive(secret, b"", ["confirm", sender])
+
+
 def pair_mask_key(secret: bytes, proposal: str) -> bytes:
     """k_ij, 32 bytes: the key of a pair's mask in the one attempt whose proposal has this hash."""
     return _derive(secret, b"", ["pair-mask", proposal])

@@ -5,6 +5,7 @@ whole stock, and the shares that it holds of the others'. Nothing of it outlives
 joins a new session, so that no answer of an old one can be given twice.
 """
 
+import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +17,7 @@ from wardround.privacy.secagg import shamir
 from wardround.privacy.secagg.keys import (
     RANDOM_BYTES,
     SessionKeys,
+    confirmation,
     encapsulate,
     envelope_info,
     pair_secret,
@@ -132,14 +134,16 @@ class Setup:
         self._held = {site: self._opened(dealers[site], parcel) for site, parcel in sorted(sent.items())}
         self._pairs = {site: self._paired(sent[site]) for site in sorted(sent) if site != self._me}
         seen = hash_of([self._transcript, *([deal.digest, deal.signature.hex()] for deal in deals)])
-        self._agreement = Agreement(self._me, self.session.digest, seen).signed_by(self._identity)
+        confirmed = tuple((site, confirmation(secret, self._me)) for site, secret in self._pairs.items())
+        self._agreement = Agreement(self._me, self.session.digest, seen, confirmed).signed_by(self._identity)
         return self._agreement
 
     def begin(self, agreements: Sequence[Agreement]) -> Ready:
         """All who signed the same transcript as this site are the session.
 
         Raises:
-            ProtocolViolation: a signature is wrong, somebody saw another transcript, or fewer than t agreed.
+            ProtocolViolation: a signature is wrong, somebody saw another transcript or has another pair secret (its
+                ciphertext was false, or what it confirms is), or fewer than t agreed.
         """
         self._move("begin")
         sites = []
@@ -149,10 +153,17 @@ class Setup:
             self._verify(each)
             if each.seen != self._agreement.seen:
                 raise ProtocolViolation("coordinator", f"it showed '{each.site}' another set-up than this site")
+            if each.site != self._me and not self._confirms(each):
+                raise ProtocolViolation(each.site, "it does not have the secret that it should share with this site")
             sites.append(each.site)
         if self._me not in sites or len(sites) < self.session.threshold:
             raise ProtocolViolation("coordinator", "too few sites agreed on the set-up, or this one is not among them")
         return Ready(self.session, self._identity, tuple(sorted(sites)), self._pairs, self._own, self._held)
+
+    def _confirms(self, peer: Agreement) -> bool:
+        """Whether ``peer`` has the same pair secret: a false ML-KEM ciphertext gives another one, without an error."""
+        told = dict(peer.confirmations).get(self._me, b"")
+        return hmac.compare_digest(told, confirmation(self._pairs[peer.site], peer.site))
 
     @property
     def _me(self) -> str:
