@@ -26,7 +26,7 @@ $(info wardround: error: this Makefile needs Linux or macOS)
 $(error wardround: hint: on Windows use WSL2: run `wsl --install`, clone inside it, and call make there)
 endif
 
-.PHONY: help setup demo test check bench soak mutants clean
+.PHONY: help setup demo test check bench soak attack mutants clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -51,6 +51,10 @@ check: .venv/.setup ## lint, format, types and import order
 
 soak: .venv/.setup ## kill a site at every write, sync and await point, in three ways; some minutes
 	@WARDROUND_SOAK=1 $(BIN)/python -m pytest -s tests/client/crash $(ARGS)
+
+attack: .venv/.setup ## play the attacks on secure aggregation of docs/attacks.md; NAME=... plays one
+	@$(BIN)/python -m pytest -v tests/privacy/secagg/test_malicious_server.py tests/privacy/secagg/test_malicious_site.py \
+	    $(if $(NAME),-k $(NAME)) $(ARGS)
 
 mutants: .venv/.setup ## break the code on purpose and show that the tests notice
 	@$(BIN)/python scripts/mutants.py $(ARGS)

@@ -152,24 +152,6 @@ def test_a_seed_of_one_attempt_is_of_no_use_in_another() -> None:
     assert len({pair_mask_key(secret, proposal.hash) for proposal in proposals}) == 4
 
 
-def test_uploads_look_random_whatever_was_masked() -> None:
-    """Bytes of 2 x 10^5 coordinates: chi-square with 255 degrees of freedom is above 400 once in 10^7 times; a
-    correlation with the input above 5 / sqrt(d) as rarely. The control is the input itself."""
-    long = party(NAMES[:3], length=200_000, rounds=(1,), attempts=1)
-
-    def chi_square(data: bytes) -> float:
-        counts = np.bincount(np.frombuffer(data, np.uint8), minlength=256)
-        return float(((counts - len(data) / 256) ** 2 / (len(data) / 256)).sum())
-
-    for values in (np.zeros(200_000, np.int64), long.values["aarau"] // 3):
-        vector = SitePlayer(long.ready["aarau"]).mask(long.proposal(), MODEL, values)[1]
-        assert chi_square(vector.tobytes()) < 400
-        if values.any():
-            seen = vector.astype(np.int32).astype(np.float64)
-            assert abs(np.corrcoef(seen, values)[0, 1]) < 5 / np.sqrt(len(values))
-        assert chi_square(Ring(32).encode(values).tobytes()) > 400
-
-
 # The coordinator lies
 
 
