@@ -25,7 +25,7 @@ from wardround.privacy.ledger import NotAllowed
 from wardround.protocol.canonical import LABEL_RELEASE, digest
 from wardround.protocol.errors import ProtocolViolation, UsageError, WardroundError
 from wardround.protocol.events import PoissonGaussian
-from wardround.protocol.ledger import Refuse, Release, Reserve, Start
+from wardround.protocol.ledger import Abandon, BlockState, Refuse, Release, Reserve, Start
 from wardround.protocol.messages import Refusal, RefusalCode, Reply, RoundRequest, join_contribution
 from wardround.protocol.outgoing import Outgoing, outgoing, parse_answer
 from wardround.protocol.parameters import Update, Vector
@@ -105,6 +105,7 @@ class Site:
                 return again
         except ProtocolViolation as error:
             return self.refuse(request, RefusalCode.UNAVAILABLE, error.message)
+        self._give_up(request)
         state = self.ledger.state
         if request.round_number in state.answered.get(request.plan, ()):
             return self.refuse(
@@ -172,7 +173,23 @@ class Site:
             raise TypeError("only a Reply is stored")
         if attempt == request.attempt:
             return self._seal(stored)
+        if self.plan.privacy.mode is PrivacyMode.DIST:
+            return None
         return self._release(request, replace(stored, attempt=request.attempt))
+
+    def _give_up(self, request: RoundRequest) -> None:
+        """In mode dist every attempt is another batch, with noise of its own and a charge.
+
+        A sum that looks void may have been opened: the same answer in a second sum would show it twice, each time
+        beside the noise of others, for one charge.
+        """
+        if self.plan.privacy.mode is not PrivacyMode.DIST or self._replies is None or not self._replies.find(request):
+            return
+        state, number = self.ledger.state, request.round_number
+        blocks = [state.current.get((request.plan, domain, number)) for domain in self._charged_domains()]
+        released = [name for name in blocks if name and state.blocks[name].state is BlockState.RELEASED]
+        if released:
+            self.ledger.record(*(Abandon(block=name) for name in released))
 
     def _release(self, request: RoundRequest, reply: Reply) -> Outgoing:
         """Note the hash of what leaves and keep the bytes, in one transaction, before they leave."""

@@ -20,6 +20,9 @@ FALSE_ACCUSATIONS: Final = 0.01
 UNIT: Final = "one patient of one site"
 ADJACENCY: Final = "add or remove one patient"
 AGAINST: Final = "everyone, whoever colludes"
+AGAINST_CONSORTIUM: Final = (
+    "the coordinator and as many sites as a plan counts as colluding; other sites keep their noise"
+)
 WAIVED: Final = "had no differential privacy, as two officers signed: the epsilon does not cover what they told"
 
 LARGEST_EPSILON: Final = 100.0
@@ -41,9 +44,9 @@ class Meaning:
     """The same for the worst mechanism with this epsilon and delta."""
 
 
-def conditions(delta: float) -> str:
+def conditions(delta: float, against: str = AGAINST) -> str:
     """What must stand near every epsilon: delta, unit, adjacency, and who may collude."""
-    return f"at delta {delta:g}; unit: {UNIT}; adjacency: {ADJACENCY}; against {AGAINST}"
+    return f"at delta {delta:g}; unit: {UNIT}; adjacency: {ADJACENCY}; against {against}"
 
 
 def meaning(epsilon: float, delta: float) -> Meaning:

@@ -4,6 +4,7 @@ A domain is a patient population of one site. A block is one round of one study 
 budget from RESERVED on, and a crash never gives it back::
 
     RESERVED -> RUNNING -> RELEASED | ABANDONED          RESERVED -> CANCELLED   (only if nothing was drawn)
+                           RELEASED -> ABANDONED         (mode dist: its sum was void, another batch is drawn)
 
 Facts hold mechanism events, never only an epsilon. How a fact becomes an entry (time, number, chain, signature) is in
 ``entry``; which fact may follow which is in ``privacy.ledger``.
@@ -162,7 +163,7 @@ class OpenSum(_SumStep):
 
 
 class Abandon(_Fact):
-    """The block ended without a release; the charge stays."""
+    """The block ended without a release, or its answer was given up for another batch (mode dist); the charge stays."""
 
     kind: Literal["abandon"] = "abandon"
     block: str
@@ -273,6 +274,7 @@ TRANSITIONS: Final[dict[tuple[BlockState | None, str], BlockState]] = {
     (BlockState.RUNNING, "release"): BlockState.RELEASED,
     (BlockState.RUNNING, "abandon"): BlockState.ABANDONED,
     (BlockState.RELEASED, "release"): BlockState.RELEASED,
+    (BlockState.RELEASED, "abandon"): BlockState.ABANDONED,
 }
 
 

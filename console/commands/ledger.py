@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import typer
 
+from wardround.client.governance import CONSORTIUM_DOMAIN
 from wardround.client.store.database import explained, open_copy
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.keys import fingerprint, read_officer_key, read_public_key
@@ -17,7 +18,7 @@ from wardround.client.store.ledger import stored_entries
 from wardround.client.store.verify import Verified, verify_file
 from wardround.privacy.accounting import rounded_up
 from wardround.privacy.ledger import EYES_TO_RECOVER
-from wardround.privacy.meaning import ADJACENCY, AGAINST, UNIT, WAIVED, conditions
+from wardround.privacy.meaning import ADJACENCY, AGAINST, AGAINST_CONSORTIUM, UNIT, WAIVED, conditions
 from wardround.protocol.checkpoint import Checkpoint, verify
 from wardround.protocol.errors import ProtocolViolation, Unavailable, UsageError
 from wardround.protocol.identity import PublicIdentity
@@ -121,17 +122,26 @@ def _in_words(found: Verified, compared: int, known_key: bool) -> Iterator[str]:
         if spent.epsilon is None or spent.epsilon_cap is None or spent.share_of_filter is None:
             yield f"'{spent.domain}'{closed}: {spent.blocks:,} rounds, without a budget (simulation)."
             continue
+        terms = conditions(spent.delta, _against(spent.domain))
         yield (
             f"'{spent.domain}'{closed}: {spent.blocks:,} rounds charged, epsilon {rounded_up(spent.epsilon)} of at "
-            f"most {spent.epsilon_cap:g} ({conditions(spent.delta)}; rounded up). Of what the filter admits, "
+            f"most {spent.epsilon_cap:g} ({terms}; rounded up). Of what the filter admits, "
             f"{math.ceil(1000 * spent.share_of_filter) / 10:.1f} % is used."
         )
         if spent.without_privacy:
             yield f"  {spent.without_privacy:,} of these rounds {WAIVED}."
 
 
+def _against(domain: str) -> str:
+    """Who may collude, for the epsilon of this domain."""
+    return AGAINST_CONSORTIUM if domain == CONSORTIUM_DOMAIN else AGAINST
+
+
 def _as_json(found: Verified, compared: int) -> dict[str, Any]:
-    domains = [asdict(spent) | {"unit": UNIT, "adjacency": ADJACENCY, "against": AGAINST} for spent in found.domains]
+    domains = [
+        asdict(spent) | {"unit": UNIT, "adjacency": ADJACENCY, "against": _against(spent.domain)}
+        for spent in found.domains
+    ]
     return {
         "site": found.opened.site,
         "key": found.opened.key,

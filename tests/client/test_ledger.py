@@ -137,7 +137,19 @@ def test_the_table_has_these_transitions_and_no_other() -> None:
         ("running", "release", "released"),
         ("running", "abandon", "abandoned"),
         ("released", "release", "released"),
+        ("released", "abandon", "abandoned"),
     }
+
+
+def test_an_answer_that_is_given_up_stays_charged_and_makes_room_for_another_batch(hospital: Any) -> None:
+    hospital.reserve("b/1", number=1)
+    hospital.start("b/1")
+    hospital.release("b/1")
+    hospital.ledger.record(Abandon(block="b/1"))
+    state = hospital.restart().state
+    assert state.answered == {"plan": set()} and hospital.ledger.charged("plan") == 1
+    assert hospital.reserve("b/2", number=1) is None
+    assert hospital.ledger.charged("plan") == 2
 
 
 def test_an_attempt_is_released_once(hospital: Any) -> None:

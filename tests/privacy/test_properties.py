@@ -316,7 +316,8 @@ class Rounds(RuleBasedStateMachine):
             "abandon": Abandon(block=name),
         }[move]
         allowed = (before, move) in {
-            ("reserved", "start"), ("reserved", "cancel"), ("started", "release"), ("started", "abandon")
+            ("reserved", "start"), ("reserved", "cancel"), ("started", "release"), ("started", "abandon"),
+            ("released", "abandon"),
         }  # fmt: skip
         after = {"start": "started", "cancel": "cancelled", "release": "released", "abandon": "abandoned"}[move]
         if not allowed:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from wardround.client.connectors.cohort import Cohort
-from wardround.client.governance import grant_for, open_domain
+from wardround.client.governance import CONSORTIUM_DOMAIN, grant_for, open_domain
 from wardround.client.secure import SecureSite
 from wardround.client.site import Site
 from wardround.client.store.folder import SiteFolder
@@ -127,8 +127,10 @@ class Consortium:
 
     officers = (ANNA, BEN)
 
-    def __init__(self, place: Path, sites: Sequence[str], rounds: int, owners: dict[str, str] | None = None) -> None:
-        settings = parse_configuration(compose_configuration([f"rounds={rounds}"]))
+    def __init__(
+        self, place: Path, sites: Sequence[str], rounds: int, owners: dict[str, str] | None, privacy: str
+    ) -> None:
+        settings = parse_configuration(compose_configuration([f"rounds={rounds}", f"privacy={privacy}"]))
         self.plan = make_plan(settings, dict.fromkeys(sites, 50), TODAY)
         width = len(self.plan.contract.feature_names) if self.plan.contract else 0
         cohorts = synthetic_cohorts(len(sites), (50, 50), width, seed=5)
@@ -138,8 +140,9 @@ class Consortium:
         self.roster = self.next_roster()
         for name, folder in folders.items():
             ledger, key = folder.ledger(), self.keys[name].key.hex()
-            ledger.record(approve(open_domain("training", 12.0, 1e-4), key, ANNA))
-            ledger.record(approve(grant_for(self.plan, name, attempts=4), key, ANNA))
+            for domain in ("training", CONSORTIUM_DOMAIN) if privacy == "dist" else ("training",):
+                ledger.record(approve(open_domain(domain, 12.0, 1e-4), key, ANNA))
+                ledger.record(approve(grant_for(self.plan, name, domain, attempts=4), key, ANNA))
             PinnedRoster(ledger._store, self.keys[name]).pin(self.roster.canonical, self.roster.digest)
             ledger.close()
         self.sites = {
@@ -229,8 +232,10 @@ class Consortium:
 def consortium(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Consortium]:
     """Makes hospitals: ``consortium(sites=5, rounds=2, owners={...})``."""
 
-    def make(sites: int = 5, rounds: int = 2, owners: dict[str, str] | None = None) -> Consortium:
-        return Consortium(tmp_path_factory.mktemp("consortium"), NAMES[:sites], rounds, owners)
+    def make(
+        sites: int = 5, rounds: int = 2, owners: dict[str, str] | None = None, privacy: str = "local"
+    ) -> Consortium:
+        return Consortium(tmp_path_factory.mktemp("consortium"), NAMES[:sites], rounds, owners, privacy)
 
     return make
 
