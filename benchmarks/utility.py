@@ -133,7 +133,7 @@ def terms(mode: str, target: float | None, honest: int) -> tuple[PrivacyTerms | 
 
 
 def once(study: Study, mode: str, privacy: PrivacyTerms | None) -> tuple[float, float]:
-    """(mean of the hospitals, their test patients together) of one training. Hospitals without a figure are left out."""
+    """(mean of the hospitals that have a figure, all test patients together) of one training."""
     sites = [pooled(study.cohorts)] if mode == "pooled" else study.cohorts
     steps = 1 if mode == "dist" else 5
     batch = None if privacy else round(Q * mean(site.train.patients for site in sites))
@@ -245,10 +245,8 @@ def main() -> None:
     if arguments.choose:
         choose()
         return
-    if arguments.figures:
-        records = json.loads(arguments.figures.read_text())
-    else:
-        records = as_json(everything(arguments.quick))
+    measured = arguments.figures
+    records = json.loads(measured.read_text()) if measured else as_json(everything(arguments.quick))
     if arguments.json:
         arguments.json.write_text(json.dumps(records, indent=2) + "\n")
     if arguments.plot:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
-from typing import Final
+from typing import Final, NoReturn
 
 import typer
 
@@ -15,9 +15,12 @@ from wardround.conf.planning import make_plan
 from wardround.conf.schema import parse_configuration
 from wardround.privacy.accounting import rounded_up
 from wardround.privacy.meaning import ADJACENCY, AGAINST, UNIT, conditions
+from wardround.privacy.shares import who_may_collude
 from wardround.protocol.errors import WardroundError
+from wardround.protocol.plan import Claim, StudyPlan
 from wardround.simulations.attacks.audit import Audit, Row, audit
 from wardround.simulations.attacks.bounds import CONFIDENCE
+from wardround.simulations.attacks.consortium import CANARIES, audit_of
 from wardround.simulations.cohorts import gather
 
 CONTRADICTED: Final = 1
@@ -32,6 +35,9 @@ def audit_command(overrides: Sequence[str], quick: bool, as_json: bool) -> None:
     cohort = max(gathered.taking_part, key=lambda one: one.train.patients)
     started = time.perf_counter()
     found = audit(plan, cohort, quick=quick)
+    sums = None
+    if plan.privacy.claim is Claim.EPSILON_BOTH:
+        sums = audit_of(plan, CANARIES // 4 if quick else CANARIES)
     if as_json:
         terms = {"unit": UNIT, "adjacency": ADJACENCY, "against": AGAINST, "confidence": CONFIDENCE}
         summary = {
@@ -40,18 +46,38 @@ def audit_command(overrides: Sequence[str], quick: bool, as_json: bool) -> None:
             "visible": found.visible,
             "contradicted": found.contradicted,
         }
-        typer.echo(json.dumps(asdict(found) | summary | terms, indent=2, allow_nan=False))
+        together = None if sums is None else asdict(sums) | {
+            "contradicted": sums.contradicted, "against": who_may_collude(plan), "unit": UNIT, "adjacency": ADJACENCY,
+        }  # fmt: skip
+        typer.echo(json.dumps(asdict(found) | summary | terms | {"consortium": together}, indent=2, allow_nan=False))
     else:
         _show(found, plan.title, time.perf_counter() - started)
+        if sums is not None:
+            typer.echo(
+                f"Secure sums: ε consortium at least {sums.epsilon:.2f}, with 95 % confidence; accounted: at most "
+                f"{rounded_up(sums.upper)} {_together(plan)}. {sums.hits:,} of {sums.members:,} canaries that were in "
+                f"were found, with {sums.alarms:,} false alarms among {sums.others:,} that were not."
+            )
     if found.contradicted:
-        contradiction = WardroundError(
-            f"THE AUDIT CONTRADICTS THE ACCOUNTING: epsilon is above {found.lower:.2f} with 95 % confidence, and "
-            f"{rounded_up(found.upper)} was accounted ({conditions(found.delta)})",
-            "do not release anything of this study; run it once more (by chance, an honest one is contradicted in "
-            "3 of 20 runs at most), then report it as a weakness",
-        )
-        print(contradiction.lines(), file=sys.stderr)
-        raise typer.Exit(CONTRADICTED)
+        _contradict(found.lower, found.upper, conditions(found.delta))
+    if sums is not None and sums.contradicted:
+        _contradict(sums.epsilon, sums.upper, _together(plan))
+
+
+def _together(plan: StudyPlan) -> str:
+    """What must stand near an epsilon_consortium."""
+    return f"at delta {plan.privacy.delta:g}; unit: {UNIT}; adjacency: {ADJACENCY}; against {who_may_collude(plan)}"
+
+
+def _contradict(lower: float, upper: float, terms: str) -> NoReturn:
+    contradiction = WardroundError(
+        f"THE AUDIT CONTRADICTS THE ACCOUNTING: epsilon is above {lower:.2f} with 95 % confidence, and "
+        f"{rounded_up(upper)} was accounted ({terms})",
+        "do not release anything of this study; run it once more (by chance, an honest one is contradicted in "
+        "3 of 20 runs at most), then report it as a weakness",
+    )
+    print(contradiction.lines(), file=sys.stderr)
+    raise typer.Exit(CONTRADICTED)
 
 
 def _show(found: Audit, title: str, seconds: float) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from wardround.console.commands import audit as module
 from wardround.privacy import dpsgd
 from wardround.simulations.attacks import audit as attacks
 from wardround.simulations.attacks.audit import Audit, Row
+from wardround.simulations.attacks.consortium import audit_of
 from wardround.simulations.attacks.membership import Attack
 
 ROWS = (
@@ -103,3 +105,20 @@ def test_a_control_that_failed_and_an_epsilon_that_is_too_large_are_said(
     assert "no result of this audit could have refuted it" in text
     assert "22 / 60 %; 0.91" in text and "1 / 10 %; 0.53" in text
     assert "'inversion, dense layer' succeeds under the study's own terms" in text
+
+
+def test_dist_is_audited_on_both_curves_and_a_share_that_is_left_out_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "audit", lambda *_, **__: Audit("north", 200, 1e-4, 4.72, ROWS))
+    module.audit_command(["privacy=dist"], quick=True, as_json=True)
+    told = json.loads(capsys.readouterr().out)["consortium"]
+    assert told["upper"] == pytest.approx(2.99, abs=0.01) and told["honest"] == 2 and not told["contradicted"]
+    assert "at most 1 other hospital" in told["against"] and told["delta"] == 1e-4 and told["unit"]
+    # The control: an attacker who found more than was accounted.
+    monkeypatch.setattr(module, "audit_of", lambda plan, canaries: replace(audit_of(plan, 4000), epsilon=3.5))
+    with pytest.raises(typer.Exit) as ended:
+        module.audit_command(["privacy=dist"], quick=True, as_json=False)
+    assert ended.value.exit_code == 1
+    out, err = capsys.readouterr()
+    assert "consortium at least 3.50" in out and "above 3.50" in err and "at most 1 other hospital" in err
