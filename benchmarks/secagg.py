@@ -136,8 +136,9 @@ def set_up(n: int, d: int, stock: int, costs: Costs, all_agree: bool = True) -> 
     """A session of n sites; without ``all_agree``, only the first t agree, which is enough to measure them."""
     identities = [Identity.generate(f"s{number:03d}") for number in range(n)]
     members = tuple(identity.public for identity in identities)
-    session = Session("ab" * 32, "cd" * 32, "bench", members, threshold(n), colluding(n), 32, d, (1,), stock)
-    desk, sites = SetupDesk(session), [Setup(session, identity, os.urandom) for identity in identities]
+    t, c, operator = threshold(n), colluding(n), Identity.generate("operator")
+    session = Session("ab" * 32, "cd" * 32, "bench", members, t, c, 32, d, (1,), stock, operator.public)
+    desk, sites = SetupDesk(session, operator), [Setup(session, identity, os.urandom) for identity in identities]
     for site in sites:
         keys = costs.site("keys", site.keys)
         costs.serve(desk.add_keys, keys)
@@ -162,7 +163,9 @@ def round_of(desk: SetupDesk, ready: Sequence[Ready], lost: int, attempt: int) -
     """One attempt, of which the first ``lost`` sites are lost before they mask."""
     costs, session = Costs(), desk.session
     base = np.random.default_rng(attempt).integers(-(10**6), 10**6, session.length)
-    proposal = Proposal(session.digest, 1, attempt, tuple(site.identity.site for site in ready), MODEL, "update")
+    proposal = Proposal(
+        session.digest, 1, attempt, tuple(site.identity.site for site in ready), MODEL, "update"
+    ).signed_by(desk.identity)
     players = [SitePlayer(site) for site in ready[lost:]]
     began = time.perf_counter()
     table = AttemptDesk(desk, proposal)
@@ -270,7 +273,9 @@ def flower_server(
 def memory(n: int, d: int) -> tuple[float, float, float]:
     """Peak allocation in vectors: a site's masking with its integers, the same with quantising, the coordinator's."""
     desk, ready = set_up(n, d, 1, Costs())
-    proposal = Proposal(desk.session.digest, 1, 1, tuple(site.identity.site for site in ready), MODEL, "update")
+    proposal = Proposal(
+        desk.session.digest, 1, 1, tuple(site.identity.site for site in ready), MODEL, "update"
+    ).signed_by(desk.identity)
     players = [SitePlayer(site) for site in ready]
     reals = np.random.default_rng(0).normal(size=d)
     quantizer = Quantizer(Ring(32), n, ((d, CLIP),))

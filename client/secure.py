@@ -16,14 +16,15 @@ from typing import Any, Final, NoReturn
 import numpy as np
 
 from wardround.client.site import Phase, Site, drive
+from wardround.client.store.evidence import Evidence
 from wardround.client.store.roster import PinnedRoster
-from wardround.privacy.secagg.client import Opened, SitePlayer
+from wardround.privacy.secagg.client import Opened, SitePlayer, TwoRequests
 from wardround.privacy.secagg.quantize import Quantizer
 from wardround.privacy.secagg.scale import session_for
 from wardround.privacy.secagg.session import RandomBytes, Setup
 from wardround.protocol.canonical import LABEL_SECAGG, encode
 from wardround.protocol.errors import ProtocolViolation, Unavailable
-from wardround.protocol.identity import Identity
+from wardround.protocol.identity import Identity, PublicIdentity
 from wardround.protocol.ledger import OpenSum, Refuse, SignSurvivors
 from wardround.protocol.messages import Masked, RefusalCode, Reply, RoundRequest
 from wardround.protocol.outgoing import Outgoing, outgoing
@@ -39,6 +40,9 @@ MAX_ATTEMPTS: Final = 10
 SESSION_DAYS: Final = 30
 """How long a session may be used; a longer study is a chain of sessions."""
 
+REQUEST: Final = "request"
+"""The kind of evidence that a coordinator's request is."""
+
 SETUP: Final = 0
 """The round number under which the ledger notes what was refused while a session was set up."""
 
@@ -50,6 +54,7 @@ class SecureSite:
         make_site: gives the ``Site`` whose replies are sealed by what it is called with.
         identity: the site's key, which the roster names.
         roster: the roster that this site holds.
+        evidence: keeps what the coordinator signed when it broke a rule.
         quantizer: what the plan's integers mean.
         secret: 32 bytes that the site keeps. Rounding is drawn from it and the reply, so that a reply that is masked
             again becomes the same integers: other integers would be another sum over the same patients.
@@ -61,6 +66,7 @@ class SecureSite:
         make_site: Callable[[Callable[[Reply], Outgoing]], Site],
         identity: Identity,
         roster: PinnedRoster,
+        evidence: Evidence,
         quantizer: Quantizer,
         secret: bytes,
         random_bytes: RandomBytes,
@@ -70,6 +76,7 @@ class SecureSite:
         self.site = make_site(self._masked)
         self.identity = identity
         self.roster = roster
+        self.evidence = evidence
         self._quantizer = quantizer
         self._secret = secret
         self._random = random_bytes
@@ -140,13 +147,14 @@ class SecureSite:
                 _violated(f"the session is over since {self._until}; it must be set up anew")
             self._playing().check(proposal, request.model_hash)
         except ProtocolViolation as error:
+            self._keep(error, proposal)
             return self.site.refuse(request, RefusalCode.PROTOCOL, error.message)
         self._proposal = proposal
         return (yield from self.site.work(request, today))
 
     def consent(self, proposal: Proposal, survivors: Survivors) -> Outgoing:
         """R2. Raises ProtocolViolation for a list that may not be signed; the shell sends nothing."""
-        with self._refusals(proposal.round_number):
+        with self._refusals(proposal.round_number, proposal, survivors):
             signed = self._playing().consent(proposal, survivors)
             if _slot(proposal) not in self.site.ledger.state.sums.listed:
                 self.site.ledger.record(SignSurvivors(**self._about(proposal), survivors=signed.survivors))
@@ -192,6 +200,7 @@ class SecureSite:
             length=self._quantizer.length,
             rounds=rounds,
             attempts=attempts,
+            coordinator=PublicIdentity(COORDINATOR, bytes.fromhex(roster.coordinator.key)),
         )
         if own != offered:
             _violated("it offers a session on other terms than plan and roster give")
@@ -218,16 +227,24 @@ class SecureSite:
         return {"session": session, "plan": self.site.plan.digest, "round_number": number, "attempt": proposal.attempt}
 
     @contextmanager
-    def _refusals(self, round_number: int) -> Iterator[None]:
+    def _refusals(self, round_number: int, *asked: Proposal | Survivors) -> Iterator[None]:
         """Note in the ledger, once each, which rule was broken, before the caller hears of it."""
         try:
             yield
         except ProtocolViolation as error:
             if (round_number, error.message) not in self._noted:
                 self._noted.add((round_number, error.message))
+                self._keep(error, *asked)
                 plan = self.site.plan.digest
                 self.site.ledger.record(Refuse(plan=plan, round_number=round_number, reason=error.message))
             raise
+
+    def _keep(self, error: ProtocolViolation, *asked: Proposal | Survivors) -> None:
+        """Keep what the coordinator signed: two requests that contradict each other, or one that broke a rule."""
+        if isinstance(error, TwoRequests):
+            self.evidence.keep(REQUEST, *error.evidence)
+        elif self._player is not None and all(self._player.session.asked(request) for request in asked):
+            self.evidence.keep(REQUEST, *(request.evidence for request in asked))
 
     def _joining(self) -> Setup:
         if self._setup is None:

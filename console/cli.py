@@ -250,6 +250,17 @@ def patient_show(
     patient_show_command(id_, folder, officer_key, as_json)
 
 
+@site.command("evidence")
+def site_evidence(
+    folder: Annotated[Path, typer.Argument(help="The site's folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print each whole, with its signatures.")] = False,
+) -> None:
+    """Show what others signed and could not have signed honestly: two rosters, two requests."""
+    from wardround.console.commands.site_evidence import evidence_command
+
+    evidence_command(folder, as_json)
+
+
 @roster.command("show")
 def roster_show(folder: Annotated[Path, typer.Argument(help="The site's folder.")]) -> None:
     """Say which roster is in force at the site, and who directs whom."""

@@ -145,8 +145,8 @@ class LedgerState:
                 self._move(fact)
                 self.started_without[fact.block] = fact.opted_out_at_most
             case Abandon():
-                self.answered.get(self.blocks[fact.block].plan, set()).discard(self.blocks[fact.block].round_number)
                 block = self._move(fact)
+                self.answered.get(block.plan, set()).discard(block.round_number)
                 del self.current[block.plan, block.domain, block.round_number]
             case Cancel():
                 block = self._move(fact)

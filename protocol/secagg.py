@@ -2,9 +2,10 @@
 
 Three messages of set-up (S1 keys, S2 deal and parcels, S3 agreement), then three exchanges for each attempt at a
 round (R1 a masked vector, R2 a signature under the list of survivors, R3 what opens the sum). The coordinator carries
-them and adds vectors up; it signs nothing that a site believes, and can withhold, but not alter.
+them and adds vectors up; it can withhold, but not alter. It signs what it asks for, so that two views of one attempt
+are evidence.
 
-A site signs LABEL_SECAGG || 0x00 || canonical JSON (RFC 8785) of a message's ``header``, which names its kind first,
+A party signs LABEL_SECAGG || 0x00 || canonical JSON (RFC 8785) of a message's ``header``, which names its kind first,
 so that no signature can be taken for another's.
 """
 
@@ -44,10 +45,9 @@ AS_JSON: Final = ConfigDict(val_json_bytes="hex", ser_json_bytes="hex", extra="f
 """How messages are written: bytes as lower-case hex, no unknown field."""
 
 
-class Signed:
-    """A message that its site signs. ``header`` is what it says, ``signed`` the bytes of that, made once."""
+class _Said:
+    """A message that its sender signs. ``header`` is what it says, ``signed`` the bytes of that, made once."""
 
-    site: str
     signature: bytes
 
     @property
@@ -65,8 +65,19 @@ class Signed:
         return digest(LABEL_SECAGG, self.signed)
 
     def signed_by(self, identity: Identity) -> Self:
-        """This message with its site's signature."""
+        """This message with its sender's signature."""
         return replace(self, signature=identity.sign(self.signed))  # type: ignore[type-var]
+
+    @property
+    def evidence(self) -> bytes:
+        """What shows anybody that the sender has said this: canonical JSON of header and signature."""
+        return encode({"header": self.header, "signature": self.signature.hex()})
+
+
+class Signed(_Said):
+    """A site's message."""
+
+    site: str
 
     def verified(self, members: Mapping[str, PublicIdentity]) -> bool:
         """Whether the site that the message names is a member, and signed it with its pinned key."""
@@ -97,9 +108,10 @@ class Session:
     length: int
     rounds: tuple[int, ...]
     attempts: int
+    coordinator: PublicIdentity
 
     def __post_init__(self) -> None:
-        names, keys = [m.site for m in self.members], {m.key for m in self.members}
+        names, keys = [m.site for m in self.members], {m.key for m in self.members} - {self.coordinator.key}
         n, t, c = len(names), self.threshold, self.colluding
         if names != sorted(set(names)) or len(keys) != n:
             raise ValueError("members are sorted by name, with a key of their own each")
@@ -122,6 +134,7 @@ class Session:
                 "length": self.length,
                 "rounds": list(self.rounds),
                 "attempts": self.attempts,
+                "coordinator": self.coordinator.key.hex(),
             }
         )
 
@@ -134,6 +147,10 @@ class Session:
     def keys(self) -> dict[str, PublicIdentity]:
         """Pinned identity by site."""
         return {member.site: member for member in self.members}
+
+    def asked(self, request: "Proposal | Survivors") -> bool:
+        """Whether the coordinator of this session has signed what it asks for."""
+        return self.coordinator.verifies(request.signature, request.signed)
 
     @cached_property
     def stock(self) -> tuple[tuple[int, int], ...]:
@@ -238,8 +255,10 @@ class Agreement(Signed):
 
 
 @dataclass(frozen=True)
-class Proposal:
+class Proposal(_Said):
     """R1, from the coordinator: who takes part in this attempt (U1), and the model that all start from."""
+
+    __pydantic_config__ = AS_JSON
 
     session: str
     round_number: int
@@ -247,21 +266,24 @@ class Proposal:
     participants: tuple[str, ...]
     model_hash: str
     vector: str
+    signature: bytes = b""
+
+    @property
+    def header(self) -> dict[str, Any]:
+        return {
+            "kind": "proposal",
+            "session": self.session,
+            "round": self.round_number,
+            "attempt": self.attempt,
+            "participants": list(self.participants),
+            "model": self.model_hash,
+            "vector": self.vector,
+        }
 
     @cached_property
     def hash(self) -> str:
         """H(U1), model and vector in one: what masks and signatures of the attempt are bound to."""
-        return hash_of(
-            {
-                "kind": "proposal",
-                "session": self.session,
-                "round": self.round_number,
-                "attempt": self.attempt,
-                "participants": list(self.participants),
-                "model": self.model_hash,
-                "vector": self.vector,
-            }
-        )
+        return hash_of(self.header)
 
 
 @dataclass(frozen=True)
@@ -281,11 +303,19 @@ class Upload(Signed):
 
 
 @dataclass(frozen=True)
-class Survivors:
+class Survivors(_Said):
     """R2, from the coordinator: the uploads that arrived (U3), in the order of the sites' names."""
+
+    __pydantic_config__ = AS_JSON
 
     proposal: str
     uploads: tuple[Upload, ...]
+    signature: bytes = b""
+
+    @property
+    def header(self) -> dict[str, Any]:
+        uploads = [[upload.site, upload.content] for upload in self.uploads]
+        return {"kind": "survivors", "proposal": self.proposal, "uploads": uploads}
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -293,13 +323,7 @@ class Survivors:
 
     @cached_property
     def hash(self) -> str:
-        return hash_of(
-            {
-                "kind": "survivors",
-                "proposal": self.proposal,
-                "uploads": [[upload.site, upload.content] for upload in self.uploads],
-            }
-        )
+        return hash_of(self.header)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from wardround.privacy.secagg.ring import Ring
 from wardround.privacy.secagg.session import HASH_SIZE
 from wardround.protocol.identity import Identity
-from wardround.protocol.secagg import Agreement, Consent, Deal, Keys, Opening, Parcel, Survivors, Upload
+from wardround.protocol.secagg import Agreement, Consent, Deal, Keys, Opening, Parcel, Proposal, Survivors, Upload
 
 COORDINATOR = "coordinator"
 STRANGER = "mallory"
@@ -60,7 +60,7 @@ def refused(casts: Mapping[str, Any], sessions: Mapping[str, Any]) -> list[dict[
     """Every fault, in the order of the exchanges."""
     return [
         *_of_set_up(casts["three"], sessions),
-        *_of_proposals(sessions),
+        *_of_proposals(casts, sessions),
         *_of_lists(casts, sessions),
         *_of_openings(casts, sessions),
         *_of_answers(casts, sessions),
@@ -183,22 +183,32 @@ def _of_set_up(cast: Any, sessions: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _of_proposals(sessions: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _of_proposals(casts: Mapping[str, Any], sessions: Mapping[str, Any]) -> list[dict[str, Any]]:
+    honest = honest_input(sessions["three"], "R1", "bergen")["proposal"]
+
+    def asked(**changes: Any) -> dict[str, Any]:
+        """A proposal that the coordinator has signed."""
+        return _put("/proposal", _signed(Proposal, honest, casts["three"].coordinator, **changes))
+
     sites = [member for member, _ in sessions["three"]["session"]["members"]]
     limit = Ring(32).limit(3)
-    at = "/proposal/participants"
     cases = [
-        ("one participant", _put(at, ["bergen"]), COORDINATOR),
-        ("two participants, below the threshold", _put(at, ["aarau", "bergen"]), COORDINATOR),
-        ("no participant", _put(at, []), COORDINATOR),
-        ("participants without the receiver", _put(at, ["aarau", "cork"]), COORDINATOR),
-        ("a participant twice", _put(at, [*sites, "cork"]), COORDINATOR),
-        ("participants that are not sorted", _put(at, ["bergen", "aarau", "cork"]), COORDINATOR),
-        ("a participant that is no member", _put(at, [*sites, STRANGER]), COORDINATOR),
-        ("another model than the receiver's own", _put("/proposal/model_hash", "00" * 32), COORDINATOR),
-        ("another session", _put("/proposal/session", sessions["wide"]["digest"]), COORDINATOR),
-        ("a round that the session has no masks for", _put("/proposal/round_number", 3), COORDINATOR),
-        ("an attempt that the session has no masks for", _put("/proposal/attempt", 2), COORDINATOR),
+        ("one participant", asked(participants=("bergen",)), COORDINATOR),
+        ("two participants, below the threshold", asked(participants=("aarau", "bergen")), COORDINATOR),
+        ("no participant", asked(participants=()), COORDINATOR),
+        ("participants without the receiver", asked(participants=("aarau", "cork")), COORDINATOR),
+        ("a participant twice", asked(participants=(*sites, "cork")), COORDINATOR),
+        ("participants that are not sorted", asked(participants=("bergen", "aarau", "cork")), COORDINATOR),
+        ("a participant that is no member", asked(participants=(*sites, STRANGER)), COORDINATOR),
+        ("another model than the receiver's own", asked(model_hash="00" * 32), COORDINATOR),
+        ("another session", asked(session=sessions["wide"]["digest"]), COORDINATOR),
+        ("a round that the session has no masks for", asked(round_number=3), COORDINATOR),
+        ("an attempt that the session has no masks for", asked(attempt=2), COORDINATOR),
+        (
+            "a proposal that the coordinator did not sign",
+            _put("/proposal/signature", flipped(honest["signature"])),
+            COORDINATOR,
+        ),
         ("a value above the ring's limit", _put("/values/2", limit + 1), ""),
         ("a value below the ring's limit", _put("/values/2", -limit - 1), ""),
         ("a vector that is too short", _remove("/values/2"), ""),
@@ -209,29 +219,33 @@ def _of_proposals(sessions: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _of_lists(casts: Mapping[str, Any], sessions: Mapping[str, Any]) -> list[dict[str, Any]]:
     three = sessions["three"]["attempts"]
     uploads = {site: each["message"] for site, each in three[0]["uploads"].items()}
+    aarau, bergen, cork = (uploads[site] for site in ("aarau", "bergen", "cork"))
     later = three[1]["uploads"]["aarau"]["message"]
     elsewhere = sessions["wide"]["attempts"][0]["uploads"]["aarau"]["message"]
-    own = _signed(Upload, uploads["bergen"], casts["three"].identities["bergen"], content="00" * 32)
+    own = _signed(Upload, bergen, casts["three"].identities["bergen"], content="00" * 32)
+    honest = honest_input(sessions["three"], "R2", "bergen")["survivors"]
+
+    def asked(*listed: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+        """A list of survivors that the coordinator has signed."""
+        found = tuple(TypeAdapter(Upload).validate_python(each) for each in listed)
+        return _put("/survivors", _signed(Survivors, honest, casts["three"].coordinator, uploads=found, **changes))
+
     cases = [
-        ("fewer survivors than the threshold", _remove("/survivors/uploads/2")),
+        ("fewer survivors than the threshold", asked(aarau, bergen)),
         (
             "an upload that its site did not sign",
-            _put("/survivors/uploads/0/signature", flipped(uploads["aarau"]["signature"])),
+            asked({**aarau, "signature": flipped(aarau["signature"])}, bergen, cork),
         ),
-        ("another content than the site signed", _put("/survivors/uploads/0/content", "00" * 32)),
-        ("an upload to another round", _put("/survivors/uploads/0", later)),
-        ("an upload to another session", _put("/survivors/uploads/0", elsewhere)),
-        ("the receiver's upload with another content", _put("/survivors/uploads/1", own)),
-        ("a survivor twice", _put("/survivors/uploads/2", uploads["aarau"])),
-        (
-            "survivors that are not sorted",
-            _put("/survivors/uploads", [uploads[site] for site in ("bergen", "aarau", "cork")]),
-        ),
-        ("a list for another proposal", _put("/survivors/proposal", three[1]["proposal"]["hash"])),
+        ("another content than the site signed", asked({**aarau, "content": "00" * 32}, bergen, cork)),
+        ("an upload to another round", asked(later, bergen, cork)),
+        ("an upload to another session", asked(elsewhere, bergen, cork)),
+        ("the receiver's upload with another content", asked(aarau, own, cork)),
+        ("a survivor twice", asked(aarau, bergen, bergen)),
+        ("survivors that are not sorted", asked(bergen, aarau, cork)),
+        ("a survivor that did not take part", asked(aarau, bergen, {**cork, "site": STRANGER})),
+        ("a list for another proposal", asked(aarau, bergen, cork, proposal=three[1]["proposal"]["hash"])),
+        ("a list that the coordinator did not sign", _put("/survivors/signature", flipped(honest["signature"]))),
     ]
-    cases.append(
-        ("a survivor that did not take part", _put("/survivors/uploads/0", dict(uploads["aarau"], site=STRANGER)))
-    )
     return [_case(what, "R2", "bergen", COORDINATOR, operation) for what, operation in cases]
 
 

@@ -94,7 +94,8 @@ class Cast:
         seed = {site: random_stream(f"identity {site}")(32) for site in self.sites}
         self.seeds = seed
         self.identities = {site: Identity(site, Ed25519PrivateKey.from_private_bytes(seed[site])) for site in seed}
-        n = len(self.sites)
+        n, key = len(self.sites), random_stream("identity coordinator")(32)
+        self.coordinator = Identity("coordinator", Ed25519PrivateKey.from_private_bytes(key))
         self.session = Session(
             plan=hash_of("a plan"),
             roster=hash_of("a roster"),
@@ -106,6 +107,7 @@ class Cast:
             length=LENGTH,
             rounds=about["rounds"],
             attempts=about["attempts"],
+            coordinator=self.coordinator.public,
         )
         self.private = {
             site: SessionKeys.from_random(random_stream(f"{name} {site}")(RANDOM_BYTES)) for site in self.sites
@@ -146,7 +148,7 @@ class Cast:
 
     def play(self) -> tuple[SetupDesk, dict[str, Ready], dict[str, Any]]:
         """S1 to S3 of every site: (coordinator, sites, what went over the wire)."""
-        desk, setups = SetupDesk(self.session), {site: self.setup(site) for site in self.sites}
+        desk, setups = SetupDesk(self.session, self.coordinator), {site: self.setup(site) for site in self.sites}
         for setup in setups.values():
             desk.add_keys(setup.keys())
         for site, setup in setups.items():
@@ -221,7 +223,7 @@ def recorded(cast: Cast) -> dict[str, Any]:
     """A whole session as JSON data."""
     desk, ready, wire = cast.play()
     session = asdict(cast.session) | {"members": [[m.site, m.key.hex()] for m in cast.session.members]}
-    session |= {"rounds": list(cast.session.rounds)}
+    session |= {"rounds": list(cast.session.rounds), "coordinator": cast.coordinator.public.key.hex()}
     transcript = session_module.transcript_of(desk.keys())
     return {
         "name": cast.name,

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from wardround.privacy.secagg.scale import session_for
 from wardround.privacy.secagg.server import SetupDesk
 from wardround.protocol.errors import ProtocolViolation, Unavailable, WardroundError
+from wardround.protocol.identity import Identity
 from wardround.protocol.outgoing import Outgoing, bytes_to_send, parse_step
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.roster import Roster, session_members
@@ -50,6 +51,7 @@ Reaches = Callable[[str, str], bool]
 def set_up(
     plan: StudyPlan,
     roster: Roster,
+    coordinator: Identity,
     parties: Mapping[str, Party],
     *,
     name: str,
@@ -66,9 +68,16 @@ def set_up(
     """
     members = session_members(roster, parties, today)
     session = session_for(
-        plan, members, roster=roster.digest, name=name, length=length, rounds=rounds, attempts=attempts
+        plan,
+        members,
+        roster=roster.digest,
+        name=name,
+        length=length,
+        rounds=rounds,
+        attempts=attempts,
+        coordinator=coordinator.public,
     )
-    desk = SetupDesk(session)
+    desk = SetupDesk(session, coordinator)
     for site, party in sorted(parties.items()):
         desk.add_keys(_said(party.keys(session, today), site, Keys)[0])
     for site, party in sorted(parties.items()):

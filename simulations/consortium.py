@@ -14,9 +14,11 @@ from wardround.protocol.roster import Roster
 OPERATOR = "the coordinator's operator"
 
 
-def simulated_roster(sites: Sequence[Identity], directed: Collection[str], today: date) -> Roster:
+def simulated_roster(
+    sites: Sequence[Identity], coordinator: Identity, directed: Collection[str], today: date
+) -> Roster:
     """Epoch 1 with these sites, in force today; ``directed`` are under the authority of the coordinator."""
-    coordinator, officer = Identity.generate("operator"), Identity.generate("officer")
+    officer = Identity.generate("officer")
     parties = [
         Party(
             site=identity.site,

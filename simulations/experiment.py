@@ -18,6 +18,7 @@ from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, budg
 from wardround.client.secure import SECRET_SIZE, SecureSite
 from wardround.client.site import Site
 from wardround.client.store.database import open_store
+from wardround.client.store.evidence import Evidence
 from wardround.client.store.ledger import Ledger
 from wardround.client.store.roster import PinnedRoster
 from wardround.client.tasks import Task
@@ -27,6 +28,7 @@ from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.identity import Identity
 from wardround.protocol.messages import Reply
 from wardround.protocol.outgoing import Outgoing, outgoing
+from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.protocol.roster import Roster, standing
@@ -59,6 +61,7 @@ class Experiment:
     federation: Federation = field(init=False)
     secure: dict[str, SecureSite] = field(default_factory=dict, init=False)
     roster: Roster | None = field(default=None, init=False)
+    coordinator: Identity | None = field(default=None, init=False)
     _epsilons: "Future[list[float]] | None" = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -78,22 +81,23 @@ class Experiment:
                 site.recover()
             sites.append(site)
         study = Study(self.plan, self.strategy, self.progress)
-        self.federation = Federation(study, sites, self.today, self.faults, self.secure, self.roster)
+        self.federation = Federation(study, sites, self.today, self.faults, self.secure, self.roster, self.coordinator)
         self._start_accounting()
 
-    def _keys(self) -> dict[str, tuple[Identity, PinnedRoster]]:
+    def _keys(self) -> dict[str, tuple[Identity, PinnedRoster, Evidence]]:
         """Under secure aggregation each site's key and the roster that it holds: both end with this process."""
         if not self.plan.privacy.secure_aggregation:
             return {}
         identities = [Identity.generate(cohort.site) for cohort in self.cohorts]
-        self.roster = simulated_roster(identities, self.coordinator_directs, self.today)
+        self.coordinator = Identity.generate(COORDINATOR)
+        self.roster = simulated_roster(identities, self.coordinator, self.coordinator_directs, self.today)
         store, keys = open_store(None), {}
         for identity in identities:
-            keys[identity.site] = (identity, PinnedRoster(store, identity.public))
+            keys[identity.site] = (identity, PinnedRoster(store, identity.public), Evidence(store, identity.site))
             keys[identity.site][1].pin(self.roster.canonical, self.roster.digest)
         return keys
 
-    def _site(self, cohort: Cohort, ledger: Ledger, key: tuple[Identity, PinnedRoster] | None) -> Site:
+    def _site(self, cohort: Cohort, ledger: Ledger, key: tuple[Identity, PinnedRoster, Evidence] | None) -> Site:
         """The hospital of ``cohort``; under secure aggregation (with a key) one whose replies leave masked."""
 
         def make(seal: Callable[[Reply], Outgoing]) -> Site:

@@ -12,6 +12,7 @@ from typing import Final
 from wardround.client.secure import SecureSite
 from wardround.client.site import Phase, Site, drive
 from wardround.protocol.errors import Unavailable
+from wardround.protocol.identity import Identity
 from wardround.protocol.messages import Refusal
 from wardround.protocol.outgoing import Answer, Outgoing, bytes_to_send, parse_answer
 from wardround.protocol.roster import Roster
@@ -35,6 +36,7 @@ class Federation:
     faults: Sequence[Fault] = ()
     secure: Mapping[str, SecureSite] = field(default_factory=dict)
     roster: Roster | None = None
+    coordinator: Identity | None = None
     clock: float = 0.0
 
     def run(self, after_round: Callable[[RoundRecord], None] = lambda record: None) -> list[RoundRecord]:
@@ -75,12 +77,13 @@ class Federation:
 
     def _set_up(self) -> None:
         """A session for the rounds that are left: before the first, and after a site has lost its own in a restart."""
-        if self.roster is None or all(site.ready for site in self.secure.values()):
+        if self.roster is None or self.coordinator is None or all(site.ready for site in self.secure.values()):
             return
         done, plan = self.study.progress.rounds_done, self.study.plan
         self.study.desk = set_up(
             plan,
             self.roster,
+            self.coordinator,
             self.secure,
             name=f"rounds from {done + 1}",
             length=self.study.vector_length,

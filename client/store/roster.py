@@ -6,14 +6,19 @@ Rows are only ever added, so that a coordinator can lead a site neither back nor
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import date
 from sqlite3 import Connection
+from typing import Final
 
 from wardround.client.store.database import explained
+from wardround.client.store.evidence import Evidence
 from wardround.protocol.errors import ProtocolViolation, UsageError
 from wardround.protocol.identity import PublicIdentity
 from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.roster import Roster, TwoRosters, check_first, check_next, session_members
+
+ROSTER: Final = "roster"
+"""The kind of evidence that a second roster is."""
 
 
 class PinnedRoster:
@@ -27,6 +32,7 @@ class PinnedRoster:
     def __init__(self, store: Connection, identity: PublicIdentity) -> None:
         self._store = store
         self._identity = identity
+        self._evidence = Evidence(store, identity.site)
 
     def held(self) -> Roster | None:
         """The roster in force. Raises UsageError when the file was changed."""
@@ -81,11 +87,7 @@ class PinnedRoster:
 
     def disputed(self) -> tuple[Roster, ...]:
         """The second rosters of an epoch that this site was shown: evidence against whoever signed both."""
-        rows = self._store.execute(
-            "SELECT content FROM disputed_rosters WHERE site = ? ORDER BY since, digest", (self._identity.site,)
-        )
-        with explained(self._name):
-            return tuple(Roster.parse(bytes(content)) for (content,) in rows)
+        return tuple(Roster.parse(exhibit.content) for exhibit in self._evidence.all() if exhibit.kind == ROSTER)
 
     def members(self, wanted: Iterable[str], today: date) -> tuple[PublicIdentity, ...]:
         """The identities of a session's sites by the roster in force, this site among them.
@@ -103,9 +105,7 @@ class PinnedRoster:
     def _keep_evidence(self, held: Roster, roster: Roster) -> None:
         """Keep a second roster of an epoch for good; one that no known officer signed is evidence against nobody."""
         if roster.signers(held.governance):
-            at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            row = (self._identity.site, roster.digest, roster.canonical, at)
-            self._store.execute("INSERT OR IGNORE INTO disputed_rosters VALUES (?, ?, ?, ?)", row)
+            self._evidence.keep(ROSTER, roster.canonical)
             self._store.execute("COMMIT")
 
     def _check_own(self, named: PublicIdentity | None) -> None:

@@ -39,6 +39,14 @@ ATTEMPT_TRANSITIONS: Final[dict[tuple[AttemptState | None, str], AttemptState]] 
 """What a site answers in an attempt, once each; a repeat of the same request gets the same answer."""
 
 
+class TwoRequests(ProtocolViolation):
+    """Two requests of a coordinator that cannot both be honest; ``evidence`` holds both with its signatures."""
+
+    def __init__(self, message: str, *requests: Proposal | Survivors) -> None:
+        super().__init__(COORDINATOR, message)
+        self.evidence = tuple(request.evidence for request in requests)
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """This site helped to open the sum of ``survivors`` over these inputs. Kept for ever."""
@@ -67,7 +75,7 @@ class SitePlayer:
 
     def __init__(self, ready: Ready, opened: Sequence[Opened] = ()) -> None:
         self._ready = ready
-        self._session = ready.session
+        self.session = ready.session
         self._me = ready.identity.site
         self._opened: Mapping[str, tuple[str, ...]] = {record.inputs: record.survivors for record in opened}
         self._attempts: dict[tuple[int, int], _Attempt] = {}
@@ -80,7 +88,8 @@ class SitePlayer:
         if known is None:
             self._check_proposal(proposal, model_hash)
         elif known.proposal != proposal:
-            self._end(f"two proposals for attempt {proposal.attempt} at round {proposal.round_number}")
+            what = f"two proposals for attempt {proposal.attempt} at round {proposal.round_number}"
+            self._end(what, known.proposal, proposal)
 
     def mask(
         self, proposal: Proposal, model_hash: str, values: Integers, inputs: str | None = None
@@ -126,7 +135,7 @@ class SitePlayer:
         attempt = self._answered(proposal)
         if attempt.consent is not None and attempt.survivors is not None:
             if attempt.survivors.hash != survivors.hash:
-                self._end("two lists of survivors for one attempt")
+                self._end("two lists of survivors for one attempt", attempt.survivors, survivors)
             return attempt.consent
         self._check_survivors(attempt, survivors)
         attempt.consent = Consent(self._me, survivors.hash).signed_by(self._ready.identity)
@@ -166,16 +175,21 @@ class SitePlayer:
         return Opening(self._me, survivors.hash, shares, seeds).signed_by(self._ready.identity)
 
     def _number(self, site: str) -> int:
-        return self._session.numbers[site]
+        return self.session.numbers[site]
 
     def _alive(self) -> None:
         if self._ended:
             raise ProtocolViolation(COORDINATOR, f"the session has ended: {self._ended}")
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, one: Proposal | Survivors, other: Proposal | Survivors) -> None:
         """Conflicting requests are evidence: nothing of this session is answered again."""
+        self._check_asked(other)
         self._ended = reason
-        raise ProtocolViolation(COORDINATOR, f"it sent {reason}; the session has ended")
+        raise TwoRequests(f"it sent {reason}; the session has ended", one, other)
+
+    def _check_asked(self, request: Proposal | Survivors) -> None:
+        if not self.session.asked(request):
+            raise ProtocolViolation(COORDINATOR, "the coordinator has not signed what is asked")
 
     def _answered(self, proposal: Proposal) -> _Attempt:
         self._alive()
@@ -185,7 +199,7 @@ class SitePlayer:
         return attempt
 
     def _encoded(self, values: Integers) -> Residues:
-        ring, session = Ring(self._session.bits), self._session
+        ring, session = Ring(self.session.bits), self.session
         if values.shape != (session.length,) or values.dtype != np.int64:
             raise UsageError("the vector does not have the session's length", "check the plan's strategy")
         limit = ring.limit(len(session.members))
@@ -194,29 +208,31 @@ class SitePlayer:
         return ring.encode(values)
 
     def _check_proposal(self, proposal: Proposal, model_hash: str) -> None:
+        self._check_asked(proposal)
         sites = proposal.participants
         slot = (proposal.round_number, proposal.attempt)
-        if proposal.session != self._session.digest or slot not in self._ready.own:
+        if proposal.session != self.session.digest or slot not in self._ready.own:
             raise ProtocolViolation(COORDINATOR, "it proposes an attempt that this session has no masks for")
         if list(sites) != sorted(set(sites)) or not set(sites) <= set(self._ready.sites) or self._me not in sites:
             raise ProtocolViolation(
                 COORDINATOR, "its participants are not sites of this session, each once, with this one"
             )
-        if len(sites) < self._session.threshold:
+        if len(sites) < self.session.threshold:
             raise ProtocolViolation(COORDINATOR, f"it proposes {len(sites)} participants, below the plan's threshold")
         if proposal.model_hash != model_hash:
             raise ProtocolViolation(COORDINATOR, "it proposes another model than the last published total gives")
 
     def _check_survivors(self, attempt: _Attempt, survivors: Survivors) -> None:
+        self._check_asked(survivors)
         proposal, sites = attempt.proposal, survivors.sites
         if survivors.proposal != proposal.hash:
             raise ProtocolViolation(COORDINATOR, "its list of survivors is of another proposal")
         if list(sites) != sorted(set(sites)) or not set(sites) <= set(proposal.participants):
             raise ProtocolViolation(COORDINATOR, "its survivors are not participants, each once, sorted by name")
-        if len(sites) < self._session.threshold:
+        if len(sites) < self.session.threshold:
             raise ProtocolViolation(COORDINATOR, f"it lists {len(sites)} survivors, below the plan's threshold")
         for upload in survivors.uploads:
-            if upload.proposal != proposal.hash or not upload.verified(self._session.keys):
+            if upload.proposal != proposal.hash or not upload.verified(self.session.keys):
                 raise ProtocolViolation(COORDINATOR, f"the upload of '{upload.site}' is not one that this site made")
         if attempt.upload not in survivors.uploads:
             raise ProtocolViolation(COORDINATOR, "it does not list this site's own upload as it was sent")
@@ -229,9 +245,9 @@ class SitePlayer:
         if len(set(signers)) != len(signers) or not set(signers) <= set(survivors.sites):
             raise ProtocolViolation(COORDINATOR, "the signatures under the list are not of survivors, each once")
         for consent in consents:
-            if consent.survivors != survivors.hash or not consent.verified(self._session.keys):
+            if consent.survivors != survivors.hash or not consent.verified(self.session.keys):
                 raise ProtocolViolation(COORDINATOR, f"the signature of '{consent.site}' is not under this list")
-        if len(signers) < self._session.threshold:
+        if len(signers) < self.session.threshold:
             raise ProtocolViolation(
                 COORDINATOR, f"{len(signers)} signatures under the list, below the plan's threshold"
             )

@@ -11,6 +11,7 @@ from typing import Final
 from wardround.privacy.secagg.quantize import Quantizer
 from wardround.privacy.secagg.ring import SMALL
 from wardround.protocol.identity import PublicIdentity
+from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.secagg import Session, colluding
 
@@ -39,6 +40,7 @@ def session_for(
     length: int,
     rounds: Sequence[int],
     attempts: int,
+    coordinator: PublicIdentity,
 ) -> Session:
     """The terms of a session of ``plan``: n, t and c are the plan's, whoever of its sites is missing today."""
     return Session(
@@ -52,4 +54,5 @@ def session_for(
         length=length,
         rounds=tuple(rounds),
         attempts=attempts,
+        coordinator=PublicIdentity(COORDINATOR, coordinator.key),
     )

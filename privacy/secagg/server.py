@@ -15,6 +15,7 @@ from wardround.privacy.secagg.masks import KEY_SIZE, add_masks, pairwise
 from wardround.privacy.secagg.ring import Integers, Residues, Ring, content_hash
 from wardround.privacy.secagg.session import HASH_SIZE, commitment
 from wardround.protocol.errors import ProtocolViolation, Unavailable
+from wardround.protocol.identity import Identity
 from wardround.protocol.secagg import (
     Agreement,
     Consent,
@@ -36,10 +37,16 @@ SetupMessage = TypeVar("SetupMessage", Keys, Deal, Agreement)
 
 
 class SetupDesk:
-    """Collects the messages of a session's set-up and hands them on, sorted by the sites' names."""
+    """Collects the messages of a session's set-up and hands them on, sorted by the sites' names.
 
-    def __init__(self, session: Session) -> None:
+    ``identity`` is the coordinator's, which the session names.
+    """
+
+    def __init__(self, session: Session, identity: Identity) -> None:
+        if identity.public.key != session.coordinator.key:
+            raise ValueError("the session names another coordinator")
         self.session = session
+        self.identity = identity
         self._keys: dict[str, Keys] = {}
         self._deals: dict[str, Deal] = {}
         self._parcels: dict[tuple[str, str], Parcel] = {}
@@ -75,7 +82,8 @@ class SetupDesk:
     def proposal(self, round_number: int, attempt: int, model_hash: str, vector: str) -> Proposal:
         """R1 to everybody who agreed on this session (U0)."""
         sites = tuple(message.site for message in self.agreements())
-        return Proposal(self.session.digest, round_number, attempt, sites, model_hash, vector)
+        made = Proposal(self.session.digest, round_number, attempt, sites, model_hash, vector)
+        return made.signed_by(self.identity)
 
     def committed(self, dealer: str, recipient: str, number: int) -> bytes:
         """The 32 bytes by which ``dealer`` is bound to the share with this number in the stock."""
@@ -133,7 +141,7 @@ class AttemptDesk:
         if self._survivors is None:
             self._quorum(len(self._uploads), "uploads arrived")
             uploads = tuple(self._uploads[site] for site in sorted(self._uploads))
-            self._survivors = Survivors(self.proposal.hash, uploads)
+            self._survivors = Survivors(self.proposal.hash, uploads).signed_by(self._desk.identity)
         return self._survivors
 
     def add_consent(self, consent: Consent) -> None:

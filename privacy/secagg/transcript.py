@@ -31,11 +31,15 @@ class Transcript:
 
 
 def set_up(
-    session: Session, identities: Sequence[Identity], random_bytes: RandomBytes, transcript: Transcript | None = None
+    session: Session,
+    coordinator: Identity,
+    identities: Sequence[Identity],
+    random_bytes: RandomBytes,
+    transcript: Transcript | None = None,
 ) -> tuple[SetupDesk, dict[str, Ready]]:
     """S1 to S3: every site of ``identities`` ends up with the same session."""
     noted = transcript or Transcript()
-    desk, sites = SetupDesk(session), [Setup(session, identity, random_bytes) for identity in identities]
+    desk, sites = SetupDesk(session, coordinator), [Setup(session, identity, random_bytes) for identity in identities]
     for site in sites:
         desk.add_keys(noted.sent(site.keys()))
     for site in sites:

@@ -166,7 +166,7 @@ def test_a_second_roster_that_a_known_officer_signed_is_kept_for_good(path: Path
     assert at(path).disputed() == (other,) and at(path).held() == FIRST
     store = sqlite3.connect(path, isolation_level=None)
     with pytest.raises(sqlite3.IntegrityError, match="evidence is kept"):
-        store.execute("DELETE FROM disputed_rosters")
+        store.execute("DELETE FROM evidence")
 
 
 def test_sites_in_one_database_hold_rosters_of_their_own(path: Path, pinned: PinnedRoster) -> None:

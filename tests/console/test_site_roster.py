@@ -1,5 +1,6 @@
 """``wardround site roster``: pinned by telephone, followed by signatures, and what it says of who directs whom."""
 
+import json
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from wardround.client.store.evidence import Evidence
 from wardround.client.store.folder import SiteFolder
 from wardround.console.cli import main
 from wardround.protocol.identity import Identity
@@ -18,8 +20,8 @@ from wardround.protocol.roster import Roster
 ANNA, BEN, CARL, SOUTH, CARRIER = (Identity.generate(name) for name in ("anna", "ben", "carl", "south", "carrier"))
 
 
-def command(*words: Any) -> subprocess.CompletedProcess[str]:
-    line, out, err = ["wardround", "site", "roster", *map(str, words)], StringIO(), StringIO()
+def command(*words: Any, group: tuple[str, ...] = ("roster",)) -> subprocess.CompletedProcess[str]:
+    line, out, err = ["wardround", "site", *group, *map(str, words)], StringIO(), StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", line)
         try:
@@ -90,3 +92,14 @@ def test_evidence_against_officers_is_shown(north: SiteFolder, tmp_path: Path) -
     told = command("next", north.path, tmp_path / "other.json")
     assert told.returncode != 0 and "officers who signed both: ben" in told.stderr
     assert "Evidence: a second roster of epoch 1, signed by ben as well." in command("show", north.path).stdout
+
+
+def test_evidence_is_listed_and_given_out_whole(north: SiteFolder) -> None:
+    told = command("evidence", north.path, group=())
+    assert told.returncode == 0 and "No evidence" in told.stdout
+    ledger = north.ledger()
+    Evidence(ledger._store, "north").keep("request", b'{"header":{},"signature":"00"}')
+    told = command("evidence", north.path, group=())
+    assert "request" in told.stdout and "SHA-256" in told.stdout
+    (row,) = json.loads(command("evidence", north.path, "--json", group=()).stdout)
+    assert row["kind"] == "request" and row["content"] == '{"header":{},"signature":"00"}'

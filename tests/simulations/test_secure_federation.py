@@ -159,7 +159,7 @@ def test_a_coordinator_that_sends_a_wrong_proposal_costs_no_budget(monkeypatch: 
             {"session": "00" * 32},
             {"round_number": 1},
         ):
-            changed = type(proposal)(**{**vars_of(proposal), **wrong})
+            changed = type(proposal)(**{**vars_of(proposal), **wrong}).signed_by(desk.identity)
             answer = exchange.bytes_to_send(site.answer(request, changed, experiment.today))
             assert b'"refused":"protocol"' in answer
         assert site.site.ledger.charged(experiment.plan.digest) == before
@@ -184,9 +184,18 @@ def test_a_round_in_which_a_site_was_dropped_says_so(monkeypatch: pytest.MonkeyP
 
     def lying(self: SecureSite, proposal: Any, survivors: Any) -> Any:
         if self.name == NAMES[3]:
-            survivors = type(survivors)(survivors.proposal, survivors.uploads[:4])
+            part = type(survivors)(survivors.proposal, survivors.uploads[:3])
+            survivors = part.signed_by(experiments[0].coordinator)
         return original(self, proposal, survivors)
 
+    experiments: list[Any] = []
+    original_start = Experiment.__post_init__
+
+    def started(self: Experiment) -> None:
+        experiments.append(self)
+        original_start(self)
+
+    monkeypatch.setattr(Experiment, "__post_init__", started)
     monkeypatch.setattr(SecureSite, "consent", lying)
     done, _ = simulated(PRIVATE, rounds=1)
     assert [each.state for each in done.result.rounds] == ["closed"]
@@ -302,7 +311,9 @@ def test_a_result_says_whether_the_coordinators_authority_directs_a_hospital(dir
     terms = PRIVATE.model_copy(update={"outsiders_only": directed})
     with pytest.MonkeyPatch.context() as patch:
         roster = experiment_module.simulated_roster
-        patch.setattr(experiment_module, "simulated_roster", lambda sites, _, today: roster(sites, NAMES[1:2], today))
+        patch.setattr(
+            experiment_module, "simulated_roster", lambda sites, own, _, today: roster(sites, own, NAMES[1:2], today)
+        )
         if not directed:
             with pytest.raises(ProtocolViolation, match="whose authority directs a site of the roster"):
                 simulated(terms, rounds=1)

@@ -50,17 +50,18 @@ CREATE TABLE rosters (
 ) WITHOUT ROWID
 ;
 
--- Two rosters of one epoch that this site was shown: evidence against who signed both.
-CREATE TABLE disputed_rosters (
+-- What the coordinator or an officer signed and could not have signed honestly.
+CREATE TABLE evidence (
     site TEXT NOT NULL,
     digest TEXT NOT NULL,
+    kind TEXT NOT NULL,
     content BLOB NOT NULL,
     since TEXT NOT NULL,
     PRIMARY KEY (site, digest)
 ) WITHOUT ROWID
 ;
 
-CREATE TRIGGER disputed_rosters_are_never_removed BEFORE DELETE ON disputed_rosters
+CREATE TRIGGER evidence_is_never_removed BEFORE DELETE ON evidence
 BEGIN SELECT RAISE(ABORT, 'evidence is kept'); END
 ;
 

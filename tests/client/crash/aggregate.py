@@ -20,6 +20,7 @@ from wardround.client.governance import grant_for, open_domain
 from wardround.client.secure import MAX_ATTEMPTS, SecureSite
 from wardround.client.site import Site
 from wardround.client.store.database import open_store
+from wardround.client.store.evidence import Evidence
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.ledger import Ledger
 from wardround.client.store.replies import StoredReplies
@@ -125,7 +126,8 @@ def peer(name: str, roster: Roster) -> SecureSite:
 
 
 def secure(make: Callable[..., Site], identity: Identity, pinned: PinnedRoster, secret: bytes) -> SecureSite:
-    return SecureSite(make, identity, pinned, quantizer_for(PLAN, SIZES), secret, os.urandom)
+    evidence = Evidence(pinned._store, identity.site)
+    return SecureSite(make, identity, pinned, evidence, quantizer_for(PLAN, SIZES), secret, os.urandom)
 
 
 def watched(folder: Path) -> SecureSite:
@@ -152,7 +154,8 @@ def aggregate(folder: Path, log: Log, point: Callable[[], None]) -> None:
         attempt = 1 + len(list(folder.glob("attempt-*")))
         (folder / f"attempt-{attempt}").touch()
         left = range(study.progress.rounds_done + 1, ROUNDS + 1)
-        study.desk = set_up(PLAN, roster, parties, name=f"attempt {attempt}", length=study.vector_length, rounds=left,
+        study.desk = set_up(PLAN, roster, KEYS["operator"], parties,
+                            name=f"attempt {attempt}", length=study.vector_length, rounds=left,
                             today=TODAY, attempts=MAX_ATTEMPTS)  # fmt: skip
         point()
         absent = (*PEERS, "nobody")[attempt % 4]

@@ -20,6 +20,7 @@ from wardround.client.connectors.cohort import Cohort
 from wardround.client.governance import CONSORTIUM_DOMAIN, grant_for, open_domain
 from wardround.client.secure import SecureSite
 from wardround.client.site import Site
+from wardround.client.store.evidence import Evidence
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.ledger import Ledger
 from wardround.client.store.replies import StoredReplies
@@ -80,7 +81,8 @@ class Hospital:
 
         roster = PinnedRoster(self.ledger._store, identity.public)
         quantizer = quantizer_for(self.plan, sizes)
-        self.process = SecureSite(make, identity, roster, quantizer, home.inputs_secret(), os.urandom)
+        evidence = Evidence(self.ledger._store, self.name)
+        self.process = SecureSite(make, identity, roster, evidence, quantizer, home.inputs_secret(), os.urandom)
         self.process.site.recover()
 
     def __getattr__(self, step: str) -> Callable[..., Any]:
@@ -125,7 +127,7 @@ class Hospital:
 class Consortium:
     """The hospitals, and the powers of a coordinator."""
 
-    officers = (ANNA, BEN)
+    officers, operator = (ANNA, BEN), OPERATOR
 
     def __init__(
         self, place: Path, sites: Sequence[str], rounds: int, owners: dict[str, str] | None, privacy: str
@@ -168,7 +170,7 @@ class Consortium:
 
     def set_up(self, name: str = "first", attempts: int = 3) -> SetupDesk:
         """An honest session of all rounds."""
-        return set_up(self.plan, self.roster, self.sites, name=name, length=self.length, today=TODAY,
+        return set_up(self.plan, self.roster, OPERATOR, self.sites, name=name, length=self.length, today=TODAY,
                       rounds=range(1, self.plan.rounds + 1), attempts=attempts)  # fmt: skip
 
     @property
@@ -184,7 +186,11 @@ class Consortium:
 
     def propose(self, desk: SetupDesk, number: int = 1, attempt: int = 1, **changes: Any) -> Proposal:
         model = self.request(number).model_hash
-        return replace(desk.proposal(number, attempt, model, "contribution"), **changes)
+        return replace(desk.proposal(number, attempt, model, "contribution"), **changes).signed_by(OPERATOR)
+
+    def listed(self, proposal: str, *uploads: Any) -> Survivors:
+        """A list of survivors that the coordinator signs."""
+        return Survivors(proposal, tuple(uploads)).signed_by(OPERATOR)
 
     def uploads(self, desk: SetupDesk, proposal: Proposal, sites: Sequence[str] = ()) -> AttemptDesk:
         """R1 of these sites, or of all who were proposed."""

@@ -137,23 +137,23 @@ def pair_secret(
     return derive(agreed, ["pair", low, high], bytes.fromhex(seen))
 
 
+def proposal_header(proposal: dict[str, Any]) -> dict[str, Any]:
+    names = {"round": "round_number", "model": "model_hash"}
+    fields = ("session", "round", "attempt", "participants", "model", "vector")
+    return {"kind": "proposal", **{name: proposal[names.get(name, name)] for name in fields}}
+
+
 def proposal_hash(proposal: dict[str, Any]) -> str:
-    return hash_of(
-        {
-            "kind": "proposal",
-            "session": proposal["session"],
-            "round": proposal["round_number"],
-            "attempt": proposal["attempt"],
-            "participants": proposal["participants"],
-            "model": proposal["model_hash"],
-            "vector": proposal["vector"],
-        }
-    )
+    return hash_of(proposal_header(proposal))
+
+
+def survivors_header(survivors: dict[str, Any]) -> dict[str, Any]:
+    uploads = [[upload["site"], upload["content"]] for upload in survivors["uploads"]]
+    return {"kind": "survivors", "proposal": survivors["proposal"], "uploads": uploads}
 
 
 def survivors_hash(survivors: dict[str, Any]) -> str:
-    uploads = [[upload["site"], upload["content"]] for upload in survivors["uploads"]]
-    return hash_of({"kind": "survivors", "proposal": survivors["proposal"], "uploads": uploads})
+    return hash_of(survivors_header(survivors))
 
 
 def masked(values: list[int], bits: int, own: bytes, pairs: list[tuple[bytes, int]]) -> bytes:

@@ -4,6 +4,7 @@ The hospitals are real folders with real ledgers (``conftest.py``); the coordina
 test for each line of docs/attacks.md.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -20,7 +21,7 @@ from wardround.protocol.identity import Identity
 from wardround.protocol.ledger import Recover, approve
 from wardround.protocol.messages import Masked, Refusal
 from wardround.protocol.outgoing import bytes_to_send, parse_step
-from wardround.protocol.secagg import Consent, Keys, Survivors, Upload
+from wardround.protocol.secagg import Consent, Keys, Upload, signed_bytes
 from wardround.protocol.tree import Head
 
 Make = Callable[..., Any]
@@ -47,7 +48,7 @@ def test_an_honest_attempt_is_opened_and_only_then_shares_leave(consortium: Make
 def keyed(here: Any) -> tuple[Any, list[Keys]]:
     """S1 of every site, and the terms."""
     session = session_for(here.plan, list(here.keys.values()), roster=here.roster.digest, name="first",
-                          length=here.length, rounds=(1, 2), attempts=3)  # fmt: skip
+                          coordinator=here.operator.public, length=here.length, rounds=(1, 2), attempts=3)  # fmt: skip
     return session, [here.sites[name].said("keys", session, here.plan.governance.proposed_on) for name in NAMES]
 
 
@@ -102,7 +103,7 @@ def test_several_sites_of_one_owner_are_one_site(consortium: Make) -> None:
         here.set_up()
     # A coordinator that does not ask that itself is refused by each site.
     session = session_for(here.plan, list(here.keys.values()), roster=here.roster.digest, name="first",
-                          length=here.length, rounds=(1, 2), attempts=3)  # fmt: skip
+                          coordinator=here.operator.public, length=here.length, rounds=(1, 2), attempts=3)  # fmt: skip
     here.attack(ME, "are one legal entity", 0, "keys", session, here.plan.governance.proposed_on)
 
 
@@ -154,13 +155,13 @@ def test_split_views_of_participants_or_model_are_found_before_anything_is_opene
         shown = {name: here.propose(desk, 2) for name in NAMES}
         requests = {name: here.request(2) for name in NAMES}
         requests[ME] = here.request(2, shift=0.5)
-        shown[ME] = replace(shown[ME], model_hash=requests[ME].model_hash)
+        shown[ME] = here.propose(desk, 2, model_hash=requests[ME].model_hash)
     answers = {name: here.sites[name].said("answer", requests[name], shown[name], today) for name in NAMES}
     assert all(isinstance(answer, Masked) for answer in answers.values())
     number = shown[ME].round_number
     uploads = tuple(answers[name].upload for name in NAMES if name in shown[ME].participants)
-    here.attack(ME, "not one that this site made", number, "consent", shown[ME], Survivors(shown[ME].hash, uploads))
-    others = Survivors(shown["aarau"].hash, tuple(answers[name].upload for name in NAMES))
+    here.attack(ME, "not one that this site made", number, "consent", shown[ME], here.listed(shown[ME].hash, *uploads))
+    others = here.listed(shown["aarau"].hash, *(answers[name].upload for name in NAMES))
     here.attack("aarau", "the upload of 'bergen' is not one", number, "consent", shown["aarau"], others)
     for name in NAMES:
         here.nothing_left(shown[name], name)
@@ -171,7 +172,7 @@ def test_split_lists_of_survivors_never_get_enough_signatures(consortium: Make) 
     desk = here.set_up()
     proposal = here.propose(desk)
     whole = here.uploads(desk, proposal).survivors()
-    part = Survivors(whole.proposal, whole.uploads[:4])
+    part = here.listed(whole.proposal, *whole.uploads[:4])
     consents = here.consents(proposal, whole, NAMES[2:]) + here.consents(proposal, part, NAMES[:2])
     for name, listed in [("cork", whole), ("aarau", part)]:
         fitting = [consent for consent in consents if consent.survivors == listed.hash]
@@ -186,7 +187,7 @@ def test_two_lists_for_one_attempt_end_the_session(consortium: Make) -> None:
     proposal = here.propose(desk)
     whole = here.uploads(desk, proposal).survivors()
     here.consents(proposal, whole)
-    part = Survivors(whole.proposal, whole.uploads[:4])
+    part = here.listed(whole.proposal, *whole.uploads[:4])
     here.attack(ME, "two lists of survivors for one attempt", 1, "consent", proposal, part)
     here.attack(ME, "the session has ended", 1, "open", proposal, here.consents(proposal, whole, ("cork",)))
     here.nothing_left(proposal)
@@ -208,7 +209,7 @@ def test_a_share_and_a_seed_of_one_site_never_leave_in_one_attempt(consortium: M
     whole = table.survivors()
     here.total(table)
     # Now it says that cork was lost, to get the seeds of the pairs with cork.
-    without = Survivors(whole.proposal, tuple(upload for upload in whole.uploads if upload.site != "cork"))
+    without = here.listed(whole.proposal, *(upload for upload in whole.uploads if upload.site != "cork"))
     here.attack(ME, "two lists of survivors", 1, "consent", proposal, without)
     assert here.sites[ME].gave("seeds", proposal) == 0 and here.sites[ME].gave("shares", proposal) == 5
 
@@ -337,7 +338,7 @@ def test_an_upload_of_another_session_does_not_stand_on_a_list(consortium: Make)
     proposal = here.propose(desk, 1, 2)
     survivors = here.uploads(desk, proposal).survivors()
     mixed = (old.uploads[0], *survivors.uploads[1:])
-    here.attack(ME, "the upload of 'aarau' is not one", 1, "consent", proposal, Survivors(proposal.hash, mixed))
+    here.attack(ME, "the upload of 'aarau' is not one", 1, "consent", proposal, here.listed(proposal.hash, *mixed))
     here.nothing_left(proposal)
 
 
@@ -361,7 +362,7 @@ def test_an_upload_that_nobody_made_stands_on_no_list(consortium: Make) -> None:
     survivors = here.uploads(desk, proposal, NAMES[:4]).survivors()
     for name in ("evora", "zurich"):
         ghost = Upload(name, proposal.hash, "00" * 32).signed_by(Identity.generate(name))
-        listed = Survivors(proposal.hash, (*survivors.uploads, ghost))
+        listed = here.listed(proposal.hash, *survivors.uploads, ghost)
         here.attack(ME, "'evora' is not one|not participants", 1, "consent", proposal, listed)
     here.nothing_left(proposal)
 
@@ -396,3 +397,43 @@ def test_a_coordinator_that_voids_every_round_spends_no_more_than_the_officers_g
     # One model, one answer: masked again each time, or refused; charged once.
     assert here.sites[ME].ledger.charged(here.plan.digest) == 1
     assert refusals < 12
+
+
+def test_a_request_that_nobody_signed_is_not_answered(consortium: Make) -> None:
+    """Somebody between coordinator and hospital; and a coordinator that would later deny what it asked."""
+    here = consortium()
+    desk, today = here.set_up(), here.plan.governance.proposed_on
+    proposal = here.propose(desk)
+    unsigned = replace(proposal, signature=bytes(64))
+    assert isinstance(here.sites[ME].said("answer", here.request(), unsigned, today), Refusal)
+    here.refused(ME, "has not signed what is asked", 1)
+    survivors = here.uploads(desk, proposal).survivors()
+    forged = replace(survivors, uploads=survivors.uploads[:4])
+    here.attack(ME, "has not signed what is asked", 1, "consent", proposal, forged)
+    here.nothing_left(proposal)
+    # A forgery proves nothing against the coordinator, and ends no session.
+    assert here.sites[ME].process.evidence.all() == ()
+    here.consents(proposal, survivors, (ME,))
+
+
+@pytest.mark.parametrize("lie", ["two proposals", "two lists"])
+def test_two_requests_that_cannot_both_be_honest_are_kept_with_their_signatures(consortium: Make, lie: str) -> None:
+    here = consortium()
+    desk, today = here.set_up(), here.plan.governance.proposed_on
+    proposal = here.propose(desk)
+    survivors = here.uploads(desk, proposal).survivors()
+    if lie == "two lists":
+        here.consents(proposal, survivors, (ME,))
+        both = (survivors, here.listed(proposal.hash, *survivors.uploads[:4]))
+        here.attack(ME, "two lists of survivors", 1, "consent", proposal, both[1])
+    else:
+        both = (proposal, here.propose(desk, participants=NAMES[:4]))
+        assert isinstance(here.sites[ME].said("answer", here.request(), both[1], today), Refusal)
+        here.refused(ME, "two proposals", 1)
+    here.sites[ME].restart()
+    exhibits = here.sites[ME].process.evidence.all()
+    assert {exhibit.content for exhibit in exhibits} == {request.evidence for request in both}
+    for exhibit in exhibits:
+        told = json.loads(exhibit.content)
+        assert here.operator.public.verifies(bytes.fromhex(told["signature"]), signed_bytes(told["header"]))
+    here.nothing_left(proposal, "aarau")

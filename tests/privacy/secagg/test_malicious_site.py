@@ -145,7 +145,7 @@ def dealt(here: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """S1 and S2 of every site: (terms, deals, parcels by dealer)."""
     today = here.plan.governance.proposed_on
     session = session_for(here.plan, list(here.keys.values()), roster=here.roster.digest, name="first",
-                          length=here.length, rounds=(1, 2), attempts=3)  # fmt: skip
+                          coordinator=here.operator.public, length=here.length, rounds=(1, 2), attempts=3)  # fmt: skip
     keys: list[Keys] = [here.sites[name].said("keys", session, today) for name in NAMES]
     made = {name: parse_step(bytes_to_send(here.sites[name].deal(keys)), name) for name in NAMES}
     return session, {name: step[0] for name, step in made.items()}, {name: step[1] for name, step in made.items()}

@@ -35,10 +35,10 @@ Party = tuple[SetupDesk, list[Ready], Proposal]
 def party(sites: int) -> Party:
     identities = [Identity.generate(f"s{number:02d}") for number in range(sites)]
     members = tuple(identity.public for identity in identities)
-    t, c = threshold(sites), colluding(sites)
-    session = Session("ab" * 32, "cd" * 32, "s1", members, t, c, 32, LENGTH, (1,), 1)
-    desk, ready = set_up(session, identities, os.urandom)
-    return desk, list(ready.values()), Proposal(session.digest, 1, 1, tuple(ready), MODEL, "update")
+    t, c, operator = threshold(sites), colluding(sites), Identity.generate("operator")
+    session = Session("ab" * 32, "cd" * 32, "s1", members, t, c, 32, LENGTH, (1,), 1, operator.public)
+    desk, ready = set_up(session, operator, identities, os.urandom)
+    return desk, list(ready.values()), desk.proposal(1, 1, MODEL, "update")
 
 
 @contextmanager

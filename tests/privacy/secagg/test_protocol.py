@@ -37,6 +37,7 @@ from wardround.protocol.secagg import (
 )
 
 MODEL = "ee" * 32
+OPERATOR = Identity.generate("operator")
 NAMES = ("aarau", "bergen", "cork", "delft", "evora")
 
 
@@ -55,7 +56,7 @@ class Party:
 
     def proposal(self, *sites: str, number: int = 1, try_: int = 1, **changes: Any) -> Proposal:
         made = Proposal(self.session.digest, number, try_, sites or self.sites, MODEL, "update")
-        return replace(made, **changes)
+        return replace(made, **changes).signed_by(OPERATOR)
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -77,8 +78,8 @@ def party(
     identities = {name: Identity.generate(name) for name in names}
     n = len(names)
     session = Session("ab" * 32, "cd" * 32, "s1", tuple(i.public for i in identities.values()), threshold(n),
-                      colluding(n), bits, length, rounds, attempts)  # fmt: skip
-    desk, ready = set_up(session, list(identities.values()), os.urandom)
+                      colluding(n), bits, length, rounds, attempts, OPERATOR.public)  # fmt: skip
+    desk, ready = set_up(session, OPERATOR, list(identities.values()), os.urandom)
     limit, chance = Ring(bits).limit(n), np.random.default_rng(seed)
     values = {name: chance.integers(-limit, limit + 1, length) for name in names}
     values[names[0]][:2] = limit, -limit
@@ -197,7 +198,7 @@ def test_the_same_request_gets_the_same_answer_and_another_one_ends_the_session(
     assert once[0] == again[0] and once[1] is again[1]
     assert player.consent(proposal, survivors) == player.consent(proposal, survivors)
     with pytest.raises(ProtocolViolation, match="two proposals"):
-        player.mask(replace(proposal, participants=NAMES[:4]), MODEL, FIVE.values["aarau"])
+        player.mask(replace(proposal, participants=NAMES[:4]).signed_by(OPERATOR), MODEL, FIVE.values["aarau"])
     for act in (
         lambda: player.mask(proposal, MODEL, FIVE.values["aarau"]),
         lambda: player.consent(proposal, survivors),
@@ -211,7 +212,7 @@ def test_two_lists_of_survivors_end_the_session() -> None:
     players, proposal, survivors = masked(FIVE)
     players["aarau"].consent(proposal, survivors)
     with pytest.raises(ProtocolViolation, match="two lists of survivors"):
-        players["aarau"].consent(proposal, replace(survivors, uploads=survivors.uploads[:4]))
+        players["aarau"].consent(proposal, replace(survivors, uploads=survivors.uploads[:4]).signed_by(OPERATOR))
 
 
 def lists(survivors: Survivors) -> dict[str, Survivors]:
@@ -220,13 +221,15 @@ def lists(survivors: Survivors) -> dict[str, Survivors]:
     forged = replace(uploads[1], content="00" * 32)
     stranger = replace(forged).signed_by(Identity.generate("bergen"))
     return {
-        "another proposal": replace(survivors, proposal="00" * 32),
-        "below the plan's threshold": replace(survivors, uploads=uploads[:3]),
-        "participants, each once": replace(survivors, uploads=(uploads[0], *uploads)),
-        "not participants, each once": replace(survivors, uploads=uploads[::-1]),
-        "this site's own upload": replace(survivors, uploads=uploads[1:]),
-        "upload of 'bergen' is not one": replace(survivors, uploads=(uploads[0], forged, *uploads[2:])),
-        "upload of 'bergen' is": replace(survivors, uploads=(uploads[0], stranger, *uploads[2:])),
+        "another proposal": replace(survivors, proposal="00" * 32).signed_by(OPERATOR),
+        "below the plan's threshold": replace(survivors, uploads=uploads[:3]).signed_by(OPERATOR),
+        "participants, each once": replace(survivors, uploads=(uploads[0], *uploads)).signed_by(OPERATOR),
+        "not participants, each once": replace(survivors, uploads=uploads[::-1]).signed_by(OPERATOR),
+        "this site's own upload": replace(survivors, uploads=uploads[1:]).signed_by(OPERATOR),
+        "upload of 'bergen' is not one": replace(survivors, uploads=(uploads[0], forged, *uploads[2:])).signed_by(
+            OPERATOR
+        ),
+        "upload of 'bergen' is": replace(survivors, uploads=(uploads[0], stranger, *uploads[2:])).signed_by(OPERATOR),
     }
 
 
@@ -240,7 +243,7 @@ def test_a_list_that_is_not_of_genuine_uploads_is_not_signed(why: str) -> None:
 def test_an_upload_of_another_session_round_or_model_does_not_fit_on_a_list() -> None:
     players, proposal, survivors = masked(FIVE)
     other = masked(FIVE, FIVE.proposal(number=2))[2].uploads
-    mixed = replace(survivors, uploads=(survivors.uploads[0], *other[1:]))
+    mixed = replace(survivors, uploads=(survivors.uploads[0], *other[1:])).signed_by(OPERATOR)
     with pytest.raises(ProtocolViolation, match="upload of 'bergen'"):
         players["aarau"].consent(proposal, mixed)
 
@@ -252,7 +255,7 @@ def test_sites_that_were_shown_different_participants_or_models_do_not_sign_one_
     uploads = tuple(players[site].mask(shown[site], shown[site].model_hash, FIVE.values[site])[0] for site in NAMES)
     for site in NAMES:
         with pytest.raises(ProtocolViolation):
-            players[site].consent(shown[site], Survivors(shown[site].hash, uploads))
+            players[site].consent(shown[site], Survivors(shown[site].hash, uploads).signed_by(OPERATOR))
 
 
 def test_nothing_is_opened_before_t_survivors_have_signed_the_same_list() -> None:
@@ -260,7 +263,7 @@ def test_nothing_is_opened_before_t_survivors_have_signed_the_same_list() -> Non
     with pytest.raises(ProtocolViolation, match="before this site has signed"):
         players["aarau"].open(proposal, ())
     signed = consents(players, proposal, survivors)
-    other = replace(survivors, uploads=survivors.uploads[:4])
+    other = replace(survivors, uploads=survivors.uploads[:4]).signed_by(OPERATOR)
     forged = replace(signed[1], site="cork")
     for given_, why in [
         (signed[:3], "3 signatures under the list"),
@@ -322,7 +325,7 @@ def setups(names: tuple[str, ...] = NAMES) -> tuple[Session, dict[str, Setup], d
     identities = {name: Identity.generate(name) for name in names}
     n = len(names)
     session = Session("ab" * 32, "cd" * 32, "s1", tuple(i.public for i in identities.values()), threshold(n),
-                      colluding(n), 32, 4, (1,), 1)  # fmt: skip
+                      colluding(n), 32, 4, (1,), 1, OPERATOR.public)  # fmt: skip
     made = {name: Setup(session, identity, os.urandom) for name, identity in identities.items()}
     return session, made, {name: setup.keys() for name, setup in made.items()}
 
@@ -550,7 +553,7 @@ def test_pairs_share_one_secret_that_nobody_else_has() -> None:
 def test_a_transcript_holds_every_message_in_order() -> None:
     noted = Transcript()
     identities = list(FIVE.identities.values())
-    set_up(FIVE.session, identities, os.urandom, noted)
+    set_up(FIVE.session, OPERATOR, identities, os.urandom, noted)
     kinds = [type(message).__name__ for message in noted.messages]
     assert kinds == ["Keys"] * 5 + ["Deal", "tuple"] * 5 + ["Agreement"] * 5
     assert all(isinstance(message, Agreement) for message in noted.messages[-5:])

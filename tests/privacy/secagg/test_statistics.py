@@ -35,8 +35,9 @@ def drawn(name: str, size: int = 32) -> bytes:
 
 
 IDENTITIES = {name: Identity(name, Ed25519PrivateKey.from_private_bytes(drawn(name))) for name in NAMES}
+OPERATOR = Identity("operator", Ed25519PrivateKey.from_private_bytes(drawn("operator")))
 SESSION = Session("ab" * 32, "cd" * 32, "s", tuple(each.public for each in IDENTITIES.values()), 3, 0, 32, LENGTH,
-                  (1,), 2)  # fmt: skip
+                  (1,), 2, OPERATOR.public)  # fmt: skip
 READY = {
     name: Ready(
         SESSION,
@@ -51,7 +52,7 @@ READY = {
 
 
 def proposal(attempt: int) -> Proposal:
-    return Proposal(SESSION.digest, 1, attempt, NAMES, "ee" * 32, "contribution")
+    return Proposal(SESSION.digest, 1, attempt, NAMES, "ee" * 32, "contribution").signed_by(OPERATOR)
 
 
 def masked(values: dict[str, Vector], attempt: int = 1) -> dict[str, Vector]:

@@ -124,6 +124,7 @@ def check_attempt(session: dict[str, Any], attempt: dict[str, Any]) -> None:
     slot = f"{attempt['round']}/{attempt['attempt']}"
     proposal = second["proposal_hash"](attempt["proposal"])
     assert proposal == attempt["proposal"]["hash"]
+    asked(session, second["proposal_header"](attempt["proposal"]), attempt["proposal"]["signature"])
     pairs = {}
     for pair, secret in session["pair_secrets"].items():
         pairs[pair] = second["derive"](bytes.fromhex(secret), ["pair-mask", proposal])
@@ -141,6 +142,7 @@ def check_attempt(session: dict[str, Any], attempt: dict[str, Any]) -> None:
         verify(session, site, header, answer["message"]["signature"])
     listed = second["survivors_hash"](attempt["survivors"])
     assert listed == attempt["survivors"]["hash"]
+    asked(session, second["survivors_header"](attempt["survivors"]), attempt["survivors"]["signature"])
     left = sorted(set(names) - set(attempt["lost_before_the_upload"]))
     assert [upload["site"] for upload in attempt["survivors"]["uploads"]] == left
     for message in attempt["consents"]:
@@ -180,6 +182,11 @@ def verify(session: dict[str, Any], site: str, header: Any, signature: str) -> N
     key.verify(bytes.fromhex(signature), second["signed_bytes"](header))
 
 
+def asked(session: dict[str, Any], header: Any, signature: str) -> None:
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(session["session"]["coordinator"]))
+    key.verify(bytes.fromhex(signature), second["signed_bytes"](header))
+
+
 def test_a_second_implementation_comes_to_the_same_primitives() -> None:
     check_primitives(VECTORS["primitives"])
 
@@ -210,6 +217,8 @@ def test_the_sessions_show_every_loss_and_both_rings() -> None:
         (check_attempt, "uploads/bergen/vector"),
         (check_attempt, "openings/0/shares/1/2"),
         (check_attempt, "consents/2/signature"),
+        (check_attempt, "survivors/signature"),
+        (check_attempt, "proposal/signature"),
         (check_attempt, "survivors/hash"),
     ],
 )
