@@ -112,7 +112,7 @@ def masking(n: int, d: int, turns: int) -> tuple[float, float]:
     """Milliseconds over d residues of 32 bits: (the bound, a site's masks alone), which take turns.
 
     The bound is (n - 1) key streams added to a vector chunk by chunk. A site has n masks, its own among them; here they
-    are without what it does besides: encoding, two hashes, a signature.
+    are without what it does besides: encoding, a hash, a signature.
     """
     vector, zeros, stream = np.zeros(d, "<u4"), memoryview(bytes(CHUNK)), np.empty(CHUNK // 4, "<u4")
 
@@ -171,7 +171,7 @@ def round_of(desk: SetupDesk, ready: Sequence[Ready], lost: int, attempt: int) -
     table = AttemptDesk(desk, proposal)
     for number, player in enumerate(players):
         values = base + number
-        upload, vector = costs.site("mask", player.mask, proposal, MODEL, values)
+        upload, vector = costs.site("mask", player.mask, proposal, MODEL, values, "00" * 32)
         costs.serve(table.add_upload, upload, vector)
         costs.up["mask"] = vector.nbytes + size_of(upload)
         player.forget(1)
@@ -280,11 +280,11 @@ def memory(n: int, d: int) -> tuple[float, float, float]:
     reals = np.random.default_rng(0).normal(size=d)
     quantizer = Quantizer(Ring(32), n, ((d, CLIP),))
     tracemalloc.start()
-    sent = [players[0].mask(proposal, MODEL, np.ones(d, np.int64))]
+    sent = [players[0].mask(proposal, MODEL, np.ones(d, np.int64), "00" * 32)]
     alone = tracemalloc.get_traced_memory()[1]
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()
-    sent.append(players[1].mask(proposal, MODEL, quantizer.quantize(reals, os.urandom(32))))
+    sent.append(players[1].mask(proposal, MODEL, quantizer.quantize(reals, os.urandom(32)), "00" * 32))
     whole = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
     sent += [player.mask(proposal, MODEL, np.ones(d, np.int64)) for player in players[2:]]
@@ -331,7 +331,7 @@ def compare(rows: Rows, n: int, d: int) -> None:
     mask = ours[0].median("mask")
     goal = "goal 1.25" if d >= 10**6 else ""
     rows.put(case, "site: the masks alone", alone, "ms", "bound", alone / least, goal)
-    rows.put(case, "site: mask, with hashes", mask, "ms", "bound", mask / least, goal)
+    rows.put(case, "site: mask, with its hash", mask, "ms", "bound", mask / least, goal)
     beside: list[Costs | None] = [*theirs] or [None] * len(losses)
     for lost, mine, other in zip(losses, ours, beside, strict=True):
         name = f"{case}, {lost} lost"

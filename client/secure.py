@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any, Final, NoReturn
 
-import numpy as np
-
 from wardround.client.site import Phase, Site, drive
 from wardround.client.store.evidence import Evidence
 from wardround.client.store.roster import PinnedRoster
@@ -56,8 +54,9 @@ class SecureSite:
         roster: the roster that this site holds.
         evidence: keeps what the coordinator signed when it broke a rule.
         quantizer: what the plan's integers mean.
-        secret: 32 bytes that the site keeps. Rounding is drawn from it and the reply, so that a reply that is masked
-            again becomes the same integers: other integers would be another sum over the same patients.
+        secret: 32 bytes that the site keeps. Rounding is drawn from it and the block in which the reply was made, so
+            that a reply that is masked again becomes the same integers: others would be another sum over the same
+            patients.
         random_bytes: ``os.urandom``.
     """
 
@@ -213,10 +212,11 @@ class SecureSite:
             _violated("it proposed no attempt for this reply")
         if (reply.plan, reply.round_number) in self.site.ledger.state.sums.forgotten:
             _violated(f"round {reply.round_number} was answered before a recovery, and its sum may have been opened")
-        keyed = hmac.new(self._secret, LABEL_SECAGG.encode() + b"\x00inputs\x00", "sha256")
-        keyed.update(encode([reply.plan, reply.round_number, reply.model_hash]))
-        keyed.update(np.ascontiguousarray(reply.vector).data)
-        rounding, inputs = (hmac.digest(keyed.digest(), use, "sha256") for use in (b"rounding", b"inputs"))
+        block = encode([reply.plan, self.site.block_of(reply)])
+        rounding, inputs = (
+            hmac.digest(self._secret, LABEL_SECAGG.encode() + b"\x00" + use + b"\x00" + block, "sha256")
+            for use in (b"rounding", b"inputs")
+        )
         values = self._quantizer.quantize(reply.vector, rounding)
         upload, vector = player.mask(proposal, reply.model_hash, values, inputs.hex())
         about = (reply.site, reply.plan, reply.round_number, proposal.attempt, reply.model_hash)

@@ -150,6 +150,10 @@ class Site:
         yield Phase.RELEASED
         return answer
 
+    def block_of(self, reply: Reply) -> str:
+        """The ledger's block in which this reply was made. A block is trained once, so it names the reply's vector."""
+        return self.ledger.state.current[reply.plan, self._domains[0], reply.round_number]
+
     def answer(self, request: RoundRequest, today: date) -> Outgoing:
         """Answer ``request`` without interruption."""
         return drive(self.work(request, today))
