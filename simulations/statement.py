@@ -1,8 +1,8 @@
 """What a study promises, in sentences: every epsilon with its delta, unit, adjacency, and who may collude."""
 
 from wardround.privacy.accounting import rounded_up
+from wardround.privacy.shares import who_may_collude
 from wardround.protocol.plan import PrivacyMode, StudyPlan
-from wardround.protocol.secagg import colluding
 
 _OUTSIDERS = (
     " One authority directs the coordinator and a hospital: secure aggregation protects against outsiders only, and "
@@ -44,11 +44,9 @@ def _without_noise(plan: StudyPlan) -> str:
 
 def _distributed(plan: StudyPlan, epsilon: float, consortium: float) -> str:
     """Both promises of mode dist, each with all its terms."""
-    colluders = colluding(len(plan.participants))
-    with_whom = "no hospital" if not colluders else f"at most {colluders} other hospital{'s' if colluders > 1 else ''}"
     return (
         f"What is opened is ({rounded_up(consortium)}, {plan.privacy.delta:g})-differentially private for any single "
-        f"patient of a hospital (adding or removing one patient), against the coordinator together with {with_whom}: "
+        f"patient of a hospital (adding or removing one patient), against {who_may_collude(plan)}: "
         f"secure aggregation opened sums over at least {plan.sum_threshold} hospitals only, and each adds a share of "
         "the noise. "
         f"Against everyone, whoever colludes, each hospital's contribution is ({rounded_up(epsilon)}, "

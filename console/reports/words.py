@@ -9,9 +9,9 @@ from typing import Final
 
 from wardround.console.reports.numbers import delta_text, listed, plural
 from wardround.privacy.accounting import rounded_up
+from wardround.privacy.shares import who_may_collude
 from wardround.protocol.contract import ClassLabel, CodeColumn, Column, DataContract, FixedValue
 from wardround.protocol.plan import PrivacyMode, StudyPlan
-from wardround.protocol.secagg import colluding
 from wardround.protocol.tasks import Programmed, SurvivalPiecewise
 
 _UNITS: Final = {
@@ -199,11 +199,9 @@ def _aggregation_words(plan: StudyPlan) -> str:
     opened = f"Secure aggregation: on, sums over at least {plan.sum_threshold} hospitals are opened"
     if terms.epsilon_consortium is None or terms.delta is None:
         return opened
-    colluders = colluding(len(plan.participants))
-    with_whom = f"together with at most {plural(colluders, 'other hospital')}" if colluders else "without any hospital"
     return (
-        f"{opened}, each with the noise of {plan.honest_sites} of them at least: against the coordinator {with_whom} "
-        f"the study costs at most ε = {rounded_up(terms.epsilon_consortium)} at δ = {delta_text(terms.delta)}, for any "
+        f"{opened}, each with the noise of {plan.honest_sites} of them at least: against {who_may_collude(plan)} the "
+        f"study costs at most ε = {rounded_up(terms.epsilon_consortium)} at δ = {delta_text(terms.delta)}, for any "
         "one patient (add or remove one patient)"
     )
 
