@@ -9,7 +9,7 @@ from wardround.client.connectors import Cohort
 from wardround.client.governance import TRAINING_DOMAIN
 from wardround.privacy.budget import fixed_order
 from wardround.protocol.parameters import model_hash
-from wardround.protocol.plan import PrivacyMode
+from wardround.protocol.plan import Claim, PrivacyMode
 from wardround.protocol.secagg import colluding
 from wardround.simulations.environment import describe_environment
 from wardround.simulations.experiment import Experiment
@@ -117,7 +117,9 @@ def _privacy(experiment: Experiment) -> PrivacyResult:
         site.name: site.ledger.used(TRAINING_DOMAIN) for site in experiment.federation.sites
     }
     largest = max(experiment.epsilon(rounds) or 0.0 for rounds in experiment.charged.values())
-    consortium = experiment.epsilon_consortium(max(experiment.charged.values()))
+    consortium = None
+    if terms.claim is Claim.EPSILON_BOTH:
+        consortium = experiment.epsilon_consortium(max(experiment.charged.values()))
     return PrivacyResult(
         mode=terms.mode.value,
         claim=terms.claim.value,

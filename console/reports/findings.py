@@ -154,11 +154,11 @@ def drops(result: SimulationResult) -> list[Drop]:
 
 def void_rounds(result: SimulationResult, needed: int) -> list[str]:
     """One sentence for every void round; ``needed`` hospitals make a sum."""
+    helping = " and help to open the sum" if result.privacy.secure_sum_of_at_least is not None else ""
     return [
-        f"Round {record.round_number} was void: "
-        f"{plural(sum(s.outcome == 'replied' for s in record.sites.values()), 'hospital')} answered, "
-        f"the plan asks for {needed}. {listed(list(record.voided_by))} did not help. Nothing was summed and the model "
-        "did not change."
+        f"Round {record.round_number} was void through {listed(list(record.voided_by))}: "
+        f"{plural(sum(s.outcome == 'replied' for s in record.sites.values()), 'hospital')} answered, and {needed} must "
+        f"answer{helping}. Nothing was summed and the model did not change."
         for record in result.rounds
         if record.state == "void"
     ]

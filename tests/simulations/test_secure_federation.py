@@ -320,3 +320,14 @@ def test_a_result_says_whether_the_coordinators_authority_directs_a_hospital(dir
             return
         done, experiment = simulated(terms, rounds=1)
     assert NAMES[1] in str(done.result.privacy.standing) and "outsiders only" in done.result.privacy.statement
+
+
+def test_where_one_authority_directs_both_no_screen_shows_an_epsilon_against_the_coordinator() -> None:
+    shared = {"mode": PrivacyMode.DIST, "epsilon_consortium": 3.0, "epsilon": 8.0}
+    for directed in (False, True):
+        terms = PRIVATE.model_copy(update=shared | {"outsiders_only": directed})
+        done = run(task=TASK, strategy=STRATEGIES["fedavg"](), cohorts=COHORTS, rounds=2, privacy=terms, compare=False,
+                   local=LocalTraining(steps=1, learning_rate=0.3), min_sites=2)  # fmt: skip
+        assert (done.result.privacy.epsilon_consortium is None) is directed
+        assert (done.result.privacy.noise_of_shares is None) is directed
+        assert (done.result.privacy.claim == "epsilon_site") is directed
