@@ -15,7 +15,8 @@ from wardround.client.store.ledger import stored_entries
 from wardround.client.store.members import KnownId, Members, Part
 from wardround.client.store.opt_outs import OptOut, OptOuts
 from wardround.privacy.accounting import epsilon
-from wardround.privacy.ledger import LedgerState, repeated
+from wardround.privacy.books import repeated
+from wardround.privacy.ledger import LedgerState
 from wardround.protocol.entry import parse_content
 from wardround.protocol.events import DpEvent, Unprotected
 from wardround.protocol.ledger import Release, Reserve, Start

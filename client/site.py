@@ -19,9 +19,9 @@ from wardround.client.store.ledger import Ledger
 from wardround.client.store.replies import StoredReplies
 from wardround.client.tasks import Task
 from wardround.client.training import StepCounter, shuffle_seed, train_plain, train_private
+from wardround.privacy.books import NotAllowed
 from wardround.privacy.budget import Refused
 from wardround.privacy.gradients import Examples
-from wardround.privacy.ledger import NotAllowed
 from wardround.protocol.canonical import LABEL_RELEASE, digest
 from wardround.protocol.errors import ProtocolViolation, UsageError, WardroundError
 from wardround.protocol.events import PoissonGaussian

@@ -20,8 +20,8 @@ from wardround.privacy.accounting import (
     epsilon,
     within,
 )
+from wardround.privacy.books import Domain
 from wardround.privacy.budget import allowance, cost, delta_for, fixed_order
-from wardround.privacy.ledger import Domain
 from wardround.privacy.rdp import rdp_epsilon
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import DpEvent, PoissonGaussian

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from wardround.privacy.accounting import calibrate_noise_multiplier
-from wardround.privacy.ledger import Domain
+from wardround.privacy.books import Domain
 from wardround.privacy.planner import (
     CurveCost,
     budgets_for,

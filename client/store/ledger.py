@@ -1,6 +1,6 @@
 """The privacy ledger of a site: an append-only chain of signed entries in SQLite.
 
-The entries are the only truth. What they add up to (``privacy.ledger``) is kept in memory and caught up inside the
+The entries are the only truth. What they add up to (``privacy.books``) is kept in memory and caught up inside the
 transaction that writes (``BEGIN IMMEDIATE`` serialises writers), so that two processes can never both take the last of
 a budget. An entry is on disk when the method that writes it returns: only then may a batch be drawn.
 
@@ -16,8 +16,9 @@ from typing import Final
 from pydantic import ValidationError
 
 from wardround.client.store.database import explained
+from wardround.privacy.books import Block, NotAdmitted, NotAllowed
 from wardround.privacy.budget import Refused
-from wardround.privacy.ledger import Block, LedgerState, NotAdmitted, NotAllowed
+from wardround.privacy.ledger import LedgerState
 from wardround.protocol.checkpoint import Checkpoint
 from wardround.protocol.entry import (
     DatedFact,

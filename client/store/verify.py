@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from wardround.client.store.database import explained, open_copy
 from wardround.client.store.ledger import stored_entries
-from wardround.privacy.ledger import Domain, LedgerState, NotAllowed, repeated
+from wardround.privacy.books import Domain, NotAllowed, repeated
+from wardround.privacy.ledger import LedgerState
 from wardround.protocol.checkpoint import Checkpoint
 from wardround.protocol.entry import DatedFact, Entry, chained, content_bytes, misdated, parse_content, signed_message
 from wardround.protocol.errors import UsageError

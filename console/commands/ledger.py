@@ -17,7 +17,7 @@ from wardround.client.store.keys import fingerprint, read_officer_key, read_publ
 from wardround.client.store.ledger import stored_entries
 from wardround.client.store.verify import Verified, verify_file
 from wardround.privacy.accounting import rounded_up
-from wardround.privacy.ledger import EYES_TO_RECOVER
+from wardround.privacy.approvals import EYES_TO_RECOVER
 from wardround.privacy.meaning import ADJACENCY, AGAINST, AGAINST_CONSORTIUM, UNIT, WAIVED, conditions
 from wardround.protocol.checkpoint import Checkpoint, verify
 from wardround.protocol.errors import ProtocolViolation, Unavailable, UsageError

@@ -25,7 +25,7 @@ from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.plan import PrivacyMode
 
 if TYPE_CHECKING:
-    from wardround.privacy.ledger import Domain
+    from wardround.privacy.books import Domain
 
 MOST_STEPS: Final = 100_000
 LEAST_NOISE: Final = 0.05

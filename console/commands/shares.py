@@ -11,7 +11,7 @@ from wardround.privacy.shares import Share, consortium_costs, shares_for, who_ma
 from wardround.protocol.plan import Claim, StudyPlan
 
 if TYPE_CHECKING:
-    from wardround.privacy.ledger import Domain
+    from wardround.privacy.books import Domain
 
 _NAMES: Final = {
     "epsilon_consortium": "ε consortium",

@@ -19,7 +19,7 @@ from wardround.client.store.members import Members, Part
 from wardround.client.store.opt_outs import OptOuts
 from wardround.console.commands.ledger import passphrase
 from wardround.privacy.accounting import rounded_up
-from wardround.privacy.ledger import EYES_TO_RECOVER
+from wardround.privacy.approvals import EYES_TO_RECOVER
 from wardround.privacy.meaning import ADJACENCY, AGAINST, UNIT, WAIVED, conditions
 from wardround.protocol.errors import UsageError
 from wardround.protocol.identity import Identity, check_site_id

@@ -19,8 +19,8 @@ from wardround.client.store.database import open_store, store_bytes
 from wardround.client.store.ledger import Ledger, stored_entries
 from wardround.client.store.migrations import HEAD
 from wardround.client.store.verify import verify_file
+from wardround.privacy.books import NotAllowed
 from wardround.privacy.budget import Refused, allowance, cost, fixed_order
-from wardround.privacy.ledger import NotAllowed
 from wardround.protocol.entry import parse_content
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.events import PoissonGaussian, Unprotected

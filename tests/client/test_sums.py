@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from wardround.client.store.verify import verify_file
-from wardround.privacy.ledger import NotAllowed
+from wardround.privacy.books import NotAllowed
 from wardround.protocol.events import Unprotected
 from wardround.protocol.ledger import OpenSum, Recover, Refuse, Reserve, SignSurvivors, Start, Waive
 

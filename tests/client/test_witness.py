@@ -10,8 +10,8 @@ import pytest
 from wardround.client.store.database import open_store
 from wardround.client.store.verify import Broken, verify_file
 from wardround.client.store.witness import Witness
+from wardround.privacy.books import NotAllowed
 from wardround.privacy.budget import Refused
-from wardround.privacy.ledger import NotAllowed
 from wardround.protocol.checkpoint import Checkpoint
 from wardround.protocol.errors import ProtocolViolation
 from wardround.protocol.identity import Identity

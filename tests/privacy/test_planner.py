@@ -11,8 +11,9 @@ from wardround.conf.planning import make_plan
 from wardround.conf.schema import parse_configuration
 from wardround.privacy import accounting
 from wardround.privacy.accounting import epsilon
+from wardround.privacy.books import Domain, NotAdmitted
 from wardround.privacy.budget import allowance, cost, delta_for, fixed_order
-from wardround.privacy.ledger import Domain, LedgerState, NotAdmitted
+from wardround.privacy.ledger import LedgerState
 from wardround.privacy.meaning import (
     any_true_accusations,
     gaussian_delta,

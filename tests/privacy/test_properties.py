@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from wardround.privacy.accounting import epsilon
+from wardround.privacy.books import NotAdmitted, NotAllowed, repeated
 from wardround.privacy.budget import UNITS, Allowed, Refused, allowance, cost, delta_for, fits, fixed_order
-from wardround.privacy.ledger import LedgerState, NotAdmitted, NotAllowed, repeated
+from wardround.privacy.ledger import LedgerState
 from wardround.privacy.rdp import conversion, gaussian_rdp, rdp_epsilon
 from wardround.protocol.events import PoissonGaussian, Unprotected
 from wardround.protocol.ledger import (

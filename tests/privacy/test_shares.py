@@ -11,8 +11,9 @@ from dp_accounting.pld import PLDAccountant
 from wardround.conf.compose import compose_configuration
 from wardround.conf.planning import make_plan
 from wardround.conf.schema import parse_configuration
+from wardround.privacy.books import Domain, NotAdmitted
 from wardround.privacy.budget import allowance, cost, fixed_order
-from wardround.privacy.ledger import Domain, LedgerState, NotAdmitted
+from wardround.privacy.ledger import LedgerState
 from wardround.privacy.planner import is_small, site_costs, small_batches
 from wardround.privacy.shares import consortium_costs, share_of, shares_for, who_may_collude
 from wardround.protocol.errors import UsageError

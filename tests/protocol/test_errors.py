@@ -6,7 +6,7 @@ import pytest
 
 from wardround.client.store.verify import Broken
 from wardround.client.training import StepsMismatch
-from wardround.privacy.ledger import NotAllowed
+from wardround.privacy.books import NotAllowed
 from wardround.protocol.errors import ProtocolViolation, Unavailable, UsageError, WardroundError
 
 ERRORS = [
