@@ -56,7 +56,8 @@ def check(noted: list[dict[str, Any]], folder: Path) -> None:
         if isinstance(message, Opening):
             opened[line["round"]].add(tuple(site for site, _, _ in message.shares))
     assert all(len(told) == 1 for told in answers.values()), "one request was answered twice differently"
-    assert set(opened) == {1, 2}, "a round's sum was never opened"
+    # North's own opening may never have left: it died after the entry, and the others were enough for its next upload.
+    assert {line["round"] for line in noted if line.get("step") == "upload"} == {1, 2}, "a round had no vector of north"
     # A round has one stored reply, so one sum: a second one over other sites would tell north's by subtraction.
     assert all(len(sums) == 1 for sums in opened.values()), f"two sums were opened over the same inputs: {opened}"
 
@@ -91,8 +92,12 @@ def crashed(hospital: Any, template: Path, name: str, points: list[tuple[int, st
 def test_all_parties_are_killed_while_they_aggregate(hospital: Any, founded: Path) -> None:
     whole = hospital.place / "aggregated"
     shutil.copytree(founded, whole)
-    points, tried = hospital.points("aggregate", whole), Counter[str]()
+    how, log = hospital.job("aggregate", whole)
+    assert how == "code 0", log.with_suffix(".error").read_text()
+    points, tried = int(log.with_suffix(".points").read_text()), Counter[str]()
     assert points > 60
+    steps = Counter((line["step"], line.get("round")) for line in hospital.lines(log) if "step" in line)
+    assert steps["open", 1] == steps["open", 2] == steps["consent", 1] == 1, "nothing was opened without a crash"
     for number, (at, mode) in enumerate(hospital.chosen(points, POINTS)):
         again = [(secrets.randbelow(points) + 1, mode) for _ in range(secrets.randbelow(RUNS - 1))]
         shutil.rmtree(crashed(hospital, founded, f"aggregate-{number}", [(at, mode), *again]))
