@@ -84,6 +84,7 @@ class SecureSite:
         self._proposal: Proposal | None = None
         self._until = date.min
         self._noted: set[tuple[int, str]] = set()
+        self._told: dict[str, tuple[Any, Outgoing | None]] = {}
 
     @property
     def name(self) -> str:
@@ -97,10 +98,11 @@ class SecureSite:
     def restart(self) -> None:
         """What a crash leaves: the ledger settles what was open, and the session is gone."""
         self._setup = self._player = self._proposal = None
+        self._told = {}
         self.site.recover()
 
     def keys(self, offered: Session, today: date) -> Outgoing:
-        """S1 of a new session; the one before ends.
+        """S1 of a new session; the one before ends. A request of the set-up that comes again gets the same bytes.
 
         Raises:
             ProtocolViolation: the session is not the one that the plan and this site's roster give.
@@ -109,28 +111,33 @@ class SecureSite:
         """
         with self._refusals(SETUP):
             session = self._checked(offered, today)
-        self._player, self._setup = None, Setup(session, self.identity, self._random)
-        self._until = today + timedelta(days=SESSION_DAYS)
-        return outgoing(self._setup.keys())
+        if (before := self._told.get("keys")) is None or before[0] != session:
+            self._told, self._player = {}, None
+            self._setup = Setup(session, self.identity, self._random)
+            self._until = today + timedelta(days=SESSION_DAYS)
+        return self._once("keys", session, lambda: outgoing(self._joining().keys()))
 
     def deal(self, keys: Sequence[Keys]) -> Outgoing:
         """S2."""
         with self._refusals(SETUP):
-            deal, parcels = self._joining().deal(keys)
-            return outgoing(deal, parcels)
+            return self._once("deal", tuple(keys), lambda: outgoing(*self._joining().deal(keys)))
 
     def agree(self, deals: Sequence[Deal], parcels: Sequence[Parcel]) -> Outgoing:
         """S3."""
         with self._refusals(SETUP):
-            return outgoing(self._joining().agree(deals, parcels))
+            asked = (tuple(deals), tuple(parcels))
+            return self._once("agree", asked, lambda: outgoing(self._joining().agree(deals, parcels)))
 
     def begin(self, agreements: Sequence[Agreement]) -> None:
         """Set-up is over; rounds may come."""
+        if self._told.get("begin") == (tuple(agreements), None):
+            return
         with self._refusals(SETUP):
             ready = self._joining().begin(agreements)
         opened = self.site.ledger.state.sums.opened
         self._player = SitePlayer(ready, [Opened(inputs, sites) for inputs, sites in opened.items()])
         self._setup = None
+        self._told["begin"] = tuple(agreements), None
 
     def answer(self, request: RoundRequest, proposal: Proposal, today: date) -> Outgoing:
         """R1: the masked vector of the round, or a refusal."""
@@ -245,6 +252,14 @@ class SecureSite:
             self.evidence.keep(REQUEST, *error.evidence)
         elif self._player is not None and all(self._player.session.asked(request) for request in asked):
             self.evidence.keep(REQUEST, *(request.evidence for request in asked))
+
+    def _once(self, step: str, asked: Any, make: Callable[[], Outgoing]) -> Outgoing:
+        """What a step of the set-up says: to the same request the same, as a transport may deliver it twice."""
+        known, said = self._told.get(step, (None, None))
+        if said is None or known != asked:
+            said = make()
+            self._told[step] = asked, said
+        return said
 
     def _joining(self) -> Setup:
         if self._setup is None:

@@ -97,7 +97,7 @@ class SitePlayer:
         """R1: the masked vector, shape (d,), and the signature under its hash.
 
         Args:
-            model_hash: the model that this site started from, as its own chain of published totals says.
+            model_hash: the model that this site started from.
             values: shape (d,), within the ring's limit; see ``quantize``.
             inputs: a name of the values: the same for the same values in any session, and another for any others. None:
                 their SHA-256, which takes a pass over them.
@@ -220,7 +220,7 @@ class SitePlayer:
         if len(sites) < self.session.threshold:
             raise ProtocolViolation(COORDINATOR, f"it proposes {len(sites)} participants, below the plan's threshold")
         if proposal.model_hash != model_hash:
-            raise ProtocolViolation(COORDINATOR, "it proposes another model than the last published total gives")
+            raise ProtocolViolation(COORDINATOR, "it proposes another model than it sent")
 
     def _check_survivors(self, attempt: _Attempt, survivors: Survivors) -> None:
         self._check_asked(survivors)

@@ -70,8 +70,16 @@ def encapsulate(peer: Keys) -> tuple[bytes, bytes]:
 
 
 def seal(shares: bytes, peer: Keys, info: bytes) -> bytes:
-    """``shares`` in an HPKE message to ``peer``; ``info`` binds it to session, dealer and recipient."""
-    return _SUITE.encrypt(shares, MLKEM768X25519PublicKey(_mlkem(peer), _x25519(peer)), info)
+    """``shares`` in an HPKE message to ``peer``; ``info`` binds it to session, dealer and recipient.
+
+    Raises:
+        ProtocolViolation: the peer's keys are malformed, or its X25519 key is of low order (RFC 7748, section 6.1).
+    """
+    public = MLKEM768X25519PublicKey(_mlkem(peer), _x25519(peer))
+    try:
+        return _SUITE.encrypt(shares, public, info)
+    except ValueError:
+        raise ProtocolViolation(peer.site, "its X25519 key is of low order") from None
 
 
 def envelope_info(session: str, transcript: str, dealer: str, recipient: str) -> bytes:
@@ -81,7 +89,11 @@ def envelope_info(session: str, transcript: str, dealer: str, recipient: str) ->
 
 def pair_secret(own: SessionKeys, peer: Keys, kem_secret: bytes, transcript: str, one: str, other: str) -> bytes:
     """ss_ij, 32 bytes, the same on both sides: HKDF(X25519 || KEM secret, salt = transcript, info = both names)."""
-    agreed = own.x25519.exchange(_x25519(peer))
+    public = _x25519(peer)
+    try:
+        agreed = own.x25519.exchange(public)
+    except ValueError:
+        raise ProtocolViolation(peer.site, "its X25519 key is of low order") from None
     return _derive(agreed + kem_secret, bytes.fromhex(transcript), ["pair", *sorted((one, other))])
 
 

@@ -42,6 +42,7 @@ class SetupState(StrEnum):
     DEALT = "dealt"
     AGREED = "agreed"
     READY = "ready"
+    ENDED = "ended"
 
 
 SETUP_TRANSITIONS: Final = {
@@ -50,7 +51,7 @@ SETUP_TRANSITIONS: Final = {
     (SetupState.DEALT, "agree"): SetupState.AGREED,
     (SetupState.AGREED, "begin"): SetupState.READY,
 }
-"""What a site does next; anything else in a state is a violation by the coordinator."""
+"""What a site does next; anything else is a violation by the coordinator. A step that is refused ends the set-up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +87,12 @@ class Setup:
 
     def keys(self) -> Keys:
         """S1."""
-        self._move("keys")
+        following = self._next("keys")
         self._private = SessionKeys.from_random(self._random(RANDOM_BYTES))
         x25519, mlkem = self._private.public
         message = Keys(self._me, self.session.digest, self._random(NONCE_SIZE), x25519, mlkem)
         self._own_keys = message.signed_by(self._identity)
+        self.state = following
         return self._own_keys
 
     def deal(self, keys: Sequence[Keys]) -> tuple[Deal, tuple[Parcel, ...]]:
@@ -99,7 +101,7 @@ class Setup:
         Raises:
             ProtocolViolation: a key is not signed by its pinned site, this site's is not its own, or too few are there.
         """
-        self._move("deal")
+        following = self._next("deal")
         self._peers = self._checked_keys(keys)
         self._transcript = transcript_of(keys)
         self._encapsulated: dict[str, bytes] = {}
@@ -117,6 +119,7 @@ class Setup:
         )
         named = tuple((parcel.recipient, parcel.hash) for parcel in parcels)
         self._own_deal = Deal(self._me, self.session.digest, self._transcript, named).signed_by(self._identity)
+        self.state = following
         return self._own_deal, parcels
 
     def agree(self, deals: Sequence[Deal], parcels: Sequence[Parcel]) -> Agreement:
@@ -126,7 +129,7 @@ class Setup:
             ProtocolViolation: a deal or parcel is not its dealer's, a share is not what the dealer committed to,
                 or this site's own deal was changed.
         """
-        self._move("agree")
+        following = self._next("agree")
         dealers = self._checked_deals(deals)
         sent = {parcel.dealer: parcel for parcel in parcels}
         if set(sent) != set(dealers) or len(sent) != len(parcels):
@@ -136,6 +139,7 @@ class Setup:
         seen = hash_of([self._transcript, *([deal.digest, deal.signature.hex()] for deal in deals)])
         confirmed = tuple((site, confirmation(secret, self._me)) for site, secret in self._pairs.items())
         self._agreement = Agreement(self._me, self.session.digest, seen, confirmed).signed_by(self._identity)
+        self.state = following
         return self._agreement
 
     def begin(self, agreements: Sequence[Agreement]) -> Ready:
@@ -145,7 +149,7 @@ class Setup:
             ProtocolViolation: a signature is wrong, somebody saw another transcript or has another pair secret (its
                 ciphertext was false, or what it confirms is), or fewer than t agreed.
         """
-        self._move("begin")
+        following = self._next("begin")
         sites = []
         for each in agreements:
             if each.site not in self._held or each.site in sites or each.session != self.session.digest:
@@ -158,6 +162,7 @@ class Setup:
             sites.append(each.site)
         if self._me not in sites or len(sites) < self.session.threshold:
             raise ProtocolViolation("coordinator", "too few sites agreed on the set-up, or this one is not among them")
+        self.state = following
         return Ready(self.session, self._identity, tuple(sorted(sites)), self._pairs, self._own, self._held)
 
     def _confirms(self, peer: Agreement) -> bool:
@@ -169,12 +174,15 @@ class Setup:
     def _me(self) -> str:
         return self._identity.site
 
-    def _move(self, step: str) -> None:
+    def _next(self, step: str) -> SetupState:
+        """The state to enter when ``step`` has succeeded; until then the set-up has ended."""
         if (self.state, step) not in SETUP_TRANSITIONS:
             raise ProtocolViolation(
                 "coordinator", f"step '{step}' of the set-up is not possible when it is {self.state}"
             )
-        self.state = SETUP_TRANSITIONS[self.state, step]
+        following = SETUP_TRANSITIONS[self.state, step]
+        self.state = SetupState.ENDED
+        return following
 
     def _verify(self, message: Signed) -> None:
         if not message.verified(self.session.keys):

@@ -257,3 +257,58 @@ def test_honest_redelivery_never_ends_a_session(consortium: Make) -> None:
         left = here.sites[name].left
         assert len(left) == 9 and len(set(left)) == 6 and here.sites[name].refusals() == []
         assert here.sites[name].ledger.charged(here.plan.digest) == 1
+
+
+def test_a_key_of_low_order_names_its_site(consortium: Make) -> None:
+    """With it the shared secret would be zero, whoever computes it (RFC 7748, section 6.1)."""
+    here = consortium()
+    today = here.plan.governance.proposed_on
+    session = session_for(here.plan, list(here.keys.values()), roster=here.roster.digest, name="first",
+                          coordinator=here.operator.public, length=here.length, rounds=(1, 2), attempts=3)  # fmt: skip
+    keys: list[Keys] = [here.sites[name].said("keys", session, today) for name in NAMES]
+    me = here.sites[LIAR].process.identity
+    weak = [replace(each, x25519=bytes(32)).signed_by(me) if each.site == LIAR else each for each in keys]
+    before = len(here.sites["cork"].left)
+    with pytest.raises(ProtocolViolation, match="is of low order") as fault:
+        here.sites["cork"].deal(weak)
+    assert fault.value.site == LIAR and len(here.sites["cork"].left) == before
+    here.refused("cork", "is of low order", 0)
+
+
+def test_a_set_up_that_is_delivered_twice_gets_the_same_bytes(consortium: Make) -> None:
+    here = consortium()
+    today = here.plan.governance.proposed_on
+    session = session_for(here.plan, list(here.keys.values()), roster=here.roster.digest, name="first",
+                          coordinator=here.operator.public, length=here.length, rounds=(1, 2), attempts=3)  # fmt: skip
+    for name in NAMES:
+        assert here.sites[name].said("keys", session, today) == here.sites[name].said("keys", session, today)
+    keys: list[Keys] = [here.sites[name].said("keys", session, today) for name in NAMES]
+    steps = {name: [bytes_to_send(here.sites[name].deal(keys)) for _ in range(2)] for name in NAMES}
+    assert all(one == two for one, two in steps.values())
+    parsed = {name: parse_step(data[0], name) for name, data in steps.items()}
+    deals = [parsed[name][0] for name in NAMES]
+    parcels = {
+        name: [parcel for each in NAMES for parcel in parsed[each][1] if parcel.recipient == name] for name in NAMES
+    }
+    agreements = [here.sites[name].said("agree", deals, parcels[name]) for name in NAMES]
+    assert agreements == [here.sites[name].said("agree", deals, parcels[name]) for name in NAMES]
+    for name in NAMES * 2:
+        here.sites[name].begin(agreements)
+    for name in NAMES:
+        assert here.sites[name].refusals() == [] and here.sites[name].process.ready
+
+
+def test_after_a_lie_every_later_step_of_the_set_up_is_refused_by_name(consortium: Make) -> None:
+    here = consortium()
+    session, deals, parcels = dealt(here)
+    site = here.sites["cork"]
+    with pytest.raises(ProtocolViolation):
+        site.agree([deals[name] for name in NAMES][:3], parcels_to(parcels, "cork"))
+    for step, asked in (
+        ("agree", ([deals[name] for name in NAMES], parcels_to(parcels, "cork"))),
+        ("begin", ([],)),
+        ("deal", ([],)),
+    ):
+        with pytest.raises(ProtocolViolation, match="not possible when it is ended"):
+            getattr(site, step)(*asked)
+    assert not site.process.ready and session.name == "first"
