@@ -53,7 +53,7 @@ soak: .venv/.setup ## kill a site at every write, sync and await point, in three
 	@WARDROUND_SOAK=1 $(BIN)/python -m pytest -s tests/client/crash $(ARGS)
 
 attack: .venv/.setup ## play the attacks on secure aggregation of docs/attacks.md; NAME=... plays one
-	@$(BIN)/python -m pytest -v tests/privacy/secagg/test_malicious_server.py tests/privacy/secagg/test_malicious_site.py \
+	@$(BIN)/python -m pytest -v tests/privacy/secagg/test_malicious_*.py \
 	    $(if $(NAME),-k $(NAME)) $(ARGS)
 
 mutants: .venv/.setup ## break the code on purpose and show that the tests notice

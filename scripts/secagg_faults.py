@@ -1,38 +1,89 @@
-"""What every implementation must refuse: an honest input of a recorded session, changed in one way, and by whom.
+"""What every implementation must refuse: an input of a recorded session, bent in one way or given at the wrong time.
 
-A change is a patch of RFC 6902 (JSON Patch) on that input: add, replace or remove. ``blames`` names the party at
-fault, as the receiver must see it: the coordinator, or a site; none where the receiver's own program is wrong. Where a
-lie needs a signature, it is in the change.
+A change is a patch of RFC 6902 (JSON Patch) on the honest input of an exchange: all but ``test``. ``after`` names
+the exchange that the receiver has taken part in last, honestly. ``blames`` names the party at fault, as the receiver
+must see it: the coordinator, or a site; none where the receiver's own program is wrong. ``reason`` is one of REASONS.
+Where a lie needs a signature, it is in the change.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import TypeAdapter
+from secagg_primitives import random_stream, read
 
 from wardround.privacy.secagg.ring import Ring
 from wardround.privacy.secagg.session import HASH_SIZE
 from wardround.protocol.identity import Identity
-from wardround.protocol.secagg import Agreement, Consent, Deal, Keys, Opening, Parcel, Proposal, Survivors, Upload
+from wardround.protocol.secagg import Agreement, Consent, Deal, Keys, Parcel, Proposal, Survivors, Upload
 
-COORDINATOR = "coordinator"
-STRANGER = "mallory"
+COORDINATOR: Final = "coordinator"
+STRANGER: Final = "mallory"
+ZEROS: Final = "00" * 32
+
+REASONS: Final = {
+    "signature": "not signed by the key that the terms name for its sender",
+    "session": "made for another session",
+    "members": "a list that is not of members, each once, in the order of their names, with the receiver",
+    "quorum": "fewer than t",
+    "own": "the receiver's own message, changed",
+    "seen": "its sender was shown another set-up",
+    "parcel": "parcels that are not the ones that their dealer signed",
+    "form": "a part that has another size, does not open, or is a key of low order",
+    "commitment": "a share that is not the one that its dealer committed to",
+    "pair": "a site that does not show that it has the secret of the pair",
+    "slot": "no masks for this session, round and attempt",
+    "model": "another model than the one that the receiver was asked to start from",
+    "bound": "made for another proposal or another list",
+    "content": "a vector that is not the one that was signed",
+    "range": "a value beyond the ring's limit",
+    "cover": "not one share for each survivor and one seed for each that was lost",
+    "second": "a second, other message where one was given",
+    "turn": "not the exchange that comes next",
+}
+"""What is wrong, in the words of docs/secure-aggregation.md."""
+
+ORDER: Final = ("S1", "S2", "S3", "end of set-up", "R1", "R2", "R3")
+"""What a site takes part in."""
+
+ANSWERS: Final = ("S1 answer", "S2 answer", "S3 answer", "R1 answer", "R2 answer", "R3 answer")
+"""What the coordinator gets."""
+
+
+def before(exchange: str) -> str:
+    """The exchange that comes before this one for the same receiver; none before the first."""
+    order = ANSWERS if exchange in ANSWERS else ORDER
+    place = order.index(exchange)
+    return order[place - 1] if place else ""
 
 
 def honest_input(session: Mapping[str, Any], exchange: str, receiver: str, sender: str = "", number: int = 1) -> Any:
-    """What ``receiver`` was given in an exchange of a recorded session, by site ``sender`` if it is the coordinator."""
-    attempt = next((each for each in session["attempts"] if each["round"] == number), None)
-    assert attempt is not None
+    """What ``receiver`` was given in an exchange of a recorded session, by site ``sender`` if it is the coordinator.
+
+    None where the sender gave nothing.
+    """
+    attempt = next(each for each in session["attempts"] if each["round"] == number)
     proposal = {name: value for name, value in attempt["proposal"].items() if name != "hash"}
     survivors = {name: value for name, value in attempt["survivors"].items() if name != "hash"}
-    found = {
+
+    def of(where: str, name: str, source: Any = session) -> Any:
+        found = next((each for each in source[where] if each["site"] == sender), None)
+        return None if found is None else {name: found}
+
+    def parcels(party: str, site: str) -> list[Any]:
+        return [parcel for parcel in session["parcels"] if parcel[party] == site]
+
+    def vector() -> Any:
+        upload = attempt["uploads"].get(sender)
+        return None if upload is None else {"upload": upload["message"], "vector": upload["vector"]}
+
+    found: dict[str, Callable[[], Any]] = {
+        "S1": lambda: {},
         "S2": lambda: {"keys": session["keys"]},
-        "S3": lambda: {
-            "deals": session["deals"],
-            "parcels": [parcel for parcel in session["parcels"] if parcel["recipient"] == receiver],
-        },
+        "S3": lambda: {"deals": session["deals"], "parcels": parcels("recipient", receiver)},
         "end of set-up": lambda: {"agreements": session["agreements"]},
         "R1": lambda: {
             "proposal": proposal,
@@ -41,14 +92,14 @@ def honest_input(session: Mapping[str, Any], exchange: str, receiver: str, sende
         },
         "R2": lambda: {"proposal": proposal, "survivors": survivors},
         "R3": lambda: {"proposal": proposal, "consents": attempt["consents"]},
-        "R1 answer": lambda: {
-            "upload": attempt["uploads"][sender]["message"],
-            "vector": attempt["uploads"][sender]["vector"],
-        },
-        "R2 answer": lambda: {"consent": next(each for each in attempt["consents"] if each["site"] == sender)},
-        "R3 answer": lambda: {"opening": next(each for each in attempt["openings"] if each["site"] == sender)},
-    }[exchange]()
-    return copy.deepcopy(found)
+        "S1 answer": lambda: of("keys", "keys"),
+        "S2 answer": lambda: of("deals", "deal") | {"parcels": parcels("dealer", sender)},
+        "S3 answer": lambda: of("agreements", "agreement"),
+        "R1 answer": vector,
+        "R2 answer": lambda: of("consents", "consent", attempt),
+        "R3 answer": lambda: of("openings", "opening", attempt),
+    }
+    return copy.deepcopy(found[exchange]())
 
 
 def flipped(text: str) -> str:
@@ -57,250 +108,235 @@ def flipped(text: str) -> str:
 
 
 def refused(casts: Mapping[str, Any], sessions: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every fault, in the order of the exchanges."""
+    """What sites refuse, in the order of the exchanges."""
     return [
-        *_of_set_up(casts["three"], sessions),
+        *_of_keys(casts["three"], sessions),
+        *_of_deals(casts["three"], sessions),
+        *_of_agreements(casts["three"], sessions),
         *_of_proposals(casts, sessions),
         *_of_lists(casts, sessions),
         *_of_openings(casts, sessions),
-        *_of_answers(casts, sessions),
     ]
 
 
-def _case(what: str, exchange: str, receiver: str, blames: str, *change: Mapping[str, Any], sender: str = "") -> Any:
-    about = {"session": "three", "round": 1, "exchange": exchange, "receiver": receiver, "sender": sender}
-    return about | {"what": what, "blames": blames, "change": [dict(operation) for operation in change]}
+class At:
+    """Makes the cases of one exchange."""
+
+    def __init__(self, exchange: str, receiver: str, session: str = "three", number: int = 1, sender: str = "") -> None:
+        self._about = {"session": session, "round": number, "exchange": exchange, "receiver": receiver}
+        self._about |= {"sender": sender, "after": before(exchange)}
+
+    def __call__(self, reason: str, blames: str, what: str, *change: Any, **about: Any) -> dict[str, Any]:
+        assert reason in REASONS
+        return self._about | about | {"what": what, "reason": reason, "blames": blames, "change": list(change)}
 
 
-def _put(path: str, value: Any) -> dict[str, Any]:
+def put(path: str, value: Any) -> dict[str, Any]:
     return {"op": "replace", "path": path, "value": value}
 
 
-def _add(path: str, value: Any) -> dict[str, Any]:
+def add(path: str, value: Any) -> dict[str, Any]:
     return {"op": "add", "path": path, "value": value}
 
 
-def _remove(path: str) -> dict[str, Any]:
+def remove(path: str) -> dict[str, Any]:
     return {"op": "remove", "path": path}
 
 
-def _signed(kind: type, data: Mapping[str, Any], identity: Identity, **changes: Any) -> Any:
-    """A message with changes that its site has signed: what a dishonest site can send."""
-    adapter = TypeAdapter(kind)
-    return adapter.dump_python(replace(adapter.validate_python(data), **changes).signed_by(identity), mode="json")
+def _copied(place: str, path: str) -> dict[str, Any]:
+    return {"op": "copy", "from": place, "path": path}
 
 
-def _of_set_up(cast: Any, sessions: Mapping[str, Any]) -> list[dict[str, Any]]:
-    session = sessions["three"]
-    keys, deals, agreements = session["keys"], session["deals"], session["agreements"]
-    first = deals[0]
-    to_bergen = {parcel["dealer"]: parcel for parcel in session["parcels"] if parcel["recipient"] == "bergen"}
-    of_aarau = {parcel["recipient"]: parcel for parcel in session["parcels"] if parcel["dealer"] == "aarau"}
-    lying = dict(to_bergen["aarau"], commitments=flipped(to_bergen["aarau"]["commitments"]))
-    lie = TypeAdapter(Parcel).validate_python(lying).hash
-    parcels = tuple((to, lie if to == "bergen" else known) for to, known in first["parcels"])
-    other = _signed(Deal, first, cast.identities["aarau"], seen="00" * 32)
-    strange = _signed(Agreement, agreements[0], cast.identities["aarau"], seen="00" * 32)
-    false = tuple((peer, bytes(HASH_SIZE)) for peer, _ in agreements[0]["confirmations"])
-    unsure = _signed(Agreement, agreements[0], cast.identities["aarau"], confirmations=false)
-    own = _signed(Keys, keys[1], cast.identities["bergen"], nonce=bytes(32))
-    wide = sessions["wide"]["keys"][0]
+def _moved(place: str, path: str) -> dict[str, Any]:
+    return {"op": "move", "from": place, "path": path}
+
+
+def other(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """``new`` where ``old`` stands: the fields in which they differ."""
+    return [put(f"{path}/{name}", value) for name, value in new.items() if old[name] != value]
+
+
+def bent(path: str, text: str) -> dict[str, Any]:
+    return put(path, flipped(text))
+
+
+def signed(kind: type, data: Mapping[str, Any], identity: Identity, **changes: Any) -> Any:
+    """A message with changes that its sender has signed: what a dishonest party can send."""
+    made = replace(read(kind, data), **changes).signed_by(identity)
+    return TypeAdapter(kind).dump_python(made, mode="json")
+
+
+def _stranger() -> Identity:
+    return Identity(STRANGER, Ed25519PrivateKey.from_private_bytes(random_stream(f"identity {STRANGER}")(32)))
+
+
+def _of_keys(cast: Any, sessions: Mapping[str, Any]) -> list[dict[str, Any]]:
+    keys, at = sessions["three"]["keys"], At("S2", "bergen")
+    own = signed(Keys, keys[1], cast.identities["bergen"], nonce=bytes(32))
+    short, low = (signed(Keys, keys[0], cast.identities["aarau"], x25519=bytes(size)) for size in (31, 32))
+    stranger = other("/keys/3", keys[2], signed(Keys, keys[2], _stranger(), site=STRANGER))
+    foreign = sessions["wide"]["keys"][0]
     return [
-        _case(
-            "a signature that is not the site's",
-            "S2",
-            "bergen",
-            "aarau",
-            _put("/keys/0/signature", flipped(keys[0]["signature"])),
-        ),
-        _case(
-            "the coordinator's own X25519 key in a site's message",
-            "S2",
-            "bergen",
-            "aarau",
-            _put("/keys/0/x25519", keys[2]["x25519"]),
-        ),
-        _case(
-            "an ML-KEM key that was changed on the way",
-            "S2",
-            "bergen",
-            "aarau",
-            _put("/keys/0/mlkem", flipped(keys[0]["mlkem"])),
-        ),
-        _case("keys of another session", "S2", "bergen", "aarau", _put("/keys/0", wide)),
-        _case("this site's keys from another set-up", "S2", "bergen", COORDINATOR, _put("/keys/1", own)),
-        _case("fewer sites than the threshold", "S2", "bergen", COORDINATOR, _remove("/keys/2")),
-        _case("one site twice", "S2", "bergen", COORDINATOR, _put("/keys/2", keys[0])),
-        _case("a site that is no member", "S2", "bergen", STRANGER, _add("/keys/3", dict(keys[2], site=STRANGER))),
-        _case("a dealer who saw other keys", "S3", "bergen", COORDINATOR, _put("/deals/0", other)),
-        _case(
-            "a deal that its site did not sign",
-            "S3",
-            "bergen",
-            "aarau",
-            _put("/deals/0/signature", flipped(first["signature"])),
-        ),
-        _case("fewer deals than the threshold", "S3", "bergen", COORDINATOR, _remove("/deals/2")),
-        _case("this site's deal, changed", "S3", "bergen", "bergen", _put("/deals/1/parcels/0/1", "00" * 32)),
-        _case("a parcel for somebody else", "S3", "bergen", COORDINATOR, _put("/parcels/0", of_aarau["cork"])),
-        _case(
-            "an envelope that was changed on the way",
-            "S3",
-            "bergen",
-            COORDINATOR,
-            _put("/parcels/0/envelope", flipped(to_bergen["aarau"]["envelope"])),
-        ),
-        _case(
-            "a ciphertext that was changed on the way",
-            "S3",
-            "cork",
-            COORDINATOR,
-            _put("/parcels/0/ciphertext", flipped(of_aarau["cork"]["ciphertext"])),
-        ),
-        _case("no parcel of a dealer", "S3", "bergen", COORDINATOR, _remove("/parcels/0")),
-        _case(
-            "shares that their dealer did not commit to",
-            "S3",
-            "bergen",
-            "aarau",
-            _put("/parcels/0", lying),
-            _put("/deals/0", _signed(Deal, first, cast.identities["aarau"], parcels=parcels)),
-        ),
-        _case(
-            "another set-up was shown to a site", "end of set-up", "bergen", COORDINATOR, _put("/agreements/0", strange)
-        ),
-        _case(
-            "a site without the secret of its pair", "end of set-up", "bergen", "aarau", _put("/agreements/0", unsure)
-        ),
-        _case(
-            "an agreement that its site did not sign",
-            "end of set-up",
-            "bergen",
-            "aarau",
-            _put("/agreements/0/signature", flipped(agreements[0]["signature"])),
-        ),
-        _case("fewer agreements than the threshold", "end of set-up", "bergen", COORDINATOR, _remove("/agreements/2")),
+        at("signature", "aarau", "a signature changed", bent("/keys/0/signature", keys[0]["signature"])),
+        at("signature", "aarau", "an X25519 key put in on the way", put("/keys/0/x25519", keys[2]["x25519"])),
+        at("signature", "aarau", "an ML-KEM key changed on the way", bent("/keys/0/mlkem", keys[0]["mlkem"])),
+        at("signature", STRANGER, "keys of a stranger, signed", _copied("/keys/2", "/keys/3"), *stranger),
+        at("form", "aarau", "an X25519 key of 31 bytes", *other("/keys/0", keys[0], short)),
+        at("form", "aarau", "an X25519 key of low order", *other("/keys/0", keys[0], low)),
+        at("session", "aarau", "keys of another session", *other("/keys/0", keys[0], foreign)),
+        at("own", COORDINATOR, "this site's keys with another nonce", *other("/keys/1", keys[1], own)),
+        at("members", COORDINATOR, "one site twice", _copied("/keys/2", "/keys/3")),
+        at("members", COORDINATOR, "keys that are not sorted", _moved("/keys/1", "/keys/0")),
+        at("quorum", COORDINATOR, "three of five sites", remove("/keys/4"), remove("/keys/3"), session="five"),
+        at("second", COORDINATOR, "a second list of keys", remove("/keys/4"), session="five", after="S2"),
+    ]
+
+
+def _of_deals(cast: Any, sessions: Mapping[str, Any]) -> list[dict[str, Any]]:
+    session, at, aarau = sessions["three"], At("S3", "bergen"), cast.identities["aarau"]
+    deals = session["deals"]
+    dealt = {parcel["recipient"]: parcel for parcel in session["parcels"] if parcel["dealer"] == "aarau"}
+
+    def lie(to: str, **changes: str) -> list[dict[str, Any]]:
+        """A parcel of aarau with changes, and its signature under that."""
+        parcel = dealt[to] | changes
+        named = tuple((site, read(Parcel, parcel).hash if site == to else known) for site, known in deals[0]["parcels"])
+        deal = signed(Deal, deals[0], aarau, parcels=named)
+        return [*other("/parcels/0", dealt[to], parcel), *other("/deals/0", deals[0], deal)]
+
+    bad, mine = dealt["bergen"], deals[1]
+    spoilt = flipped(bad["envelope"])
+    misled = signed(Deal, deals[0], aarau, seen=ZEROS)
+    own = signed(Deal, mine, cast.identities["bergen"], parcels=tuple(map(tuple, mine["parcels"][:2])))
+    fewer = [remove(f"/{name}/{place}") for place in (4, 3) for name in ("deals", "parcels")]
+    return [
+        at("signature", "aarau", "a signature changed", bent("/deals/0/signature", deals[0]["signature"])),
+        at("signature", "bergen", "this site's deal, changed on the way", put("/deals/1/parcels/0/1", ZEROS)),
+        at("own", COORDINATOR, "this site's deal, changed and signed anew", *other("/deals/1", mine, own)),
+        at("seen", COORDINATOR, "a dealer who saw other keys", *other("/deals/0", deals[0], misled)),
+        at("members", COORDINATOR, "deals that are not sorted", _moved("/deals/1", "/deals/0")),
+        at("quorum", COORDINATOR, "three of five deals", *fewer, session="five"),
+        at("parcel", COORDINATOR, "a parcel for somebody else", put("/parcels/0", dealt["cork"])),
+        at("parcel", COORDINATOR, "no parcel of a dealer", remove("/parcels/0")),
+        at("parcel", COORDINATOR, "an envelope changed on the way", bent("/parcels/0/envelope", bad["envelope"])),
+        at("parcel", COORDINATOR, "a ciphertext changed on the way",
+           bent("/parcels/0/ciphertext", dealt["cork"]["ciphertext"]), receiver="cork"),
+        at("form", "aarau", "an envelope not to be opened, signed", *lie("bergen", envelope=spoilt)),
+        at("form", "aarau", "a commitment too few, signed", *lie("bergen", commitments=bad["commitments"][:64])),
+        at("form", "aarau", "a ciphertext of another size, signed", *lie("cork", ciphertext="00"), receiver="cork"),
+        at("commitment", "aarau", "a share that its dealer did not commit to",
+           *lie("bergen", commitments=flipped(bad["commitments"]))),
+        at("turn", COORDINATOR, "the deals before the keys", after="S1"),
+    ]  # fmt: skip
+
+
+def _of_agreements(cast: Any, sessions: Mapping[str, Any]) -> list[dict[str, Any]]:
+    agreements, at, aarau = sessions["three"]["agreements"], At("end of set-up", "bergen"), cast.identities["aarau"]
+    false = tuple((peer, bytes(HASH_SIZE)) for peer, _ in agreements[0]["confirmations"])
+    strange = signed(Agreement, agreements[0], aarau, seen=ZEROS)
+    unsure = signed(Agreement, agreements[0], aarau, confirmations=false)
+    silent = signed(Agreement, agreements[0], aarau, confirmations=())
+    foreign = sessions["wide"]["agreements"][0]
+    spoilt = bent("/agreements/0/signature", agreements[0]["signature"])
+    fewer = [remove("/agreements/4"), remove("/agreements/3")]
+    return [
+        at("signature", "aarau", "a signature changed", spoilt),
+        at("session", "aarau", "an agreement on another session", *other("/agreements/0", agreements[0], foreign)),
+        at("members", "cork", "one site twice", _copied("/agreements/2", "/agreements/3")),
+        at("seen", COORDINATOR, "another set-up was shown to a site", *other("/agreements/0", agreements[0], strange)),
+        at("pair", "aarau", "confirmations of another secret", *other("/agreements/0", agreements[0], unsure)),
+        at("pair", "aarau", "no confirmations", *other("/agreements/0", agreements[0], silent)),
+        at("quorum", COORDINATOR, "three of five agreements", *fewer, session="five"),
+        at("own", COORDINATOR, "without this site", remove("/agreements/1"), session="five"),
     ]
 
 
 def _of_proposals(casts: Mapping[str, Any], sessions: Mapping[str, Any]) -> list[dict[str, Any]]:
-    honest = honest_input(sessions["three"], "R1", "bergen")["proposal"]
+    """Five sites, of whom four are enough, so that a list is short of nothing but what it is bent in."""
+    at = At("R1", "bergen", "five")
+    honest = honest_input(sessions["five"], "R1", "bergen")["proposal"]
+    sites, limit = honest["participants"], Ring(32).limit(5)
 
-    def asked(**changes: Any) -> dict[str, Any]:
+    def asked(**changes: Any) -> list[dict[str, Any]]:
         """A proposal that the coordinator has signed."""
-        return _put("/proposal", _signed(Proposal, honest, casts["three"].coordinator, **changes))
+        return other("/proposal", honest, signed(Proposal, honest, casts["five"].coordinator, **changes))
 
-    sites = [member for member, _ in sessions["three"]["session"]["members"]]
-    limit = Ring(32).limit(3)
-    cases = [
-        ("one participant", asked(participants=("bergen",)), COORDINATOR),
-        ("two participants, below the threshold", asked(participants=("aarau", "bergen")), COORDINATOR),
-        ("no participant", asked(participants=()), COORDINATOR),
-        ("participants without the receiver", asked(participants=("aarau", "cork")), COORDINATOR),
-        ("a participant twice", asked(participants=(*sites, "cork")), COORDINATOR),
-        ("participants that are not sorted", asked(participants=("bergen", "aarau", "cork")), COORDINATOR),
-        ("a participant that is no member", asked(participants=(*sites, STRANGER)), COORDINATOR),
-        ("another model than the receiver's own", asked(model_hash="00" * 32), COORDINATOR),
-        ("another session", asked(session=sessions["wide"]["digest"]), COORDINATOR),
-        ("a round that the session has no masks for", asked(round_number=3), COORDINATOR),
-        ("an attempt that the session has no masks for", asked(attempt=2), COORDINATOR),
-        (
-            "a proposal that the coordinator did not sign",
-            _put("/proposal/signature", flipped(honest["signature"])),
-            COORDINATOR,
-        ),
-        ("a value above the ring's limit", _put("/values/2", limit + 1), ""),
-        ("a value below the ring's limit", _put("/values/2", -limit - 1), ""),
-        ("a vector that is too short", _remove("/values/2"), ""),
+    def among(*names: str) -> list[dict[str, Any]]:
+        return asked(participants=names)
+
+    by_site = signed(Proposal, honest, casts["five"].identities["aarau"])
+    return [
+        at("signature", COORDINATOR, "a signature changed", bent("/proposal/signature", honest["signature"])),
+        at("signature", COORDINATOR, "a proposal that a site signed", *other("/proposal", honest, by_site)),
+        at("slot", COORDINATOR, "another session", *asked(session=sessions["three"]["digest"])),
+        at("slot", COORDINATOR, "a round without masks", *asked(round_number=3)),
+        at("slot", COORDINATOR, "an attempt without masks", *asked(attempt=2)),
+        at("members", COORDINATOR, "without the receiver", *among("aarau", "cork", "delft", "evora")),
+        at("members", COORDINATOR, "a participant twice", *among("aarau", "bergen", "cork", "cork", "delft")),
+        at("members", COORDINATOR, "participants that are not sorted", *among("bergen", "aarau", *sites[2:])),
+        at("members", COORDINATOR, "a participant that is no member", *among(*sites, STRANGER)),
+        at("quorum", COORDINATOR, "one participant", *among("bergen")),
+        at("quorum", COORDINATOR, "t - 1 participants", *among("aarau", "bergen", "cork")),
+        at("model", COORDINATOR, "another model", *asked(model_hash=ZEROS)),
+        at("range", "", "a value above the ring's limit", put("/values/2", limit + 1)),
+        at("range", "", "a value below the ring's limit", put("/values/2", -limit - 1)),
+        at("form", "", "a vector that is too short", remove("/values/2")),
+        at("form", "", "a vector that is too long", add("/values/2", 0)),
+        at("second", COORDINATOR, "a second proposal for the attempt", *among(*sites[:4]), after="R1"),
     ]
-    return [_case(what, "R1", "bergen", blames, operation) for what, operation, blames in cases]
 
 
 def _of_lists(casts: Mapping[str, Any], sessions: Mapping[str, Any]) -> list[dict[str, Any]]:
-    three = sessions["three"]["attempts"]
-    uploads = {site: each["message"] for site, each in three[0]["uploads"].items()}
-    aarau, bergen, cork = (uploads[site] for site in ("aarau", "bergen", "cork"))
-    later = three[1]["uploads"]["aarau"]["message"]
-    elsewhere = sessions["wide"]["attempts"][0]["uploads"]["aarau"]["message"]
-    own = _signed(Upload, bergen, casts["three"].identities["bergen"], content="00" * 32)
-    honest = honest_input(sessions["three"], "R2", "bergen")["survivors"]
+    at, cast, session = At("R2", "bergen", "five", 2), casts["five"], sessions["five"]
+    uploads = {site: each["message"] for site, each in session["attempts"][1]["uploads"].items()}
+    aarau, bergen, cork, delft, evora = uploads.values()
+    earlier = session["attempts"][0]["uploads"]["aarau"]["message"]
+    elsewhere = sessions["three"]["attempts"][1]["uploads"]["aarau"]["message"]
+    honest = honest_input(session, "R2", "bergen", number=2)["survivors"]
+    own = signed(Upload, bergen, cast.identities["bergen"], content=ZEROS)
+    stranger = signed(Upload, evora, _stranger(), site=STRANGER)
 
-    def asked(*listed: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    def asked(*listed: Mapping[str, Any], **changes: Any) -> list[dict[str, Any]]:
         """A list of survivors that the coordinator has signed."""
-        found = tuple(TypeAdapter(Upload).validate_python(each) for each in listed)
-        return _put("/survivors", _signed(Survivors, honest, casts["three"].coordinator, uploads=found, **changes))
+        found = tuple(read(Upload, each) for each in listed)
+        return other("/survivors", honest, signed(Survivors, honest, cast.coordinator, uploads=found, **changes))
 
-    cases = [
-        ("fewer survivors than the threshold", asked(aarau, bergen)),
-        (
-            "an upload that its site did not sign",
-            asked({**aarau, "signature": flipped(aarau["signature"])}, bergen, cork),
-        ),
-        ("another content than the site signed", asked({**aarau, "content": "00" * 32}, bergen, cork)),
-        ("an upload to another round", asked(later, bergen, cork)),
-        ("an upload to another session", asked(elsewhere, bergen, cork)),
-        ("the receiver's upload with another content", asked(aarau, own, cork)),
-        ("a survivor twice", asked(aarau, bergen, bergen)),
-        ("survivors that are not sorted", asked(bergen, aarau, cork)),
-        ("a survivor that did not take part", asked(aarau, bergen, {**cork, "site": STRANGER})),
-        ("a list for another proposal", asked(aarau, bergen, cork, proposal=three[1]["proposal"]["hash"])),
-        ("a list that the coordinator did not sign", _put("/survivors/signature", flipped(honest["signature"]))),
+    def first(upload: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return asked(upload, bergen, cork, delft, evora)
+
+    proposal = session["attempts"][0]["proposal"]["hash"]
+    return [
+        at("signature", COORDINATOR, "a signature changed", bent("/survivors/signature", honest["signature"])),
+        at("signature", COORDINATOR, "an unsigned upload", *first(aarau | {"signature": flipped(aarau["signature"])})),
+        at("signature", COORDINATOR, "the hash of an upload, changed", *first(aarau | {"content": ZEROS})),
+        at("bound", COORDINATOR, "a list for another proposal", *asked(*uploads.values(), proposal=proposal)),
+        at("bound", COORDINATOR, "an upload to another round", *first(earlier)),
+        at("bound", COORDINATOR, "an upload to another session", *first(elsewhere)),
+        at("own", COORDINATOR, "this site's upload, with another hash", *asked(aarau, own, cork, delft, evora)),
+        at("own", COORDINATOR, "without this site's upload", *asked(aarau, cork, delft, evora)),
+        at("members", COORDINATOR, "a survivor twice", *asked(aarau, bergen, cork, cork, delft)),
+        at("members", COORDINATOR, "survivors that are not sorted", *asked(bergen, aarau, cork, delft, evora)),
+        at("members", COORDINATOR, "a survivor that did not take part", *asked(aarau, bergen, cork, delft, stranger)),
+        at("quorum", COORDINATOR, "t - 1 survivors", *asked(aarau, bergen, cork)),
+        at("quorum", COORDINATOR, "this site alone", *asked(bergen)),
+        at("turn", COORDINATOR, "a list for what was not masked", after="end of set-up"),
+        at("second", COORDINATOR, "a second list for the attempt", *asked(aarau, bergen, cork, delft), after="R2"),
+        at("second", COORDINATOR, "a second list once the sum is open", *asked(aarau, bergen, cork, delft), after="R3"),
     ]
-    return [_case(what, "R2", "bergen", COORDINATOR, operation) for what, operation in cases]
 
 
 def _of_openings(casts: Mapping[str, Any], sessions: Mapping[str, Any]) -> list[dict[str, Any]]:
-    consents = sessions["three"]["attempts"][0]["consents"]
-    other = _signed(Consent, consents[0], casts["three"].identities["aarau"], survivors="00" * 32)
-    cases = [
-        ("signatures of fewer than the threshold", _remove("/consents/0")),
-        ("a signature under another list", _put("/consents/0", other)),
-        ("a signature that is not the site's", _put("/consents/0/signature", flipped(consents[0]["signature"]))),
-        ("one signature twice", _put("/consents/0", consents[1])),
-        ("a signature of a stranger", _put("/consents/0/site", STRANGER)),
-        ("consents from another round", _put("/consents/0", sessions["three"]["attempts"][1]["consents"][0])),
+    at, session = At("R3", "bergen", "five", 2), sessions["five"]
+    consents = session["attempts"][1]["consents"]
+    elsewhere = signed(Consent, consents[0], casts["five"].identities["aarau"], survivors=ZEROS)
+    stranger = signed(Consent, consents[0], _stranger(), site=STRANGER)
+    earlier = session["attempts"][0]["consents"][0]
+    return [
+        at("signature", COORDINATOR, "a signature changed", bent("/consents/0/signature", consents[0]["signature"])),
+        at("bound", COORDINATOR, "a signature under another list", *other("/consents/0", consents[0], elsewhere)),
+        at("bound", COORDINATOR, "a signature from another round", *other("/consents/0", consents[0], earlier)),
+        at("members", COORDINATOR, "one signature twice", _copied("/consents/0", "/consents/4")),
+        at("members", COORDINATOR, "a signature of a stranger", add("/consents/4", stranger)),
+        at("quorum", COORDINATOR, "t - 1 signatures", remove("/consents/0")),
+        at("turn", COORDINATOR, "opening before this site signed a list", after="R1"),
     ]
-    return [_case(what, "R3", "bergen", COORDINATOR, operation) for what, operation in cases]
-
-
-def _of_answers(casts: Mapping[str, Any], sessions: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What a site may send the coordinator: the site is named, and nothing is added up."""
-    first, identity = sessions["three"]["attempts"][0], casts["three"].identities["aarau"]
-    upload, opening = first["uploads"]["aarau"], first["openings"][0]
-    late = sessions["three"]["attempts"][1]
-    survivors = TypeAdapter(Survivors).validate_python({k: v for k, v in late["survivors"].items() if k != "hash"})
-    share = opening["shares"][1]
-    wrong = ((opening["shares"][0]), (share[0], share[1], flipped(share[2])), opening["shares"][2])
-    decoded = tuple((site, bytes.fromhex(salt), bytes.fromhex(value)) for site, salt, value in wrong)
-    bad = _signed(Opening, opening, identity, shares=decoded)
-    few = _signed(Opening, opening, identity, shares=decoded[:1] + decoded[2:])
-    both = _signed(Opening, opening, identity, seeds=(("bergen", bytes(32)),))
-    cases = [
-        ("R1 answer", "a vector that is not the one that was signed", _put("/vector", flipped(upload["vector"]))),
-        ("R1 answer", "a vector that is too short", _put("/vector", upload["vector"][:-8])),
-        (
-            "R1 answer",
-            "an upload that the site did not sign",
-            _put("/upload/signature", flipped(upload["message"]["signature"])),
-        ),
-        ("R1 answer", "an upload to another round", _put("/upload", late["uploads"]["aarau"]["message"])),
-        (
-            "R2 answer",
-            "a signature under another list",
-            _put("/consent", _signed(Consent, first["consents"][0], identity, survivors=survivors.hash)),
-        ),
-        (
-            "R2 answer",
-            "a consent that the site did not sign",
-            _put("/consent/signature", flipped(first["consents"][0]["signature"])),
-        ),
-        ("R3 answer", "a share that was not dealt", _put("/opening", bad)),
-        ("R3 answer", "a share that is missing", _put("/opening", few)),
-        ("R3 answer", "a share and a seed of one site", _put("/opening", both)),
-        (
-            "R3 answer",
-            "an opening that the site did not sign",
-            _put("/opening/signature", flipped(opening["signature"])),
-        ),
-    ]
-    return [_case(what, at, COORDINATOR, "aarau", operation, sender="aarau") for at, what, operation in cases]

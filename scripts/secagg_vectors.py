@@ -8,25 +8,23 @@ Those bytes are kept from the file that is there, as long as the private keys in
 """
 
 import argparse
-import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydantic import TypeAdapter
+from secagg_answers import refused_answers
+from secagg_faults import refused
+from secagg_primitives import primitives, random_stream
 
 from wardround.privacy.secagg import session as session_module
-from wardround.privacy.secagg import shamir
 from wardround.privacy.secagg.client import SitePlayer
 from wardround.privacy.secagg.keys import RANDOM_BYTES, SessionKeys, encapsulate, own_mask_key, pair_mask_key, seal
-from wardround.privacy.secagg.masks import key_stream
-from wardround.privacy.secagg.quantize import Quantizer
 from wardround.privacy.secagg.ring import Ring
 from wardround.privacy.secagg.server import AttemptDesk, SetupDesk
 from wardround.privacy.secagg.session import Ready, Setup
@@ -45,7 +43,6 @@ from wardround.protocol.secagg import (
     Upload,
     colluding,
     hash_of,
-    signed_bytes,
     threshold,
 )
 
@@ -63,17 +60,6 @@ LOST: dict[tuple[str, int], tuple[Sequence[str], Sequence[str]]] = {
     ("five", 1): (("cork",), ()),
     ("five", 2): ((), ("delft",)),
 }
-
-
-def random_stream(name: str) -> Callable[[int], bytes]:
-    """A stand-in for the operating system's CSPRNG: SHAKE-256 of ``name``, read from the start."""
-    read = [0]
-
-    def take(size: int) -> bytes:
-        read[0] += size
-        return hashlib.shake_256(name.encode()).digest(read[0])[-size:] if size else b""
-
-    return take
 
 
 def plain(message: Any) -> Any:
@@ -250,56 +236,20 @@ def recorded(cast: Cast) -> dict[str, Any]:
     }
 
 
-def primitives() -> dict[str, Any]:
-    """The parts that can be tried alone."""
-    secret, coefficients = random_stream("shamir secret")(32), random_stream("shamir coefficients")(64)
-    shares = shamir.share(np.frombuffer(secret, np.uint8).reshape(1, 32), 3, 5, coefficients)
-    key = random_stream("stream")(32)
-    reals = [0.0, 1.0, -1.0, 0.1, -1e-9, 99.5]
-    rounding = random_stream("rounding")(32)
-    quantisation = []
-    for bits in (32, 64):
-        quantizer = Quantizer(Ring(bits), 5, ((4, 1.0), (2, 100.0)))
-        found = quantizer.quantize(np.array(reals), rounding)
-        steps = sorted({float(step) for step in quantizer.steps()})
-        quantisation.append({"bits": bits, "parties": 5, "ranges": [[4, 1.0], [2, 100.0]], "rounding_key":
-                             rounding.hex(), "reals": reals, "steps": steps, "integers": found.tolist()})  # fmt: skip
-    header = {"kind": "consent", "site": "aarau", "survivors": "00" * 32}
-    return {
-        "hash": {"value": {"b": [1, 2.5, "é"], "a": None}, "hash": hash_of({"b": [1, 2.5, "é"], "a": None})},
-        "signed": {"header": header, "bytes": signed_bytes(header).hex()},
-        "shamir": {
-            "secret": secret.hex(),
-            "threshold": 3,
-            "parties": 5,
-            "coefficients": coefficients.hex(),
-            "shares": [bytes(share[0]).hex() for share in shares],
-        },
-        "stream": {"key": key.hex(), "first_48_bytes": key_stream(key, 48).hex()},
-        "x25519": {
-            "private": key.hex(),
-            "public": X25519PrivateKey.from_private_bytes(key).public_key().public_bytes_raw().hex(),
-        },
-        "quantisation": quantisation,
-    }
-
-
 def make(before: Mapping[str, Any]) -> dict[str, Any]:
     """The whole file, with the sealed parts of ``before`` where they hold."""
-    from secagg_faults import refused
-
     sealed: dict[str, dict[str, dict[str, str]]] = {name: {} for name in CASTS}
     for session in before.get("sessions", ()):
         for parcel in session["parcels"]:
             kept = sealed[session["name"]].setdefault(f"{parcel['dealer']} to {parcel['recipient']}", {})
             kept |= {name: parcel[name] for name in ("ciphertext", "envelope") if parcel[name]}
     casts = {name: Cast(name, sealed[name]) for name in CASTS}
-    sessions = [recorded(cast) for cast in casts.values()]
+    sessions = {name: recorded(cast) for name, cast in casts.items()}
     return {
         "format": "wardround/secagg-vectors/1",
-        "primitives": primitives(),
-        "sessions": sessions,
-        "refused": refused(casts, {session["name"]: session for session in sessions}),
+        "primitives": primitives(casts["three"], sessions["three"]),
+        "sessions": list(sessions.values()),
+        "refused": [*refused(casts, sessions), *refused_answers(casts, sessions)],
     }
 
 
@@ -318,5 +268,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
     sys.exit(main())

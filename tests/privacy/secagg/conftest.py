@@ -30,7 +30,7 @@ from wardround.conf.compose import compose_configuration
 from wardround.conf.planning import make_plan
 from wardround.conf.schema import parse_configuration
 from wardround.privacy.secagg.keys import own_mask_key, pair_mask_key
-from wardround.privacy.secagg.scale import quantizer_for
+from wardround.privacy.secagg.scale import quantizer_for, session_for
 from wardround.privacy.secagg.server import AttemptDesk, SetupDesk
 from wardround.protocol.errors import WardroundError
 from wardround.protocol.identity import Identity
@@ -40,7 +40,7 @@ from wardround.protocol.outgoing import bytes_to_send, parse_answer, parse_step
 from wardround.protocol.parameters import initial_weights, model_hash
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.roster import Roster
-from wardround.protocol.secagg import Proposal, Survivors
+from wardround.protocol.secagg import Deal, Keys, Parcel, Proposal, Session, Survivors
 from wardround.server.exchange import set_up
 from wardround.simulations.cohorts import synthetic_cohorts
 from wardround.strategies import strategy_from
@@ -168,10 +168,31 @@ class Consortium:
         chain = {"epoch": behind.epoch + 1, "previous": behind.digest} if behind else {}
         return Roster.model_validate(fields | chain | changes).signed_by(ANNA).signed_by(BEN)
 
-    def set_up(self, name: str = "first", attempts: int = 3) -> SetupDesk:
+    def set_up(self, name: str = "first", attempts: int = 3, without: str = "") -> SetupDesk:
         """An honest session of all rounds."""
-        return set_up(self.plan, self.roster, OPERATOR, self.sites, name=name, length=self.length, today=TODAY,
+        asked = {site: hospital for site, hospital in self.sites.items() if site != without}
+        return set_up(self.plan, self.roster, OPERATOR, asked, name=name, length=self.length, today=TODAY,
                       rounds=range(1, self.plan.rounds + 1), attempts=attempts)  # fmt: skip
+
+    def terms(self, name: str = "first", **changes: Any) -> Session:
+        """What every site computes for itself, and what the coordinator makes of it."""
+        own = session_for(self.plan, list(self.keys.values()), roster=self.roster.digest, name=name,
+                          coordinator=OPERATOR.public, length=self.length, rounds=range(1, self.plan.rounds + 1),
+                          attempts=3)  # fmt: skip
+        return replace(own, **changes)
+
+    def keyed(self, session: Session | None = None) -> list[Keys]:
+        """S1 of every site."""
+        return [site.said("keys", session or self.terms(), TODAY) for site in self.sites.values()]
+
+    def dealt(self) -> tuple[list[Deal], dict[str, list[Parcel]]]:
+        """S1 and S2 of every site: the deals, and the parcels by recipient."""
+        keys = self.keyed()
+        made = [parse_step(bytes_to_send(site.deal(keys)), name) for name, site in self.sites.items()]
+        parcels = [parcel for _, sent in made for parcel in sent]
+        return [deal for deal, _ in made], {
+            name: [parcel for parcel in parcels if parcel.recipient == name] for name in self.sites
+        }
 
     @property
     def length(self) -> int:

@@ -1,22 +1,32 @@
 """Secure aggregation a second time, from docs/secure-aggregation.md alone: slow, plain, without a line of Wardround.
 
 Shamir by polynomial evaluation and interpolation in GF(2^8) with carry-less multiplication; the key stream by
-encrypting counters one block at a time; HKDF by HMAC; sums in Python's integers.
+encrypting counters one block at a time; HKDF by HMAC; HPKE and its hybrid KEM (X-Wing) step by step from RFC 9180 and
+draft-connolly-cfrg-xwing-kem; sums in Python's integers.
 """
 
 import hashlib
 import hmac
 import json
+import math
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
-from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519PrivateKey, Suite
 
 LABEL = b"wardround/secagg/1"
+SUITE = b"HPKE" + bytes.fromhex("647a 0001 0002")  # MLKEM768-X25519, HKDF-SHA256, AES-256-GCM
+XWING = b"\\.//^\\"
+
+
+def drawn(name: str, *sizes: int) -> list[bytes]:
+    """SHAKE-256 of a name, cut into pieces: what stands for a site's randomness in the vectors."""
+    data = hashlib.shake_256(name.encode()).digest(sum(sizes))
+    return [data[sum(sizes[:k]) :][:size] for k, size in enumerate(sizes)]
 
 
 def canonical(value: Any) -> bytes:
@@ -57,6 +67,24 @@ def residues(key: bytes, bits: int, length: int) -> list[int]:
     width = bits // 8
     data = stream(key, width * length)
     return [int.from_bytes(data[at : at + width], "little") for at in range(0, len(data), width)]
+
+
+def steps(bits: int, parties: int, ranges: list[tuple[int, float]]) -> list[float]:
+    """What a unit is worth at each value, in double precision as the page says."""
+    limit = (2 ** (bits - 1) - 1) // parties
+    return [2.0 ** math.ceil(math.log2(bound / limit)) for length, bound in ranges for _ in range(length)]
+
+
+def quantised(reals: list[float], each: list[float], bits: int, parties: int, key: bytes) -> list[int]:
+    """floor(x / step + u), u from the key; ValueError for what no summand may be."""
+    limit = (2 ** (bits - 1) - 1) // parties
+    chances = residues(key, 32, len(each))
+    if not all(math.isfinite(x) for x in reals):
+        raise ValueError("a value that is not finite")
+    found = [math.floor(x / step + u / 2.0**32) for x, step, u in zip(reals, each, chances, strict=True)]
+    if any(abs(value) > limit for value in found):
+        raise ValueError("a value beyond the limit")
+    return found
 
 
 def times(a: int, b: int) -> int:
@@ -114,10 +142,31 @@ def commitment(session: str, dealer: str, recipient: str, number: int, salt: byt
     return h(b"share", *words, number.to_bytes(4, "big"), salt, value)
 
 
+def envelope_info(about: list[str]) -> bytes:
+    return LABEL + b"\0" + canonical(["shares", *about])
+
+
 def open_envelope(private: dict[str, str], envelope: str, about: list[str]) -> bytes:
-    suite = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
-    key = MLKEM768X25519PrivateKey(mlkem(private), x25519(private))
-    return suite.decrypt(bytes.fromhex(envelope), key, LABEL + b"\0" + canonical(["shares", *about]))
+    """HPKE (RFC 9180), base mode: encapsulated key (1120 bytes), then what AES-256-GCM made."""
+    sealed, own = bytes.fromhex(envelope), x25519(private)
+    lattice, point, content = sealed[:1088], sealed[1088:1120], sealed[1120:]
+    secrets = mlkem(private).decapsulate(lattice) + own.exchange(X25519PublicKey.from_public_bytes(point))
+    shared = hashlib.sha3_256(secrets + point + own.public_key().public_bytes_raw() + XWING).digest()
+    context = b"\0" + _extract(b"", b"psk_id_hash", b"") + _extract(b"", b"info_hash", envelope_info(about))
+    secret = _extract(shared, b"secret", b"")
+    key, nonce = _expand(secret, b"key", context, 32), _expand(secret, b"base_nonce", context, 12)
+    return AESGCM(key).decrypt(nonce, content, b"")
+
+
+def _extract(salt: bytes, label: bytes, material: bytes) -> bytes:
+    """LabeledExtract of RFC 9180, section 4."""
+    return hmac.digest(salt or bytes(32), b"HPKE-v1" + SUITE + label + material, "sha256")
+
+
+def _expand(secret: bytes, label: bytes, context: bytes, size: int) -> bytes:
+    """LabeledExpand of RFC 9180, section 4, one block."""
+    info = size.to_bytes(2, "big") + b"HPKE-v1" + SUITE + label + context
+    return hmac.digest(secret, info + b"\1", "sha256")[:size]
 
 
 def mlkem(private: dict[str, str]) -> MLKEM768PrivateKey:
@@ -162,3 +211,9 @@ def masked(values: list[int], bits: int, own: bytes, pairs: list[tuple[bytes, in
     for key, sign in [(own, 1), *pairs]:
         total = [old + sign * mask for old, mask in zip(total, residues(key, bits, len(values)), strict=True)]
     return b"".join((value % 2**bits).to_bytes(bits // 8, "little") for value in total)
+
+
+def frame(header: dict[str, Any], vector: bytes) -> bytes:
+    """What a site puts on the wire."""
+    text = canonical(header)
+    return len(text).to_bytes(4, "big") + text + vector

@@ -12,13 +12,12 @@ import pytest
 
 from wardround.privacy.secagg.quantize import Quantizer
 from wardround.privacy.secagg.ring import Ring, content_hash
-from wardround.privacy.secagg.scale import session_for
 from wardround.privacy.secagg.server import AttemptDesk, SetupDesk
 from wardround.protocol.errors import ProtocolViolation, UsageError
 from wardround.protocol.identity import Identity
 from wardround.protocol.messages import Masked, Refusal
 from wardround.protocol.outgoing import bytes_to_send, parse_step
-from wardround.protocol.secagg import Consent, Keys
+from wardround.protocol.secagg import Consent
 from wardround.simulations.statement import privacy_statement
 
 Make = Callable[..., Any]
@@ -83,6 +82,10 @@ def test_two_vectors_in_one_attempt_name_their_site(consortium: Make) -> None:
     with pytest.raises(ProtocolViolation, match="two vectors in one attempt") as fault:
         table.add_upload(second, other)
     assert fault.value.site == LIAR
+    for name in NAMES:  # the first vector stays, and a sum comes out
+        found = answer_of(here, desk, name)
+        table.add_upload(found.upload, found.vector)
+    assert np.abs(here.total(table)).max() <= 5 * Ring(32).limit(5)
 
 
 def test_an_upload_that_comes_late_is_not_in_the_sum(consortium: Make) -> None:
@@ -141,27 +144,29 @@ def test_a_wrong_opening_names_its_site_and_the_others_are_enough(consortium: Ma
     assert table.total().shape == (here.length,)
 
 
-def dealt(here: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """S1 and S2 of every site: (terms, deals, parcels by dealer)."""
-    today = here.plan.governance.proposed_on
-    session = session_for(here.plan, list(here.keys.values()), roster=here.roster.digest, name="first",
-                          coordinator=here.operator.public, length=here.length, rounds=(1, 2), attempts=3)  # fmt: skip
-    keys: list[Keys] = [here.sites[name].said("keys", session, today) for name in NAMES]
-    made = {name: parse_step(bytes_to_send(here.sites[name].deal(keys)), name) for name in NAMES}
-    return session, {name: step[0] for name, step in made.items()}, {name: step[1] for name, step in made.items()}
+def tampered(here: Any, to: str, **changes: Any) -> tuple[list[Any], dict[str, list[Any]]]:
+    """Deals, and parcels by recipient; the liar's to ``to`` has changes, in a deal that it has signed anew."""
+    deals, parcels = here.dealt()
+    liar = NAMES.index(LIAR)
+    parcels[to][liar] = replace(parcels[to][liar], **changes)
+    named = tuple((name, parcels[name][liar].hash) for name in NAMES)
+    deals[liar] = replace(deals[liar], parcels=named).signed_by(here.sites[LIAR].process.identity)
+    return deals, parcels
 
 
-def tampered(here: Any, to: str, **changes: Any) -> tuple[list[Any], dict[str, Any]]:
-    """The liar's parcel to ``to`` with changes, in a deal that it has signed anew."""
-    _, deals, parcels = dealt(here)
-    lying = tuple(replace(parcel, **changes) if parcel.recipient == to else parcel for parcel in parcels[LIAR])
-    named = tuple((parcel.recipient, parcel.hash) for parcel in lying)
-    deals[LIAR] = replace(deals[LIAR], parcels=named).signed_by(here.sites[LIAR].process.identity)
-    return [deals[name] for name in NAMES], parcels | {LIAR: lying}
-
-
-def parcels_to(parcels: dict[str, Any], recipient: str) -> list[Any]:
-    return [parcel for name in NAMES for parcel in parcels[name] if parcel.recipient == recipient]
+@pytest.mark.parametrize("changes", [{"length": 7}, {"bits": 64}, {"plan": "00" * 32}], ids=["length", "ring", "plan"])
+def test_a_site_with_another_scale_of_the_integers_is_in_another_session(
+    consortium: Make, changes: dict[str, Any]
+) -> None:
+    """What an integer means follows from the plan, and the plan, ring and length are in the session's name."""
+    here = consortium()
+    keys, identity = here.keyed(), here.sites[LIAR].process.identity
+    other = replace(keys[1], session=here.terms(**changes).digest).signed_by(identity)
+    with pytest.raises(ProtocolViolation, match="for another session") as fault:
+        SetupDesk(here.terms(), here.operator).add_keys(other)
+    assert fault.value.site == LIAR
+    # Nor does a coordinator that lets it in get past the others.
+    here.attack("cork", "its keys are for another session", 0, "deal", [keys[0], other, *keys[2:]])
 
 
 @pytest.mark.parametrize(
@@ -181,9 +186,13 @@ def test_a_dealer_whose_parcel_is_wrong_is_named_before_anything_is_masked(
     deals, parcels = tampered(here, "cork", **changes)
     before = len(here.sites["cork"].left)
     with pytest.raises(ProtocolViolation, match=why) as fault:
-        here.sites["cork"].agree(deals, parcels_to(parcels, "cork"))
+        here.sites["cork"].agree(deals, parcels["cork"])
     assert fault.value.site == LIAR and len(here.sites["cork"].left) == before
     here.refused("cork", why, 0)
+    # People take the liar out, and the others have a session and a sum.
+    desk = here.set_up("without the liar", without=LIAR)
+    others = tuple(name for name in NAMES if name != LIAR)
+    assert here.total(here.uploads(desk, here.propose(desk, participants=others))).shape == (here.length,)
 
 
 def test_a_false_ciphertext_is_found_by_what_the_pair_confirms(consortium: Make) -> None:
@@ -191,7 +200,7 @@ def test_a_false_ciphertext_is_found_by_what_the_pair_confirms(consortium: Make)
     here = consortium()
     deals, parcels = tampered(here, "cork", ciphertext=bytes(1088))
     here.sites[LIAR].process._setup._own_deal = deals[NAMES.index(LIAR)]  # the liar agrees with its lie
-    agreements = [here.sites[name].said("agree", deals, parcels_to(parcels, name)) for name in NAMES]
+    agreements = [here.sites[name].said("agree", deals, parcels[name]) for name in NAMES]
     here.sites["aarau"].begin(agreements)  # whom the lie does not concern
     with pytest.raises(ProtocolViolation, match="does not have the secret that it should share") as fault:
         here.sites["cork"].begin(agreements)
@@ -259,56 +268,37 @@ def test_honest_redelivery_never_ends_a_session(consortium: Make) -> None:
         assert here.sites[name].ledger.charged(here.plan.digest) == 1
 
 
+def test_honest_redelivery_of_a_set_up_gets_the_same_bytes(consortium: Make) -> None:
+    """Every request of a set-up twice: nothing is drawn anew, nobody is accused, and the session works."""
+    here = consortium()
+    desk, today = SetupDesk(here.terms(), here.operator), here.plan.governance.proposed_on
+
+    def twice(name: str, step: str, *asked: Any) -> Any:
+        first, again = (bytes_to_send(getattr(here.sites[name], step)(*asked)) for _ in range(2))
+        assert first == again, f"{step} again gave other bytes"
+        return parse_step(first, name)
+
+    for name in NAMES:
+        desk.add_keys(twice(name, "keys", here.terms(), today)[0])
+    for name in NAMES:
+        desk.add_deal(*twice(name, "deal", desk.keys()))
+    for name in NAMES:
+        desk.add_agreement(twice(name, "agree", desk.deals(), desk.parcels_for(name))[0])
+    for name in NAMES:
+        for _ in range(2):
+            here.sites[name].begin(desk.agreements())
+    assert here.total(here.uploads(desk, here.propose(desk))).shape == (here.length,)
+    assert all(site.refusals() == [] for site in here.sites.values())
+
+
 def test_a_key_of_low_order_names_its_site(consortium: Make) -> None:
     """With it the shared secret would be zero, whoever computes it (RFC 7748, section 6.1)."""
     here = consortium()
-    today = here.plan.governance.proposed_on
-    session = session_for(here.plan, list(here.keys.values()), roster=here.roster.digest, name="first",
-                          coordinator=here.operator.public, length=here.length, rounds=(1, 2), attempts=3)  # fmt: skip
-    keys: list[Keys] = [here.sites[name].said("keys", session, today) for name in NAMES]
-    me = here.sites[LIAR].process.identity
+    today, me = here.plan.governance.proposed_on, here.sites[LIAR].process.identity
+    keys = [here.sites[name].said("keys", here.terms(), today) for name in NAMES]
     weak = [replace(each, x25519=bytes(32)).signed_by(me) if each.site == LIAR else each for each in keys]
     before = len(here.sites["cork"].left)
     with pytest.raises(ProtocolViolation, match="is of low order") as fault:
         here.sites["cork"].deal(weak)
     assert fault.value.site == LIAR and len(here.sites["cork"].left) == before
     here.refused("cork", "is of low order", 0)
-
-
-def test_a_set_up_that_is_delivered_twice_gets_the_same_bytes(consortium: Make) -> None:
-    here = consortium()
-    today = here.plan.governance.proposed_on
-    session = session_for(here.plan, list(here.keys.values()), roster=here.roster.digest, name="first",
-                          coordinator=here.operator.public, length=here.length, rounds=(1, 2), attempts=3)  # fmt: skip
-    for name in NAMES:
-        assert here.sites[name].said("keys", session, today) == here.sites[name].said("keys", session, today)
-    keys: list[Keys] = [here.sites[name].said("keys", session, today) for name in NAMES]
-    steps = {name: [bytes_to_send(here.sites[name].deal(keys)) for _ in range(2)] for name in NAMES}
-    assert all(one == two for one, two in steps.values())
-    parsed = {name: parse_step(data[0], name) for name, data in steps.items()}
-    deals = [parsed[name][0] for name in NAMES]
-    parcels = {
-        name: [parcel for each in NAMES for parcel in parsed[each][1] if parcel.recipient == name] for name in NAMES
-    }
-    agreements = [here.sites[name].said("agree", deals, parcels[name]) for name in NAMES]
-    assert agreements == [here.sites[name].said("agree", deals, parcels[name]) for name in NAMES]
-    for name in NAMES * 2:
-        here.sites[name].begin(agreements)
-    for name in NAMES:
-        assert here.sites[name].refusals() == [] and here.sites[name].process.ready
-
-
-def test_after_a_lie_every_later_step_of_the_set_up_is_refused_by_name(consortium: Make) -> None:
-    here = consortium()
-    session, deals, parcels = dealt(here)
-    site = here.sites["cork"]
-    with pytest.raises(ProtocolViolation):
-        site.agree([deals[name] for name in NAMES][:3], parcels_to(parcels, "cork"))
-    for step, asked in (
-        ("agree", ([deals[name] for name in NAMES], parcels_to(parcels, "cork"))),
-        ("begin", ([],)),
-        ("deal", ([],)),
-    ):
-        with pytest.raises(ProtocolViolation, match="not possible when it is ended"):
-            getattr(site, step)(*asked)
-    assert not site.process.ready and session.name == "first"

@@ -1,11 +1,12 @@
 """What a coordinator can see of masked vectors by statistics: nothing; and with one fault in the masks these tests do.
 
-All keys are SHAKE-256 of a name, so a test always gives the same figures. Were the keys drawn anew, a chi-square test
-here would fail one honest run in a million on either side, a correlation above 4 / sqrt(d) one in 16,000.
+All keys are SHAKE-256 of a name, so a test always gives the same figures. Were the keys drawn anew, an honest vector
+would fail a chi-square test once in a million times, and a correlation would exceed 4 / sqrt(d) once in 16,000.
 """
 
 import hashlib
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -123,19 +124,24 @@ def unlinkable() -> bool:
     )
 
 
-def closed_to_pair_keys() -> bool:
-    """With every pair's key the coordinator still reads no upload: the own mask is there."""
-    values, asked = inputs(), proposal(1)
-    uploads = masked(values)
+def without_pair_masks() -> dict[str, Vector]:
+    """What is left of each upload for who has every pair's key."""
+    asked = proposal(1)
+    uploads = {name: upload.copy() for name, upload in masked(inputs()).items()}
     for number, name in enumerate(NAMES, start=1):
         others = [other for other in NAMES if other != name]
         signs = pairwise(number, [NAMES.index(other) + 1 for other in others])
         keys = [pair_mask_key(READY[name].pairs[other], asked.hash) for other in others]
-        rest = uploads[name].copy()
-        add_masks(rest, [(key, -sign) for key, sign in zip(keys, signs, strict=True)])
-        if not (uniform(rest.tobytes()) and uncorrelated(rest, values[name])):
-            return False
-    return True
+        add_masks(uploads[name], [(key, -sign) for key, sign in zip(keys, signs, strict=True)])
+    return uploads
+
+
+def closed_to_pair_keys() -> bool:
+    """With every pair's key the coordinator still reads no upload: the own mask is there."""
+    values = inputs()
+    return all(
+        uniform(rest.tobytes()) and uncorrelated(rest, values[name]) for name, rest in without_pair_masks().items()
+    )
 
 
 def uniform_stream() -> bool:
@@ -158,19 +164,35 @@ def test_the_key_stream_is_uniform() -> None:
     assert uniform_stream()
 
 
-def test_t_minus_1_shares_are_the_same_whatever_the_secret() -> None:
-    shares = []
+def silent_shares() -> bool:
+    """Three of five: whatever the secret, every share is uniform, and so is what two shares are opened to."""
+    dealt = []
     for secret in (0, 255):
         filled = np.full((1, 50_000), secret, np.uint8)
-        dealt = shamir.share(filled, 3, 5, drawn(f"coefficients {secret}", 100_000))
-        assert all(uniform(dealt[party].tobytes()) for party in range(5))
-        shares.append(dealt)
-    for party in range(5):
-        assert alike(shares[0][party].tobytes(), shares[1][party].tobytes())
-    # Pairs of shares, too: their sum in the field is as even for one secret as for the other.
-    assert alike((shares[0][0] ^ shares[0][1]).tobytes(), (shares[1][0] ^ shares[1][1]).tobytes())
-    # Control: three shares are the secret.
-    assert set(shamir.reconstruct({k + 1: shares[1][k] for k in range(3)}).ravel().tolist()) == {255}
+        dealt.append(shamir.share(filled, 3, 5, drawn(f"coefficients {secret}", 100_000)))
+    seen = [
+        [shares[k].tobytes() for k in range(5)]
+        + [shamir.reconstruct({k + 1: shares[k], j + 1: shares[j]}).tobytes() for k, j in combinations(range(5), 2)]
+        for shares in dealt
+    ]
+    return all(uniform(one) and uniform(other) and alike(one, other) for one, other in zip(*seen, strict=True))
+
+
+def test_t_minus_1_shares_are_the_same_whatever_the_secret() -> None:
+    assert silent_shares()
+    # Control: t shares are the secret, and t - 1 give another value.
+    shares = shamir.share(np.full((1, 50_000), 255, np.uint8), 3, 5, drawn("control", 100_000))
+    assert set(shamir.reconstruct({k + 1: shares[k] for k in (0, 2, 4)}).ravel().tolist()) == {255}
+    assert len(set(shamir.reconstruct({k + 1: shares[k] for k in (0, 2)}).ravel().tolist())) == 256
+
+
+def test_without_the_own_mask_pair_keys_read_an_upload() -> None:
+    """What ``closed_to_pair_keys`` finds missing is the input itself, coordinate by coordinate."""
+    values = inputs()
+    with pytest.MonkeyPatch.context() as patch:
+        no_own_mask(patch)
+        assert all(np.array_equal(RING.decode(rest), values[name]) for name, rest in without_pair_masks().items())
+    assert not any((RING.decode(rest) == values[name]).any() for name, rest in without_pair_masks().items())
 
 
 def reused_key_stream(patch: pytest.MonkeyPatch) -> None:
@@ -203,6 +225,26 @@ def biased_stream(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(masks, "_stream", Biased)
 
 
+def biased_coefficients(patch: pytest.MonkeyPatch) -> None:
+    """Every 64th secret is shared with coefficients that are zero."""
+    deal = shamir.share
+
+    def biased(secrets: Vector, threshold: int, parties: int, randomness: bytes) -> Vector:
+        spoilt = np.frombuffer(randomness, np.uint8).reshape(threshold - 1, secrets.size).copy()
+        spoilt[:, ::64] = 0
+        return deal(secrets, threshold, parties, spoilt.tobytes())
+
+    patch.setattr(shamir, "share", biased)
+
+
+def straight_line(patch: pytest.MonkeyPatch) -> None:
+    """A polynomial of degree 1: single shares say nothing still, and two of them give the secret."""
+    deal = shamir.share
+    patch.setattr(
+        shamir, "share", lambda secrets, t, n, random: deal(secrets, t, n, random[: len(random) // 2] + bytes(50_000))
+    )
+
+
 def no_masks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(client, "add_masks", lambda vector, found: None)
 
@@ -215,6 +257,8 @@ def no_masks(patch: pytest.MonkeyPatch) -> None:
         (biased_stream, uniform_stream),
         (biased_stream, indistinguishable),
         (no_masks, indistinguishable),
+        (biased_coefficients, silent_shares),
+        (straight_line, silent_shares),
     ],
     ids=lambda each: each.__name__,
 )
