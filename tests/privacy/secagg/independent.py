@@ -1,4 +1,4 @@
-"""Secure aggregation a second time, from docs/secure-aggregation.md alone: slow, plain, without a line of Wardround.
+"""Secure aggregation a second time, as docs/secure-aggregation.md says: slow, plain, without a line of Wardround.
 
 Shamir by polynomial evaluation and interpolation in GF(2^8) with carry-less multiplication; the key stream by
 encrypting counters one block at a time; HKDF by HMAC; HPKE and its hybrid KEM (X-Wing) step by step from RFC 9180 and
