@@ -15,10 +15,10 @@ from wardround.client.store.ledger import stored_entries
 from wardround.client.store.members import KnownId, Members, Part
 from wardround.client.store.opt_outs import OptOut, OptOuts
 from wardround.privacy.accounting import epsilon
-from wardround.privacy.books import repeated
+from wardround.privacy.books import repeated, without_waived
 from wardround.privacy.ledger import LedgerState
 from wardround.protocol.entry import parse_content
-from wardround.protocol.events import DpEvent, Unprotected
+from wardround.protocol.events import DpEvent
 from wardround.protocol.ledger import Release, Reserve, Start
 
 
@@ -172,6 +172,6 @@ def _domain(state: LedgerState, name: str, part: Part, since: str, eligible: lis
                 events[charge.event] += charge.blocks
     left = None if domain.allowance is None else max(0.0, 1 - domain.spent / domain.allowance)
     delta, cap = domain.fact.delta, domain.fact.epsilon_cap
-    counted = {event: n for event, n in events.items() if cap is None or not isinstance(event, Unprotected)}
-    value, waived = epsilon(repeated(counted.items()), delta), sum(events.values()) - sum(counted.values())
+    counted, waived = (list(events.items()), 0) if cap is None else without_waived(events.items())
+    value = epsilon(repeated(counted), delta)
     return DomainRecord(name, part, since, delta, value, cap, left, domain.closed, waived)

@@ -84,7 +84,8 @@ class SecureSite:
         self._proposal: Proposal | None = None
         self._until = date.min
         self._noted: set[tuple[int, str]] = set()
-        self._told: dict[str, tuple[Any, Outgoing | None]] = {}
+        self._told: dict[str, tuple[Any, Outgoing]] = {}
+        self._begun: tuple[Agreement, ...] = ()
 
     @property
     def name(self) -> str:
@@ -98,7 +99,7 @@ class SecureSite:
     def restart(self) -> None:
         """What a crash leaves: the ledger settles what was open, and the session is gone."""
         self._setup = self._player = self._proposal = None
-        self._told = {}
+        self._told, self._begun = {}, ()
         self.site.recover()
 
     def keys(self, offered: Session, today: date) -> Outgoing:
@@ -112,7 +113,7 @@ class SecureSite:
         with self._refusals(SETUP):
             session = self._checked(offered, today)
         if (before := self._told.get("keys")) is None or before[0] != session:
-            self._told, self._player = {}, None
+            self._told, self._begun, self._player = {}, (), None
             self._setup = Setup(session, self.identity, self._random)
             self._until = today + timedelta(days=SESSION_DAYS)
         return self._once("keys", session, lambda: outgoing(self._joining().keys()))
@@ -130,14 +131,13 @@ class SecureSite:
 
     def begin(self, agreements: Sequence[Agreement]) -> None:
         """Set-up is over; rounds may come."""
-        if self._told.get("begin") == (tuple(agreements), None):
+        if self.ready and self._begun == tuple(agreements):
             return
         with self._refusals(SETUP):
             ready = self._joining().begin(agreements)
         opened = self.site.ledger.state.sums.opened
         self._player = SitePlayer(ready, [Opened(inputs, sites) for inputs, sites in opened.items()])
-        self._setup = None
-        self._told["begin"] = tuple(agreements), None
+        self._setup, self._begun = None, tuple(agreements)
 
     def answer(self, request: RoundRequest, proposal: Proposal, today: date) -> Outgoing:
         """R1: the masked vector of the round, or a refusal."""
@@ -194,8 +194,7 @@ class SecureSite:
             _violated("it offers a session for other rounds than the plan's")
         if not 1 <= attempts <= MAX_ATTEMPTS:
             _violated(f"it offers a session with {attempts} attempts at a round")
-        members, roster = self.roster.members(names, today), self.roster.held()
-        assert roster is not None  # else ``members`` has raised
+        roster, members = self.roster.members(names, today)
         if outsiders_only(roster) and not plan.privacy.outsiders_only:
             _violated("the plan claims protection from the coordinator, whose authority directs a site of the roster")
         own = session_for(
@@ -255,11 +254,10 @@ class SecureSite:
 
     def _once(self, step: str, asked: Any, make: Callable[[], Outgoing]) -> Outgoing:
         """What a step of the set-up says: to the same request the same, as a transport may deliver it twice."""
-        known, said = self._told.get(step, (None, None))
-        if said is None or known != asked:
-            said = make()
-            self._told[step] = asked, said
-        return said
+        before = self._told.get(step)
+        if before is None or before[0] != asked:
+            before = self._told[step] = (asked, make())
+        return before[1]
 
     def _joining(self) -> Setup:
         if self._setup is None:

@@ -28,6 +28,7 @@ from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.ledger import Abandon, BlockState, Refuse, Release, Reserve, Start
 from wardround.protocol.messages import Refusal, RefusalCode, Reply, RoundRequest, join_contribution
 from wardround.protocol.outgoing import Outgoing, outgoing, parse_answer
+from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.parameters import Update, Vector
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.strategies import State, Strategy
@@ -172,14 +173,22 @@ class Site:
         if found is None:
             return None
         attempt, data = found
+        if attempt != request.attempt and self.plan.privacy.mode is PrivacyMode.DIST:
+            return None
         stored = parse_answer(data, self.name)
         if not isinstance(stored, Reply):
             raise TypeError("only a Reply is stored")
+        if attempt not in self._attempts(stored):
+            raise ProtocolViolation(COORDINATOR, f"attempt {attempt} was given up for another batch")
         if attempt == request.attempt:
             return self._seal(stored)
-        if self.plan.privacy.mode is PrivacyMode.DIST:
-            return None
         return self._release(request, replace(stored, attempt=request.attempt))
+
+    def _attempts(self, stored: Reply) -> tuple[int, ...]:
+        """The attempts that the round's block has answered; a block that was given up answers no more."""
+        state = self.ledger.state
+        name = state.current.get((stored.plan, self._domains[0], stored.round_number))
+        return () if name is None else state.blocks[name].attempts
 
     def _give_up(self, request: RoundRequest) -> None:
         """In mode dist every attempt is another batch, with noise of its own and a charge.

@@ -11,7 +11,7 @@ from wardround.privacy.budget import delta_for
 from wardround.protocol.errors import UsageError, did_you_mean
 from wardround.protocol.parameters import initial_weights, model_hash
 from wardround.protocol.plan import Governance, InitialModel, Participant, PrivacyMode, PrivacyTerms, StudyPlan
-from wardround.protocol.secagg import LARGEST, SMALLEST, colluding, threshold
+from wardround.protocol.secagg import LARGEST, SMALLEST, honest
 from wardround.strategies import strategy_from
 
 
@@ -139,6 +139,5 @@ def _calibrated(configuration: Configuration, delta: float | None, sites: int) -
     noise = calibrate_noise_multiplier(section.epsilon, delta, section.sampling_probability, steps)
     if section.mode is PrivacyMode.DIST and section.epsilon_consortium is not None:
         together = calibrate_noise_multiplier(section.epsilon_consortium, delta, section.sampling_probability, steps)
-        honest = threshold(sites, configuration.min_sites) - max(colluding(sites), 1)
-        noise = max(noise, share_of(together, honest))
+        noise = max(noise, share_of(together, honest(sites, configuration.min_sites)))
     return noise

@@ -25,69 +25,21 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-privacy = typer.Typer(
-    name="privacy",
-    help="Ask before you spend: what a study costs, what an epsilon means.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
-app.add_typer(privacy)
 
-ledger = typer.Typer(
-    name="ledger",
-    help="A hospital's privacy ledger: check it, read it, let it go on after a restored backup.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
-app.add_typer(ledger)
+def _group(name: str, about: str, under: typer.Typer) -> typer.Typer:
+    """A group of commands."""
+    made = typer.Typer(name=name, help=about, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+    under.add_typer(made)
+    return made
 
 
-officer = typer.Typer(
-    name="officer",
-    help="An officer's own key.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
-app.add_typer(officer)
-
-site = typer.Typer(
-    name="site",
-    help="A hospital's own folder: make it, and answer a patient's question.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
-app.add_typer(site)
-
-patient = typer.Typer(
-    name="patient",
-    help="One patient's question; for officers, on this machine only.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
-site.add_typer(patient)
-
-roster = typer.Typer(
-    name="roster",
-    help="Which hospitals' keys a site believes: pinned once, then followed epoch by epoch.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
-site.add_typer(roster)
-
-governance = typer.Typer(
-    name="governance",
-    help="The consortium's roster: make it, read it, sign it.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
-app.add_typer(governance)
+privacy = _group("privacy", "Ask before you spend: what a study costs, what an epsilon means.", app)
+ledger = _group("ledger", "A hospital's privacy ledger: check it, read it, let it go on after a restored backup.", app)
+officer = _group("officer", "An officer's own key.", app)
+site = _group("site", "A hospital's own folder: make it, and answer a patient's question.", app)
+patient = _group("patient", "One patient's question; for officers, on this machine only.", site)
+roster = _group("roster", "Which hospitals' keys a site believes: pinned once, then followed epoch by epoch.", site)
+governance = _group("governance", "The consortium's roster: make it, read it, sign it.", app)
 
 
 @app.callback()

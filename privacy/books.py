@@ -141,6 +141,18 @@ def repeated(events: Iterable[tuple[DpEvent, int]]) -> list[DpEvent]:
     ]
 
 
+def without_waived(events: Iterable[tuple[DpEvent, int]]) -> tuple[list[tuple[DpEvent, int]], int]:
+    """(the events that an epsilon covers, how many releases officers have waived)."""
+    counted: list[tuple[DpEvent, int]] = []
+    waived = 0
+    for event, count in events:
+        if isinstance(event, Unprotected):
+            waived += count
+        else:
+            counted.append((event, count))
+    return counted, waived
+
+
 def not_allowed(reason: str) -> NotAllowed:
     return NotAllowed(reason, "ask the data governance officer; nothing was written")
 

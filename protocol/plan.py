@@ -18,7 +18,7 @@ from wardround.protocol.errors import UsageError
 from wardround.protocol.events import DpEvent, PoissonGaussian, Unprotected
 from wardround.protocol.identity import SiteId
 from wardround.protocol.parameters import Layout
-from wardround.protocol.secagg import colluding, threshold
+from wardround.protocol.secagg import honest, threshold
 from wardround.protocol.tasks import TaskSpec
 
 
@@ -238,11 +238,15 @@ class StudyPlan(_Part):
             return len(self.participants)
         return threshold(len(self.participants), self.min_sites)
 
+    @property
+    def quorum(self) -> int:
+        """Answers without which a round is void: t under secure aggregation, else ``min_sites``."""
+        return self.sum_threshold if self.privacy.secure_aggregation else self.min_sites
+
     @cached_property
     def honest_sites(self) -> int:
         """h = t - max(c, 1): sites whose shares of noise are in every sum that is opened, whoever of c colludes."""
-        sites = len(self.participants)
-        return self.sum_threshold - max(colluding(sites), 1)
+        return honest(len(self.participants), self.min_sites)
 
     def consortium_event(self, site: str) -> DpEvent:
         """What one round does to a patient as the coordinator and c sites see it: in mode dist the noise of h shares.

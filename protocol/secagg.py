@@ -36,6 +36,11 @@ def colluding(sites: int) -> int:
     return (sites - 1) // 3
 
 
+def honest(sites: int, min_sites: int = SMALLEST) -> int:
+    """h: contributors to every sum that is opened whom neither the coordinator nor c sites control. t - max(c, 1)."""
+    return threshold(sites, min_sites) - max(colluding(sites), 1)
+
+
 def signed_bytes(header: Mapping[str, Any]) -> bytes:
     """What a site signs for a message."""
     return LABEL_SECAGG.encode() + b"\x00" + encode(header)

@@ -242,7 +242,7 @@ def _of_agreements(cast: Any, sessions: Mapping[str, Any]) -> list[dict[str, Any
     return [
         at("signature", "aarau", "a signature changed", spoilt),
         at("session", "aarau", "an agreement on another session", *other("/agreements/0", agreements[0], foreign)),
-        at("members", "cork", "one site twice", _copied("/agreements/2", "/agreements/3")),
+        at("members", COORDINATOR, "one site twice", _copied("/agreements/2", "/agreements/3")),
         at("seen", COORDINATOR, "another set-up was shown to a site", *other("/agreements/0", agreements[0], strange)),
         at("pair", "aarau", "confirmations of another secret", *other("/agreements/0", agreements[0], unsure)),
         at("pair", "aarau", "no confirmations", *other("/agreements/0", agreements[0], silent)),

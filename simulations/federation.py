@@ -52,7 +52,7 @@ class Federation:
             after_round(record)
             last = records[-VOID_ROUNDS_IN_A_ROW:]
             if len(last) == VOID_ROUNDS_IN_A_ROW and all(r.state is RoundState.VOID for r in last):
-                raise Unavailable(_why_void(record, self.study.plan.min_sites), _what_helps(record))
+                raise Unavailable(_why_void(record, self.study.plan.quorum), _what_helps(record))
             if self.study.stopped_by and not self.study.finished:
                 raise Unavailable(
                     f"three rounds were void through {' and '.join(self.study.stopped_by)}; the study has stopped",
@@ -138,13 +138,13 @@ def _what_helps(record: RoundRecord) -> str:
     return "bring the sites back and resume"
 
 
-def _why_void(record: RoundRecord, min_sites: int) -> str:
+def _why_void(record: RoundRecord, quorum: int) -> str:
     missing = [
         f"{site} ({report.outcome}{': ' + report.detail if report.detail else ''})"
         for site, report in record.reports.items()
         if report.outcome != "replied"
     ]
     return (
-        f"{VOID_ROUNDS_IN_A_ROW} rounds in a row had fewer than {min_sites} sites; "
+        f"{VOID_ROUNDS_IN_A_ROW} rounds in a row had fewer than {quorum} sites; "
         f"missing in round {record.round_number}: {', '.join(missing)}"
     )

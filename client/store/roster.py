@@ -89,8 +89,8 @@ class PinnedRoster:
         """The second rosters of an epoch that this site was shown: evidence against whoever signed both."""
         return tuple(Roster.parse(exhibit.content) for exhibit in self._evidence.all() if exhibit.kind == ROSTER)
 
-    def members(self, wanted: Iterable[str], today: date) -> tuple[PublicIdentity, ...]:
-        """The identities of a session's sites by the roster in force, this site among them.
+    def members(self, wanted: Iterable[str], today: date) -> tuple[Roster, tuple[PublicIdentity, ...]]:
+        """The roster in force, and by it the identities of a session's sites, this site among them.
 
         Raises:
             UsageError: no roster is pinned yet.
@@ -100,7 +100,7 @@ class PinnedRoster:
             raise _unpinned(self._identity.site)
         members = session_members(held, wanted, today)
         self._check_own(next((member for member in members if member.site == self._identity.site), None))
-        return members
+        return held, members
 
     def _keep_evidence(self, held: Roster, roster: Roster) -> None:
         """Keep a second roster of an epoch for good; one that no known officer signed is evidence against nobody."""

@@ -20,12 +20,11 @@ from pydantic import ValidationError
 
 from wardround.client.store.database import explained, open_copy
 from wardround.client.store.ledger import stored_entries
-from wardround.privacy.books import Domain, NotAllowed, repeated
+from wardround.privacy.books import Domain, NotAllowed, repeated, without_waived
 from wardround.privacy.ledger import LedgerState
 from wardround.protocol.checkpoint import Checkpoint
 from wardround.protocol.entry import DatedFact, Entry, chained, content_bytes, misdated, parse_content, signed_message
 from wardround.protocol.errors import UsageError
-from wardround.protocol.events import Unprotected
 from wardround.protocol.identity import PublicIdentity
 from wardround.protocol.ledger import Countersign, OpenLedger
 from wardround.protocol.tree import Head, Tree
@@ -183,9 +182,8 @@ def _spent(state: LedgerState, domain: Domain) -> Spent:
     blocks = sum(count for _, count in history)
     if cap is None or domain.allowance is None:
         return Spent(name, delta, None, None, None, domain.closed, blocks)
-    private = [(event, count) for event, count in history if not isinstance(event, Unprotected)]
-    waived = blocks - sum(count for _, count in private)
-    value = epsilon(repeated(private), delta) if private else 0.0
+    counted, waived = without_waived(history)
+    value = epsilon(repeated(counted), delta) if counted else 0.0
     recovered = any(fact.charges for fact in state.recovered.values())
     if not recovered and not (value <= cap and domain.spent <= domain.allowance):
         raise Broken(state.size, f"the events of '{name}' add up to epsilon {value:.4f}, above its cap of {cap:g}")

@@ -252,8 +252,7 @@ class View:
 
     @cached_property
     def void_sentences(self) -> list[str]:
-        secure = self.plan.privacy.secure_aggregation
-        return findings.void_rounds(self.result, self.plan.sum_threshold if secure else self.plan.min_sites)
+        return findings.void_rounds(self.result, self.plan.quorum)
 
     @cached_property
     def round_tables(self) -> list[Numbers]:

@@ -20,9 +20,8 @@ from wardround.privacy.secagg.masks import add_masks, pairwise
 from wardround.privacy.secagg.ring import Integers, Residues, Ring, content_hash
 from wardround.privacy.secagg.session import Ready
 from wardround.protocol.errors import ProtocolViolation, UsageError
+from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.secagg import Consent, Opening, Proposal, Survivors, Upload
-
-COORDINATOR: Final = "coordinator"
 
 
 class AttemptState(StrEnum):

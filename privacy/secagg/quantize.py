@@ -49,7 +49,7 @@ class Quantizer:
         """Shape (d,), float64 -> int64 within the ring's limit. ``key``: 32 secret bytes for the rounding, used once.
 
         Raises:
-            UsageError: another length, a value that is not finite, or one beyond its tensor's bound.
+            UsageError: another length, a value that is not finite, or one of more steps than the ring's limit.
         """
         if values.shape != (self.length,) or values.dtype != np.float64:
             raise UsageError("the vector does not have the plan's length", "check the strategy's contribution")

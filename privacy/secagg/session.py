@@ -26,6 +26,7 @@ from wardround.privacy.secagg.keys import (
 from wardround.protocol.canonical import LABEL_SECAGG, digest
 from wardround.protocol.errors import ProtocolViolation
 from wardround.protocol.identity import Identity
+from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.secagg import Agreement, Deal, Keys, Parcel, Session, Signed, hash_of
 
 SECRET_SIZE: Final = 32
@@ -133,7 +134,7 @@ class Setup:
         dealers = self._checked_deals(deals)
         sent = {parcel.dealer: parcel for parcel in parcels}
         if set(sent) != set(dealers) or len(sent) != len(parcels):
-            raise ProtocolViolation("coordinator", "it did not deliver one parcel of each dealer")
+            raise ProtocolViolation(COORDINATOR, "it did not deliver one parcel of each dealer")
         self._held = {site: self._opened(dealers[site], parcel) for site, parcel in sorted(sent.items())}
         self._pairs = {site: self._paired(sent[site]) for site in sorted(sent) if site != self._me}
         seen = hash_of([self._transcript, *([deal.digest, deal.signature.hex()] for deal in deals)])
@@ -152,16 +153,18 @@ class Setup:
         following = self._next("begin")
         sites = []
         for each in agreements:
-            if each.site not in self._held or each.site in sites or each.session != self.session.digest:
+            if each.site in sites:
+                raise ProtocolViolation(COORDINATOR, "the agreements are not of sites, each once")
+            if each.site not in self._held or each.session != self.session.digest:
                 raise ProtocolViolation(each.site, "its agreement does not belong to this session")
             self._verify(each)
             if each.seen != self._agreement.seen:
-                raise ProtocolViolation("coordinator", f"it showed '{each.site}' another set-up than this site")
+                raise ProtocolViolation(COORDINATOR, f"it showed '{each.site}' another set-up than this site")
             if each.site != self._me and not self._confirms(each):
                 raise ProtocolViolation(each.site, "it does not have the secret that it should share with this site")
             sites.append(each.site)
         if self._me not in sites or len(sites) < self.session.threshold:
-            raise ProtocolViolation("coordinator", "too few sites agreed on the set-up, or this one is not among them")
+            raise ProtocolViolation(COORDINATOR, "too few sites agreed on the set-up, or this one is not among them")
         self.state = following
         return Ready(self.session, self._identity, tuple(sorted(sites)), self._pairs, self._own, self._held)
 
@@ -177,9 +180,7 @@ class Setup:
     def _next(self, step: str) -> SetupState:
         """The state to enter when ``step`` has succeeded; until then the set-up has ended."""
         if (self.state, step) not in SETUP_TRANSITIONS:
-            raise ProtocolViolation(
-                "coordinator", f"step '{step}' of the set-up is not possible when it is {self.state}"
-            )
+            raise ProtocolViolation(COORDINATOR, f"step '{step}' of the set-up is not possible when it is {self.state}")
         following = SETUP_TRANSITIONS[self.state, step]
         self.state = SetupState.ENDED
         return following
@@ -191,14 +192,14 @@ class Setup:
     def _checked_keys(self, keys: Sequence[Keys]) -> dict[str, Keys]:
         sites = [message.site for message in keys]
         if sites != sorted(set(sites)) or len(sites) < self.session.threshold:
-            raise ProtocolViolation("coordinator", "the keys are not those of enough sites, each once, sorted by name")
+            raise ProtocolViolation(COORDINATOR, "the keys are not those of enough sites, each once, sorted by name")
         for message in keys:
             if message.session != self.session.digest:
                 raise ProtocolViolation(message.site, "its keys are for another session")
             self._verify(message)
         found = dict(zip(sites, keys, strict=True))
         if found.get(self._me) != self._own_keys:
-            raise ProtocolViolation("coordinator", "it shows other keys for this site than it sent")
+            raise ProtocolViolation(COORDINATOR, "it shows other keys for this site than it sent")
         return found
 
     def _parcel(self, peer: Keys, shares: np.ndarray) -> Parcel:
@@ -218,19 +219,19 @@ class Setup:
     def _checked_deals(self, deals: Sequence[Deal]) -> dict[str, Deal]:
         sites = [message.site for message in deals]
         if sites != sorted(set(sites)) or len(sites) < self.session.threshold or not set(sites) <= set(self._peers):
-            raise ProtocolViolation("coordinator", "the deals are not those of enough sites, each once, sorted by name")
+            raise ProtocolViolation(COORDINATOR, "the deals are not those of enough sites, each once, sorted by name")
         for message in deals:
             self._verify(message)
             if message.session != self.session.digest or message.seen != self._transcript:
-                raise ProtocolViolation("coordinator", f"it showed '{message.site}' other keys than this site")
+                raise ProtocolViolation(COORDINATOR, f"it showed '{message.site}' other keys than this site")
         found = dict(zip(sites, deals, strict=True))
         if found.get(self._me) != self._own_deal:
-            raise ProtocolViolation("coordinator", "it shows another deal of this site than it sent")
+            raise ProtocolViolation(COORDINATOR, "it shows another deal of this site than it sent")
         return found
 
     def _opened(self, deal: Deal, parcel: Parcel) -> dict[tuple[int, int], tuple[bytes, bytes]]:
         if parcel.recipient != self._me or dict(deal.parcels).get(self._me) != parcel.hash:
-            raise ProtocolViolation("coordinator", f"the parcel of '{deal.site}' is not the one that it signed")
+            raise ProtocolViolation(COORDINATOR, f"the parcel of '{deal.site}' is not the one that it signed")
         info = envelope_info(self.session.digest, self._transcript, deal.site, self._me)
         content, size = self._private.open(parcel.envelope, info, deal.site), SALT_SIZE + SECRET_SIZE
         stock = self.session.stock

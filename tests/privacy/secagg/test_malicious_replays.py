@@ -126,6 +126,27 @@ def test_a_snapshot_restored_between_list_and_opening_opens_no_second_sum(consor
     here.nothing_left(again, ME)
 
 
+def test_one_snapshot_that_no_witness_knows_of_is_not_enough_for_a_second_sum(consortium: Make, snapshot: Any) -> None:
+    """The restored hospital has forgotten the opening and would sign another list; t - 1 others have not."""
+    here = consortium()
+    desk = here.set_up()
+    table = here.uploads(desk, proposal := here.propose(desk))
+    consents = here.consents(proposal, table.survivors())
+    restore = snapshot(here.sites[ME])
+    for name in NAMES:
+        here.sites[name].open(proposal, consents)
+    restore()
+    desk = here.set_up("after the restore")
+    again = here.propose(desk, 1, 2)
+    survivors = here.uploads(desk, again, [name for name in NAMES if name != "cork"]).survivors()
+    signed = here.consents(again, survivors, (ME,))
+    for name in survivors.sites:
+        if name != ME:
+            here.attack(name, "a second sum over inputs that were opened", 1, "consent", again, survivors)
+    here.attack(ME, "1 signatures under the list, below the plan's threshold", 1, "open", again, signed)
+    here.nothing_left(again)
+
+
 def test_an_upload_of_another_session_does_not_stand_on_a_list(consortium: Make) -> None:
     here = consortium()
     desk = here.set_up()

@@ -1,7 +1,8 @@
 """A coordinator that lies before the first round: about keys, roster, terms, owners, and who has seen what.
 
 A session that begins with a lie would make every later check worthless, so each lie ends here: in a refusal by name, an
-entry in the site's ledger under round 0, and nothing that leaves. One test for each line of docs/attacks.md.
+entry in the site's ledger under round 0, and nothing that leaves. One test for each line of docs/attacks.md. The last
+one is the control: a set-up in which every message comes twice, and nobody lies.
 """
 
 from collections.abc import Callable
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 
 from wardround.client.store.roster import PinnedRoster
+from wardround.privacy.secagg.server import SetupDesk
 from wardround.protocol.errors import ProtocolViolation
 from wardround.protocol.identity import Identity
+from wardround.protocol.outgoing import bytes_to_send, parse_step
 
 Make = Callable[..., Any]
 ME, NAMES = "bergen", ("aarau", "bergen", "cork", "delft", "evora")
@@ -163,13 +166,41 @@ def test_keys_from_before_a_restart_are_not_those_of_the_set_up_that_is_repeated
     here.attack(ME, "other keys for this site than it sent", 0, "deal", before)
 
 
-def test_after_a_lie_every_later_step_of_the_set_up_is_refused_by_name(consortium: Make) -> None:
+@pytest.mark.parametrize("lie", ["deal", "agree"])
+def test_after_a_lie_every_later_step_of_the_set_up_is_refused_by_name(consortium: Make, lie: str) -> None:
     """Nothing that a coordinator sends next may crash a site: a crash is no refusal, and stands in no ledger."""
     here = consortium()
-    keys = here.keyed()
-    others = [name for name in NAMES if name != ME]
-    here.attack(ME, "its signature does not belong", 0, "deal", [replace(keys[0], nonce=bytes(32)), *keys[1:]])
-    deals = [here.sites[name].said("deal", keys) for name in others]
-    here.attack(ME, "the set-up is not possible", 0, "agree", deals, [])
-    here.attack(ME, "the set-up is not possible", 0, "begin", [])
+    if lie == "deal":
+        keys = here.keyed()
+        here.attack(ME, "its signature does not belong", 0, "deal", [replace(keys[0], nonce=bytes(32)), *keys[1:]])
+        deals, parcels = [here.sites[name].said("deal", keys) for name in NAMES if name != ME], []
+    else:
+        deals, sealed = here.dealt()
+        keys, parcels = [], sealed[ME]
+        here.attack(ME, "enough sites", 0, "agree", deals[:3], parcels)
+    for step, asked in (("deal", [keys]), ("agree", [deals, parcels]), ("begin", [[]])):
+        here.attack(ME, f"'{step}' of the set-up is not possible when it is ended", 0, step, *asked)
     assert not here.sites[ME].process.ready
+
+
+def test_honest_redelivery_of_a_set_up_gets_the_same_bytes(consortium: Make) -> None:
+    """Every request of a set-up twice: nothing is drawn anew, nobody is accused, and the session works."""
+    here = consortium()
+    desk, today = SetupDesk(here.terms(), here.operator), here.plan.governance.proposed_on
+
+    def twice(name: str, step: str, *asked: Any) -> Any:
+        first, again = (bytes_to_send(getattr(here.sites[name], step)(*asked)) for _ in range(2))
+        assert first == again, f"{step} again gave other bytes"
+        return parse_step(first, name)
+
+    for name in NAMES:
+        desk.add_keys(twice(name, "keys", here.terms(), today)[0])
+    for name in NAMES:
+        desk.add_deal(*twice(name, "deal", desk.keys()))
+    for name in NAMES:
+        desk.add_agreement(twice(name, "agree", desk.deals(), desk.parcels_for(name))[0])
+    for name in NAMES:
+        for _ in range(2):
+            here.sites[name].begin(desk.agreements())
+    assert here.total(here.uploads(desk, here.propose(desk))).shape == (here.length,)
+    assert all(site.refusals() == [] for site in here.sites.values())

@@ -16,7 +16,6 @@ from wardround.privacy.secagg.server import AttemptDesk, SetupDesk
 from wardround.protocol.errors import ProtocolViolation, UsageError
 from wardround.protocol.identity import Identity
 from wardround.protocol.messages import Masked, Refusal
-from wardround.protocol.outgoing import bytes_to_send, parse_step
 from wardround.protocol.secagg import Consent
 from wardround.simulations.statement import privacy_statement
 
@@ -266,29 +265,6 @@ def test_honest_redelivery_never_ends_a_session(consortium: Make) -> None:
         left = here.sites[name].left
         assert len(left) == 9 and len(set(left)) == 6 and here.sites[name].refusals() == []
         assert here.sites[name].ledger.charged(here.plan.digest) == 1
-
-
-def test_honest_redelivery_of_a_set_up_gets_the_same_bytes(consortium: Make) -> None:
-    """Every request of a set-up twice: nothing is drawn anew, nobody is accused, and the session works."""
-    here = consortium()
-    desk, today = SetupDesk(here.terms(), here.operator), here.plan.governance.proposed_on
-
-    def twice(name: str, step: str, *asked: Any) -> Any:
-        first, again = (bytes_to_send(getattr(here.sites[name], step)(*asked)) for _ in range(2))
-        assert first == again, f"{step} again gave other bytes"
-        return parse_step(first, name)
-
-    for name in NAMES:
-        desk.add_keys(twice(name, "keys", here.terms(), today)[0])
-    for name in NAMES:
-        desk.add_deal(*twice(name, "deal", desk.keys()))
-    for name in NAMES:
-        desk.add_agreement(twice(name, "agree", desk.deals(), desk.parcels_for(name))[0])
-    for name in NAMES:
-        for _ in range(2):
-            here.sites[name].begin(desk.agreements())
-    assert here.total(here.uploads(desk, here.propose(desk))).shape == (here.length,)
-    assert all(site.refusals() == [] for site in here.sites.values())
 
 
 def test_a_key_of_low_order_names_its_site(consortium: Make) -> None:

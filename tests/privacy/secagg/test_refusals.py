@@ -136,7 +136,7 @@ SAYS = {
     "signature": ("does not belong to its message", "has not signed what is asked", "is not one that this site made",
                   "is not under this list"),
     "session": ("for another session", "does not belong to this session"),
-    "members": ("each once", "does not belong to this session"),
+    "members": ("each once",),
     "quorum": ("enough sites", "too few sites agreed", "below the plan's threshold"),
     "own": ("other keys for this site", "another deal of this site", "this site's own upload", "this one is not among"),
     "seen": ("other keys than this site", "another set-up than this site"),

@@ -67,3 +67,27 @@ def test_in_mode_dist_attempts_end_where_grant_or_budget_do(consortium: Make) ->
     assert here.sites[ME].ledger.charged(here.plan.digest, "training") == sum(answered)
     assert here.sites[ME].ledger.charged(here.plan.digest, "consortium") == sum(answered)
     assert said[-1].code == "policy"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_in_mode_dist_an_attempt_that_was_given_up_is_never_masked_again(
+    consortium: Make, quantised: list[Any], restarted: bool
+) -> None:
+    """Its sum may have been opened; under the name of the next attempt it could be opened in another one."""
+    here = consortium(sites=4, privacy="dist")
+    desk, site = here.set_up(), here.sites[ME]
+    answer(here, desk, 1)
+    answer(here, desk, 2)
+    if restarted:
+        for each in here.sites.values():
+            each.restart()
+        desk = here.set_up("second")
+    before = len(quantised)
+    refused = site.said("answer", here.request(1, 1), here.propose(desk, 1, 1), here.plan.governance.proposed_on)
+    assert not isinstance(refused, Masked) and len(quantised) == before
+    here.refused(ME, "given up", 1)
+    assert site.ledger.charged(here.plan.digest, "training") == 2
+    # The attempt that counts is still answered, and a third one is another batch.
+    assert answer(here, desk, 2).attempt == 2
+    answer(here, desk, 3)
+    assert site.ledger.charged(here.plan.digest, "training") == 3
