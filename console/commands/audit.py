@@ -15,6 +15,7 @@ from wardround.conf.planning import make_plan
 from wardround.conf.schema import parse_configuration
 from wardround.privacy.accounting import rounded_up
 from wardround.privacy.meaning import ADJACENCY, AGAINST, UNIT, conditions
+from wardround.privacy.planner import plan_delta
 from wardround.privacy.shares import who_may_collude
 from wardround.protocol.errors import WardroundError
 from wardround.protocol.plan import Claim, StudyPlan
@@ -66,7 +67,7 @@ def audit_command(overrides: Sequence[str], quick: bool, as_json: bool) -> None:
 
 def _together(plan: StudyPlan) -> str:
     """What must stand near an epsilon_consortium."""
-    return f"at delta {plan.privacy.delta:g}; unit: {UNIT}; adjacency: {ADJACENCY}; against {who_may_collude(plan)}"
+    return conditions(plan_delta(plan), who_may_collude(plan))
 
 
 def _contradict(lower: float, upper: float, terms: str) -> NoReturn:

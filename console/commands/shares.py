@@ -77,10 +77,10 @@ def terms_lines(found: dict[str, Any]) -> Iterator[str]:
     yield (
         f"ε site {site['epsilon_at_most_shown']} (limit {found['epsilon_limit']:g}) {conditions(delta)}: the noise of "
         "the hospital's own share. "
-        f"ε consortium {together['epsilon_at_most_shown']} (limit {both['epsilon_limit']:g}) at delta {delta:g}; unit: "
-        f"{UNIT}; adjacency: {ADJACENCY}; against {both['against']}: every sum that is opened holds at least "
-        f"{both['sum_threshold']} of {len(found['sites'])} hospitals, and the noise of {both['honest_shares']} shares "
-        "that stay unknown. Both rounded up."
+        f"ε consortium {together['epsilon_at_most_shown']} (limit {both['epsilon_limit']:g}) "
+        f"{conditions(delta, both['against'])}: every sum that is opened holds at least {both['sum_threshold']} of "
+        f"{len(found['sites'])} hospitals, and the noise of {both['honest_shares']} shares that stay unknown. Both "
+        "rounded up."
     )
     if not both["claimed"]:
         yield (
@@ -155,10 +155,8 @@ def _needed(share: dict[str, Any]) -> str:
     text = _number(share["noise_multiplier"])
     if share["noise_multiplier"] is None or share["binds"] == "epsilon_consortium":
         return text
-    of = f" of {share['tightest_site']}" if share["binds"].startswith("budget") else ""
-    return (
-        f"{text} ({_NAMES[share['binds']]}{of} binds; it alone needs {_number(share['asked']['epsilon_consortium'])})"
-    )
+    alone = _number(share["asked"]["epsilon_consortium"])
+    return f"{text} ({_NAMES[share['binds']]}{_of(share)} binds; it alone needs {alone})"
 
 
 def _of(share: dict[str, Any]) -> str:
