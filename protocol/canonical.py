@@ -29,6 +29,9 @@ LABEL_PATIENT: Final = "wardround/patient/1"
 LABEL_SECAGG: Final = "wardround/secagg/1"
 LABEL_INITIAL: Final = "wardround/initial-weights/1"
 LABEL_ROSTER: Final = "wardround/roster/1"
+LABEL_BEHAVIOUR: Final = "wardround/behaviour/1"
+LABEL_RECEIPT: Final = "wardround/receipt/1"
+LABEL_INVITATION: Final = "wardround/invitation/1"
 
 Json: TypeAlias = Any
 """What JSON can say: None, bool, int, float, str, and lists, tuples and dicts of these."""

@@ -8,7 +8,7 @@ open, residues of 32 or 64 bits under masks, little-endian both.
 """
 
 import struct
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, Protocol, TypeAlias, final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -16,7 +16,18 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from wardround.protocol.canonical import encode
 from wardround.protocol.errors import ProtocolViolation
 from wardround.protocol.identity import SiteId
-from wardround.protocol.messages import Masked, Refusal, RefusalCode, Reply
+from wardround.protocol.messages import (
+    Cosigned,
+    Done,
+    Greeting,
+    Masked,
+    Recalled,
+    Refusal,
+    RefusalCode,
+    Reply,
+    Signed,
+)
+from wardround.protocol.parameters import Blocks
 from wardround.protocol.secagg import Agreement, Consent, Deal, Keys, Opening, Parcel, Upload
 
 MAX_HEADER_BYTES: Final = 4096
@@ -29,13 +40,30 @@ Answer: TypeAlias = Reply | Refusal | Masked
 Step: TypeAlias = Keys | Deal | Agreement | Consent | Opening
 """What a site says to the other exchanges of secure aggregation. A ``Deal`` goes with its parcels."""
 
-LEAVES: Final = (Reply, Refusal, Masked, Keys, Deal, Agreement, Consent, Opening)
+Word: TypeAlias = Greeting | Done | Signed | Cosigned | Recalled
+"""What a site says besides: how a plan stands, receipts, and the heads of ledgers."""
+
+LEAVES: Final = (
+    Reply, Refusal, Masked, Keys, Deal, Agreement, Consent, Opening, Greeting, Done, Signed, Cosigned, Recalled
+)  # fmt: skip
 """The whole list: nothing of another class leaves a site, subclasses of these included."""
 
 _STEPS: Final[dict[str, TypeAdapter[Any]]] = {
-    kind.__name__: TypeAdapter(kind) for kind in (Keys, Deal, Agreement, Consent, Opening)
+    kind.__name__: TypeAdapter(kind) for kind in LEAVES if kind not in (Reply, Refusal, Masked)
 }
 _PARCELS: Final = TypeAdapter(tuple[Parcel, ...])
+
+
+class Stored(Protocol):
+    """The bytes of a large answer that are not held in memory."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, start: int, size: int) -> bytes:
+        """At most ``size`` bytes from ``start`` on."""
+
+    def vector(self, start: int, kind: str) -> Blocks:
+        """What follows ``start`` as numbers of the NumPy type ``kind``."""
 
 
 @final
@@ -80,7 +108,7 @@ class _Header(BaseModel):
     bits: int | None = None
 
 
-def outgoing(message: Answer | Step, parcels: tuple[Parcel, ...] = ()) -> Outgoing:
+def outgoing(message: Answer | Step | Word, parcels: tuple[Parcel, ...] = ()) -> Outgoing:
     """The bytes of a message. Raises TypeError for anything but a class in ``LEAVES``, subclasses included."""
     if type(message) not in LEAVES or any(type(parcel) is not Parcel for parcel in parcels):
         raise TypeError("only a message of the protocol may leave a site")
@@ -100,9 +128,11 @@ def outgoing(message: Answer | Step, parcels: tuple[Parcel, ...] = ()) -> Outgoi
         return _sealed(header | {"model_hash": None, "refused": message.code.value}, b"")
     header["model_hash"] = message.model_hash
     if isinstance(message, Reply):
-        return _sealed(header, np.ascontiguousarray(message.vector, "<f8").tobytes())
+        return _sealed(header, np.ascontiguousarray(message.vector, "<f8").data.cast("B"))
+    if not isinstance(message.vector, np.ndarray):
+        raise TypeError("a site sends a vector that it holds")
     upload = TypeAdapter(Upload).dump_python(message.upload, mode="json")
-    return _sealed(header | {"masked": upload, "bits": 8 * message.vector.itemsize}, message.vector.tobytes())
+    return _sealed(header | {"masked": upload, "bits": 8 * message.vector.itemsize}, message.vector.data.cast("B"))
 
 
 def bytes_to_send(message: Outgoing) -> bytes:
@@ -112,13 +142,14 @@ def bytes_to_send(message: Outgoing) -> bytes:
     return message.content
 
 
-def parse_answer(data: bytes, sender: str) -> Answer:
-    """The answer to a round request in ``data`` that came from ``sender``.
+def parse_answer(data: bytes | Stored, sender: str) -> Answer:
+    """The answer to a round request in ``data`` that came from ``sender``. Its vector is not copied.
 
     Raises:
         ProtocolViolation: for anything but what ``outgoing`` makes, or when the answer names another site.
     """
-    text, vector = _parts(data, sender, MAX_HEADER_BYTES)
+    text = _header(data, sender, MAX_HEADER_BYTES)
+    start = _LENGTH.size + len(text)
     try:
         header = _Header.model_validate_json(text)
     except ValidationError:
@@ -126,29 +157,36 @@ def parse_answer(data: bytes, sender: str) -> Answer:
     if header.site != sender:
         raise ProtocolViolation(sender, "the answer names another site")
     about = (header.site, header.plan, header.round_number, header.attempt)
-    if header.refused is not None and header.model_hash is None and header.masked is None and not vector:
+    if header.refused is not None and header.model_hash is None and header.masked is None and start == len(data):
         return Refusal(*about, header.refused)
     if header.model_hash is None or header.refused is not None or (header.masked is None) != (header.bits is None):
         raise ProtocolViolation(sender, "the answer is neither a reply nor a refusal")
     kind = {None: "<f8", 32: "<u4", 64: "<u8"}.get(header.bits)
-    if kind is None or len(vector) % np.dtype(kind).itemsize:
+    if kind is None or (len(data) - start) % np.dtype(kind).itemsize:
         raise ProtocolViolation(sender, "the answer's parts do not have the lengths that it names")
-    values = np.frombuffer(vector, kind)
     if header.masked is None:
-        return Reply(*about, header.model_hash, values)
+        # In the open every site's vector is kept until all are there.
+        whole = data if isinstance(data, bytes) else data.read(0, len(data))
+        return Reply(*about, header.model_hash, np.frombuffer(whole, kind, offset=start))
+    values = np.frombuffer(data, kind, offset=start) if isinstance(data, bytes) else data.vector(start, kind)
     return Masked(*about, header.model_hash, header.masked, values)
 
 
-def parse_step(data: bytes, sender: str) -> tuple[Step, tuple[Parcel, ...]]:
+def is_answer(data: bytes, sender: str) -> bool:
+    """Whether these bytes are for ``parse_answer``, else for ``parse_step``. Raises ProtocolViolation like both."""
+    return not _header(data, sender, len(data)).startswith(b'{"kind":')
+
+
+def parse_step(data: bytes, sender: str) -> tuple[Step | Word, tuple[Parcel, ...]]:
     """A message of another exchange, and its parcels. Raises ProtocolViolation like ``parse_answer``."""
-    text, vector = _parts(data, sender, len(data))
+    text = _header(data, sender, len(data))
     try:
         found = _Step.model_validate_json(text)
         message = _STEPS[found.kind].validate_python(found.message, strict=False)
         parcels = _PARCELS.validate_python(found.parcels)
     except (ValidationError, KeyError):
         raise ProtocolViolation(sender, "the message is not one of this protocol") from None
-    if vector or message.site != sender:
+    if len(data) > _LENGTH.size + len(text) or message.site != sender:
         raise ProtocolViolation(sender, "the message names another site, or something follows it")
     return message, parcels
 
@@ -161,16 +199,17 @@ class _Step(BaseModel):
     parcels: list[dict[str, Any]]
 
 
-def _sealed(header: dict[str, Any], vector: bytes) -> Outgoing:
+def _sealed(header: dict[str, Any], vector: bytes | memoryview) -> Outgoing:
     text = encode(header)
-    return Outgoing(_LENGTH.pack(len(text)) + text + vector, _MADE_HERE)
+    return Outgoing(b"".join((_LENGTH.pack(len(text)), text, vector)), _MADE_HERE)
 
 
-def _parts(data: bytes, sender: str, most: int) -> tuple[bytes, bytes]:
-    """(header, vector)."""
+def _header(data: bytes | Stored, sender: str, most: int) -> bytes:
+    """The JSON in front of the vector."""
     if len(data) < _LENGTH.size:
         raise ProtocolViolation(sender, "the answer is too short")
-    end = _LENGTH.size + _LENGTH.unpack_from(data)[0]
-    if end - _LENGTH.size > most or end > len(data):
+    first = data if isinstance(data, bytes) else data.read(0, _LENGTH.size + most)
+    size = _LENGTH.unpack_from(first)[0]
+    if size > most or _LENGTH.size + size > len(data):
         raise ProtocolViolation(sender, "the answer's parts do not have the lengths that it names")
-    return data[_LENGTH.size : end], data[end:]
+    return first[_LENGTH.size : _LENGTH.size + size]

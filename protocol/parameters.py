@@ -7,9 +7,9 @@ every index.
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,19 @@ Sums: TypeAlias = npt.NDArray[np.float64]
 """Weighted sums over hospitals, in double precision."""
 
 LAYOUT_VERSION: Final = 1
+
+
+class Blocks(Protocol):
+    """A vector that is not held in memory: read block by block, in order, as often as it is iterated over."""
+
+    @property
+    def size(self) -> int:
+        """Coordinates of the whole vector."""
+
+    @property
+    def dtype(self) -> "np.dtype[Any]": ...
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,9 @@ class Layout:
         return np.concatenate([np.ravel(tensors[t.name]) for t in self.tensors]).astype(np.float32)
 
 
+_BLOCK: Final = 1 << 20
+
+
 def initial_weights(layout: Layout, scheme: Literal["zeros", "uniform"], seed: int) -> Vector:
     """The public starting point of a study, from the layout and a public seed alone.
 
@@ -83,9 +99,15 @@ def initial_weights(layout: Layout, scheme: Literal["zeros", "uniform"], seed: i
     if scheme == "zeros":
         return np.zeros(layout.size, np.float32)
     stream = hashlib.shake_256(f"{LABEL_INITIAL}\x00{layout.digest}\x00{seed}".encode()).digest(4 * layout.size)
-    unit = (np.frombuffer(stream, ">u4").astype(np.float64) + 0.5) / 2.0**32
-    bound = np.concatenate([np.full(t.size, 1 / math.sqrt(max(t.fan_in, 1))) for t in layout.tensors])
-    weights: Vector = ((2.0 * unit - 1.0) * bound).astype(np.float32)
+    weights, start = np.empty(layout.size, np.float32), 0
+    for tensor in layout.tensors:
+        bound, end = 1 / math.sqrt(max(tensor.fan_in, 1)), start + tensor.size
+        # In blocks: doubles of the whole model would take six times its memory.
+        for first in range(start, end, _BLOCK):
+            count = min(_BLOCK, end - first)
+            unit = (np.frombuffer(stream, ">u4", count, 4 * first).astype(np.float64) + 0.5) / 2.0**32
+            weights[first : first + count] = (2.0 * unit - 1.0) * bound
+        start = end
     return weights
 
 

@@ -10,6 +10,7 @@
 The clock is an argument. How vectors are added is ``sums``: in the open, or under masks.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -17,7 +18,7 @@ from typing import Final
 from wardround.protocol.errors import ProtocolViolation, UsageError
 from wardround.protocol.messages import Refusal, RoundRequest
 from wardround.protocol.outgoing import Answer
-from wardround.protocol.parameters import Total
+from wardround.protocol.parameters import Total, Vector
 from wardround.server.sums import Adding
 
 
@@ -81,6 +82,7 @@ class Round:
         sums: what adds the vectors up.
         min_sites: the quorum; below it the round is void.
         deadline: on the caller's clock, in seconds.
+        must_include: sites without whose vector the round is void.
 
     ``strangers`` lists senders that the round does not know; their messages change nothing. ``silent`` holds sites
     whose vector arrived and which then did not help to open the sum.
@@ -91,6 +93,7 @@ class Round:
     sums: Adding
     min_sites: int
     deadline: float
+    must_include: tuple[str, ...] = ()
     state: RoundState = RoundState.OPEN
     reports: dict[str, Report] = field(default_factory=dict)
     strangers: list[str] = field(default_factory=list)
@@ -114,6 +117,10 @@ class Round:
         except ProtocolViolation as violation:
             self._on(Event.VIOLATION, violation.site, now, detail=violation.message)
 
+    def restore(self, reports: dict[str, Report]) -> None:
+        """Go on from the reports that were written down when the vectors had been added up."""
+        self.reports = {site: reports[site] for site in self.participants}
+
     def lost(self, site: str, now: float, detail: str = "") -> None:
         """The caller knows that ``site`` will not answer (its connection ended)."""
         self._on(Event.LOST, site, now, detail=detail)
@@ -125,7 +132,7 @@ class Round:
             return self.state
         for site in waiting:
             self._on(Event.LOST, site, now, detail="no answer before the deadline")
-        enough = len(self.sums.sites) >= self.min_sites
+        enough = len(self.sums.sites) >= self.min_sites and set(self.must_include) <= set(self.sums.sites)
         self.state = RoundState.CLOSED if enough else RoundState.VOID
         return self.state
 
@@ -143,9 +150,22 @@ class Round:
 
     def total(self) -> Total:
         """The sums of a closed round. Raises UsageError before that, and for a void round."""
+        self._closed()
+        return self.sums.total()
+
+    def totals(self) -> Iterator[tuple[slice, Total]]:
+        """``total`` in blocks of the model; so that no second vector in double precision is needed."""
+        self._closed()
+        return self.sums.totals(len(self.request.model))
+
+    def spare(self) -> Vector | None:
+        """Memory of the sums for the next model; see ``Adding.spare``."""
+        self._closed()
+        return self.sums.spare(len(self.request.model))
+
+    def _closed(self) -> None:
         if self.state is not RoundState.CLOSED:
             raise UsageError(f"round {self.request.round_number} is {self.state}: it has no total", "settle it first")
-        return self.sums.total()
 
     @property
     def voided_by(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """How a round adds up what its sites sent: vectors in the open, or under masks that only the sum comes out of."""
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -9,7 +9,10 @@ from wardround.privacy.secagg.quantize import Quantizer
 from wardround.privacy.secagg.server import AttemptDesk
 from wardround.protocol.errors import ProtocolViolation
 from wardround.protocol.messages import Masked, Reply, split_contribution
-from wardround.protocol.parameters import Sums, Total
+from wardround.protocol.parameters import Sums, Total, Vector
+
+BLOCK: Final = 1 << 20
+"""Coordinates of a model that are stepped at once."""
 
 
 class Adding(Protocol):
@@ -25,6 +28,15 @@ class Adding(Protocol):
     def total(self) -> Total:
         """The sums. Raises Unavailable where they cannot be opened."""
 
+    def totals(self, size: int) -> Iterator[tuple[slice, Total]]:
+        """The same in blocks of the model, whose size is ``size``: parts as long as the model are cut, others whole."""
+
+    def spare(self, size: int) -> Vector | None:
+        """Memory for a model of ``size`` parameters which ``totals`` reads before it is written to, or None.
+
+        The sums cannot be read again afterwards.
+        """
+
 
 class OpenSum:
     """Vectors that the coordinator can read, added in the order of the sites' names in double precision."""
@@ -38,9 +50,9 @@ class OpenSum:
         return tuple(sorted(self._vectors))
 
     def add(self, answer: Reply | Masked) -> None:
-        vector = answer.vector
         if isinstance(answer, Masked):
             raise ProtocolViolation(answer.site, "the vector is masked, and this study adds in the open")
+        vector = answer.vector
         if vector.shape != (sum(self._sizes.values()),) or vector.dtype != np.float64:
             raise ProtocolViolation(answer.site, "the vector has another shape or type")
         if not np.isfinite(vector).all():
@@ -53,16 +65,24 @@ class OpenSum:
             summed += self._vectors[site]
         return Total(split_contribution(summed, self._sizes), len(self._vectors))
 
+    def totals(self, size: int) -> Iterator[tuple[slice, Total]]:
+        yield slice(0, size), self.total()
+
+    def spare(self, size: int) -> Vector | None:
+        return None
+
 
 class MaskedSum:
-    """Vectors under masks: one running sum, which the survivors open together (``privacy.secagg``)."""
+    """Vectors under masks: one running sum, which the survivors open together (``privacy.secagg``).
+
+    There is one vector, in whole numbers, at any time; reals are made of it block by block.
+    """
 
     def __init__(self, desk: AttemptDesk, quantizer: Quantizer, part_sizes: Mapping[str, int]) -> None:
         self.desk = desk
         self._quantizer = quantizer
         self._sizes = dict(part_sizes)
         self._sites: set[str] = set()
-        self._total: Total | None = None
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -76,13 +96,36 @@ class MaskedSum:
         self.desk.add_upload(answer.upload, answer.vector)
         self._sites.add(answer.site)
 
+    def restored(self) -> None:
+        """The desk was restored: the sites are those of its uploads."""
+        self._sites = {upload.site for upload in self.desk.added[0]}
+
     def open(self) -> None:
         """Take the masks away, once enough sites have helped. Raises Unavailable when they have not."""
-        summed = self._quantizer.dequantize(self.desk.total())
-        self._total = Total(split_contribution(summed, self._sizes), len(self._sites))
+        self.desk.open()
 
     def total(self) -> Total:
-        if self._total is None:
-            self.open()
-        assert self._total is not None
-        return self._total
+        self.desk.open()
+        return Total(
+            split_contribution(self._reals(slice(0, sum(self._sizes.values()))), self._sizes), len(self._sites)
+        )
+
+    def totals(self, size: int) -> Iterator[tuple[slice, Total]]:
+        self.desk.open()
+        for first in range(0, size, BLOCK):
+            block, parts, start = slice(first, min(first + BLOCK, size)), {}, 0
+            for name, length in sorted(self._sizes.items()):
+                cut = block if length == size else slice(0, length)
+                parts[name] = self._reals(slice(start + cut.start, start + cut.stop))
+                start += length
+            yield block, Total(parts, len(self._sites))
+
+    def spare(self, size: int) -> Vector | None:
+        self.desk.open()
+        first, memory = min(self._sizes), self.desk.memory
+        # Any other part as long as the model would be overwritten before it is read.
+        alone = [name for name, length in self._sizes.items() if length == size] == [first]
+        return memory[:size].view(np.float32) if alone and memory.dtype.itemsize == 4 else None
+
+    def _reals(self, part: slice) -> Sums:
+        return self._quantizer.dequantize(self.desk.integers(part), part.start)

@@ -5,12 +5,12 @@ from typing import Final
 
 from wardround.protocol.errors import UsageError, did_you_mean
 from wardround.protocol.plan import StrategySpec
-from wardround.strategies.base import State, Strategy
+from wardround.strategies.base import State, Strategy, step_in_blocks
 from wardround.strategies.fedavg import FedAvg
 from wardround.strategies.fedopt import FedAdagrad, FedAdam, FedYogi
 from wardround.strategies.fedprox import FedProx
 
-__all__ = ["STRATEGIES", "State", "Strategy", "strategy_from"]
+__all__ = ["STRATEGIES", "State", "Strategy", "step_in_blocks", "strategy_from"]
 
 STRATEGIES: Final[dict[str, type[Strategy]]] = {
     "fedavg": FedAvg,

@@ -10,15 +10,16 @@ it would hand one hospital's model to another.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-from safetensors.numpy import load, save
+from safetensors.numpy import load
 
 from wardround.protocol.messages import LocalRule
 from wardround.protocol.parameters import Contribution, Sums, Total, Update, Vector
+from wardround.protocol.tensors import tensor_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,13 @@ class State:
     model: Vector
     memory: Mapping[str, Sums] = field(default_factory=dict)
 
+    def to_parts(self) -> tuple[bytes | memoryview, ...]:
+        """The state in the safetensors format, in parts that follow one another."""
+        return tensor_parts({"model": self.model} | {f"memory.{name}": array for name, array in self.memory.items()})
+
     def to_bytes(self) -> bytes:
-        """Safetensors bytes; ``from_bytes`` gives back the same state bit for bit."""
-        tensors = {"model": self.model} | {f"memory.{name}": array for name, array in self.memory.items()}
-        return bytes(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}))
+        """The parts in one; ``from_bytes`` gives back the same state bit for bit."""
+        return b"".join(self.to_parts())
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "State":
@@ -69,6 +73,26 @@ class Strategy(ABC):
     @abstractmethod
     def step(self, state: State, total: Total) -> State:
         """The next state from the sums of a round."""
+
+
+def step_in_blocks(
+    strategy: Strategy, state: State, totals: Iterable[tuple[slice, Total]], memory: Vector | None = None
+) -> State:
+    """The state that one ``step`` over the whole model would give, bit for bit: steps are elementwise.
+
+    Args:
+        totals: for each block of the model, in order, its sums.
+        memory: where the next model goes, shape (d,); it may be what ``totals`` reads a block of before yielding it.
+    """
+    model = np.empty_like(state.model) if memory is None else memory
+    kept: dict[str, Sums] = {}
+    for at, total in totals:
+        before = State(state.model[at], {name: array[at] for name, array in state.memory.items()})
+        after = strategy.step(before, total)
+        model[at] = after.model
+        for name, array in after.memory.items():
+            kept.setdefault(name, np.empty(len(model)))[at] = array
+    return State(model, kept)
 
 
 def mean_update(total: Total) -> Sums:

@@ -78,9 +78,16 @@ class Quantizer:
                 yield slice(first, min(first + _CHUNK, start + length)), step
             start += length
 
-    def dequantize(self, total: Integers) -> Reals:
-        """The real sum for an integer sum, shape (d,): exact, because steps are powers of two (below 2^53)."""
-        return total * self.steps()
+    def dequantize(self, total: Integers, start: int = 0) -> Reals:
+        """The real sum for an integer sum, or for the part of it from ``start`` on: exact below 2^53.
+
+        Steps are powers of two, so a product has no rounding.
+        """
+        values, first = total.astype(np.float64), -start
+        for (length, _), step in zip(self.ranges, self._tensor_steps(), strict=True):
+            values[max(first, 0) : max(first + length, 0)] *= step
+            first += length
+        return values
 
 
 def _refusal(values: Reals) -> UsageError:

@@ -1,11 +1,14 @@
 """Integers modulo 2^32 or 2^64: what masks are added in, and how large a summand may be so that no sum wraps around."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from wardround.protocol.parameters import Blocks
 
 Residues: TypeAlias = npt.NDArray[Any]
 """Shape (d,), uint32 or uint64: one value of the ring per coordinate."""
@@ -43,9 +46,17 @@ class Ring:
         return total.view(f"<i{self.bits // 8}").astype(np.int64)
 
 
-def content_hash(vector: Residues) -> str:
+def content_hash(vector: Residues | Blocks) -> str:
     """SHA-256 of a vector's bytes, 64 hex digits."""
-    return hashlib.sha256(vector.data).hexdigest()
+    found = hashlib.sha256()
+    for block in in_blocks(vector):
+        found.update(block.data)
+    return found.hexdigest()
+
+
+def in_blocks(vector: Residues | Blocks) -> Iterable[Residues]:
+    """A vector that is held is its own one block."""
+    return (vector,) if isinstance(vector, np.ndarray) else vector
 
 
 SMALL: Final = Ring(32)

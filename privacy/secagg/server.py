@@ -12,10 +12,11 @@ import numpy as np
 from wardround.privacy.secagg import shamir
 from wardround.privacy.secagg.keys import own_mask_key
 from wardround.privacy.secagg.masks import KEY_SIZE, add_masks, pairwise
-from wardround.privacy.secagg.ring import Integers, Residues, Ring, content_hash
+from wardround.privacy.secagg.ring import Integers, Residues, Ring, content_hash, in_blocks
 from wardround.privacy.secagg.session import HASH_SIZE, commitment
 from wardround.protocol.errors import ProtocolViolation, Unavailable
 from wardround.protocol.identity import Identity
+from wardround.protocol.parameters import Blocks
 from wardround.protocol.secagg import (
     Agreement,
     Consent,
@@ -79,6 +80,12 @@ class SetupDesk:
     def agreements(self) -> tuple[Agreement, ...]:
         return self._enough(self._agreements)
 
+    @property
+    def transcript(self) -> tuple[tuple[Keys, ...], tuple[Deal, ...], tuple[Parcel, ...], tuple[Agreement, ...]]:
+        """Every message of the set-up, for a coordinator that writes them down; adding them again gives this desk."""
+        parcels = tuple(self._parcels[pair] for pair in sorted(self._parcels))
+        return self.keys(), self.deals(), parcels, self.agreements()
+
     def proposal(self, round_number: int, attempt: int, model_hash: str, vector: str) -> Proposal:
         """R1 to everybody who agreed on this session (U0)."""
         sites = tuple(message.site for message in self.agreements())
@@ -117,15 +124,17 @@ class AttemptDesk:
         self._survivors: Survivors | None = None
         self._consents: dict[str, Consent] = {}
         self._openings: dict[str, Opening] = {}
+        self._opened = False
 
-    def add_upload(self, upload: Upload, vector: Residues) -> None:
+    def add_upload(self, upload: Upload, vector: Residues | Blocks) -> None:
         """R1. Raises ProtocolViolation, and adds nothing, when hash, signature, length or type are wrong."""
         self._verify(upload)
         if self._survivors is not None:
             raise ProtocolViolation(upload.site, "its upload came after the list of survivors was made")
         if upload.proposal != self.proposal.hash or upload.site not in self.proposal.participants:
             raise ProtocolViolation(upload.site, "its upload is for another proposal")
-        if vector.shape != self._sum.shape or vector.dtype != self._sum.dtype:
+        flat = not isinstance(vector, np.ndarray) or vector.ndim == 1
+        if not flat or vector.size != self._sum.size or vector.dtype != self._sum.dtype:
             raise ProtocolViolation(upload.site, "its vector does not have the session's length and type")
         if content_hash(vector) != upload.content:
             raise ProtocolViolation(upload.site, "its vector is not the one that it signed")
@@ -134,7 +143,33 @@ class AttemptDesk:
                 raise ProtocolViolation(upload.site, "it uploaded two vectors in one attempt")
             return
         self._uploads[upload.site] = upload
-        np.add(self._sum, vector, out=self._sum)
+        start = 0
+        for block in in_blocks(vector):
+            part = self._sum[start : start + block.size]
+            np.add(part, block, out=part)
+            start += block.size
+
+    @property
+    def added(self) -> tuple[tuple[Upload, ...], Residues]:
+        """(uploads by name of the site, their running sum under masks): what a coordinator writes down before R2.
+
+        Raises ValueError after ``open``: what is opened is not written down.
+        """
+        if self._opened:
+            raise ValueError("the sum is opened")
+        return tuple(self._uploads[site] for site in sorted(self._uploads)), self._sum
+
+    def restore(self, uploads: Sequence[Upload], summed: Residues) -> None:
+        """Go on from what ``added`` gave: another list of survivors would never be signed again. ``summed`` is kept.
+
+        Raises:
+            ValueError: uploads were added here already, or the sum has another length or type.
+        """
+        if self._uploads or summed.shape != self._sum.shape or summed.dtype != self._sum.dtype:
+            raise ValueError("a desk is restored before anything is added, with a sum of its own session")
+        for upload in uploads:
+            self._verify(upload)
+        self._uploads, self._sum = {upload.site: upload for upload in uploads}, summed
 
     def survivors(self) -> Survivors:
         """R2: who uploaded, from now on for good. Raises Unavailable below the threshold: nothing is opened."""
@@ -180,12 +215,32 @@ class AttemptDesk:
         self._openings[opening.site] = opening
 
     def total(self) -> Integers:
-        """The integer sum over the survivors, shape (d,).
+        """The integer sum over the survivors, shape (d,). Opens it, and raises as ``open`` does."""
+        self.open()
+        return self.integers(slice(None))
+
+    def integers(self, part: slice) -> Integers:
+        """A part of the opened sum."""
+        if not self._opened:
+            raise ValueError("the sum is not open")
+        return Ring(self._session.bits).decode(self._sum[part])
+
+    @property
+    def memory(self) -> Residues:
+        """The opened sum's own memory, for who has read it and wants no second vector."""
+        if not self._opened:
+            raise ValueError("the sum is not open")
+        return self._sum
+
+    def open(self) -> None:
+        """Take the masks that remain off the sum, in place; once.
 
         Raises:
             Unavailable: fewer than t openings, or a pair of whom one was lost before the upload and the other after it:
                 nobody is left who knows their common mask, and the attempt is void.
         """
+        if self._opened:
+            return
         survivors = self.survivors()
         self._quorum(len(self._openings), "survivors opened")
         lost = [site for site in self.proposal.participants if site not in survivors.sites]
@@ -201,9 +256,8 @@ class AttemptDesk:
             seeds = self._openings[site].seeds if lost else ()
             signs = pairwise(numbers[site], [numbers[other] for other, _ in seeds])
             masks += [(key, -s) for (_, key), s in zip(seeds, signs, strict=True)]
-        total = self._sum.copy()
-        add_masks(total, masks)
-        return Ring(self._session.bits).decode(total)
+        add_masks(self._sum, masks)
+        self._opened = True
 
     def _own_keys(self, survivors: Survivors) -> list[bytes]:
         """The key of each survivor's own mask, from t shares."""

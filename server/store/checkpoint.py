@@ -6,8 +6,8 @@ from pathlib import Path
 from wardround.protocol.errors import Unavailable
 
 
-def write_checkpoint(path: Path, data: bytes) -> None:
-    """Replace ``path`` with ``data``: write beside it, fsync, rename, fsync the folder.
+def write_checkpoint(path: Path, *parts: bytes | memoryview) -> None:
+    """Replace ``path`` with ``parts``, one after another: write beside it, fsync, rename, fsync the folder.
 
     Raises:
         Unavailable: the disk is full or read-only; the old checkpoint is untouched.
@@ -15,7 +15,8 @@ def write_checkpoint(path: Path, data: bytes) -> None:
     beside = path.with_name(path.name + ".new")
     try:
         with beside.open("wb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)

@@ -10,7 +10,7 @@ from wardround.protocol.errors import UsageError
 from wardround.protocol.messages import join_contribution, split_contribution
 from wardround.protocol.parameters import Total, Update
 from wardround.protocol.plan import StrategySpec
-from wardround.strategies import STRATEGIES, State, Strategy, spec_of, strategy_from
+from wardround.strategies import STRATEGIES, State, Strategy, spec_of, step_in_blocks, strategy_from
 
 EVERY = sorted(STRATEGIES)
 MODEL = np.array([0.5, -1.0, 2.0], np.float32)
@@ -52,6 +52,24 @@ def test_the_state_survives_a_round_trip_through_bytes(name: str) -> None:
     assert sorted(again.memory) == sorted(state.memory)
     on, on_again = (strategy.step(s, add_up(strategy, UPDATES)) for s in (state, again))
     assert np.array_equal(on.model, on_again.model)
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_step_in_blocks_is_the_step_over_the_whole(name: str, size: int) -> None:
+    strategy = STRATEGIES[name]()
+    whole = cut = strategy.init(MODEL)
+    for _ in range(3):
+        total, memory = add_up(strategy, UPDATES), np.empty(3, np.float32)
+        blocks = [slice(first, min(first + size, 3)) for first in range(0, 3, size)]
+        totals = (
+            (at, Total({part: sums[at] if len(sums) == 3 else sums for part, sums in total.parts.items()}, 2))
+            for at in blocks
+        )
+        whole, cut = strategy.step(whole, total), step_in_blocks(strategy, cut, totals, memory)
+        assert cut.model is memory and np.array_equal(cut.model, whole.model)
+        assert cut.memory.keys() == whole.memory.keys()
+        assert all(np.array_equal(cut.memory[part], whole.memory[part]) for part in whole.memory)
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -41,8 +41,9 @@ from wardround.protocol.parameters import initial_weights, model_hash
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.roster import Roster
 from wardround.protocol.secagg import Deal, Keys, Parcel, Proposal, Session, Survivors
-from wardround.server.exchange import set_up
+from wardround.server.exchange import begin, set_up
 from wardround.simulations.cohorts import synthetic_cohorts
+from wardround.simulations.parties import asking
 from wardround.strategies import strategy_from
 
 TODAY = date(2026, 11, 23)
@@ -171,8 +172,12 @@ class Consortium:
     def set_up(self, name: str = "first", attempts: int = 3, without: str = "") -> SetupDesk:
         """An honest session of all rounds."""
         asked = {site: hospital for site, hospital in self.sites.items() if site != without}
-        return set_up(self.plan, self.roster, OPERATOR, asked, name=name, length=self.length, today=TODAY,
-                      rounds=range(1, self.plan.rounds + 1), attempts=attempts)  # fmt: skip
+        desk = set_up(self.plan, self.roster, OPERATOR, asking(asked, TODAY), list(asked), name=name,
+                      length=self.length, today=TODAY, rounds=range(1, self.plan.rounds + 1),
+                      attempts=attempts)  # fmt: skip
+        for hospital in asked.values():
+            hospital.begin(begin(self.plan, desk).agreements)
+        return desk
 
     def terms(self, name: str = "first", **changes: Any) -> Session:
         """What every site computes for itself, and what the coordinator makes of it."""

@@ -1,7 +1,7 @@
 """Memory does not grow with the number of sites: masks are streamed, uploads are added up, nothing is collected.
 
 In vectors of 4d bytes: a site's integers are two of them (64 bits each) and its masked vector is one; the coordinator
-holds the running sum and what arrives, and at the end the sum, a copy, and the total in 64 bits.
+holds the running sum and what arrives, and at the end the sum, opened in place, and the total in 64 bits.
 """
 
 import os
@@ -77,6 +77,8 @@ def summing(made: Party, lost: int) -> int:
             table.add_opening(player.open(proposal, table.consents())[1])
         kept = VECTOR  # the running sum was allocated before tracing started anew
         table.total()
+        with pytest.raises(ValueError, match="opened"):
+            table.added  # noqa: B018 - what is opened is never written down
         return peak() + kept
 
 
