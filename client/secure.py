@@ -92,6 +92,11 @@ class SecureSite:
         return self.site.name
 
     @property
+    def session(self) -> str:
+        """The digest of the session that this process holds; "" for none."""
+        return "" if self._player is None else self._player.session.digest
+
+    @property
     def ready(self) -> bool:
         """Whether this process has a session; none after a restart."""
         return self._player is not None

@@ -46,6 +46,11 @@ class Phase(StrEnum):
 
 Seal = Callable[[Reply], Outgoing]
 
+
+class Interrupted(WardroundError):
+    """People stopped the work between two steps; what was charged stays charged, and nothing leaves."""
+
+
 Consent = Callable[[], "np.ndarray | None"]
 """Which training patients may be drawn now, as a mask of shape (patients,); None: all. Asked before every round."""
 
@@ -58,6 +63,7 @@ class Site:
         replies: keeps finished answers, so that a request that comes again gets the same bytes. None: a simulation,
             whose coordinator never asks twice.
         consent: who has not opted out.
+        stopped: asked before every optimiser step: whether people have stopped the study.
         seal: what leaves for a finished reply: the reply itself, or under secure aggregation its masked form.
     """
 
@@ -72,6 +78,7 @@ class Site:
         domains: tuple[str, ...] = (TRAINING_DOMAIN,),
         replies: StoredReplies | None = None,
         consent: Consent = lambda: None,
+        stopped: Callable[[], bool] = lambda: False,
         seal: Seal = outgoing,
     ) -> None:
         if task.layout != plan.layout:
@@ -84,6 +91,7 @@ class Site:
         self._domains = domains
         self._replies = replies
         self._consent = consent
+        self._stopped = stopped
         self._seal = seal
 
     @property
@@ -112,6 +120,8 @@ class Site:
             return self.refuse(
                 request, RefusalCode.PROTOCOL, f"round {request.round_number} was answered from another model"
             )
+        if self._ended_by_a_crash(request):
+            return self.refuse(request, RefusalCode.UNAVAILABLE, "this round was ended by a restart, and stays charged")
         try:
             patients, left_out = self._present()
         except WardroundError as error:
@@ -139,7 +149,11 @@ class Site:
             self.ledger.recover(request.plan)
             return self.refuse(request, RefusalCode.POLICY, error.message)
         yield Phase.STARTED
-        model = self._train(request, patients)
+        try:
+            model = self._train(request, patients)
+        except Interrupted as error:
+            self.ledger.recover(request.plan)
+            return self.refuse(request, RefusalCode.UNAVAILABLE, error.message)
         yield Phase.TRAINED
         vector = join_contribution(self._strategy.contribute(Update(model - request.model, self._weight)))
         reply = Reply(self.name, request.plan, request.round_number, request.attempt, request.model_hash, vector)
@@ -166,6 +180,15 @@ class Site:
 
     def _block(self, request: RoundRequest, domain: str) -> str:
         return f"{request.plan[:16]}/{request.round_number:05d}/{request.attempt}/{domain}"
+
+    def _ended_by_a_crash(self, request: RoundRequest) -> bool:
+        """Whether an attempt at this round was charged and released nothing: under privacy it is not drawn twice."""
+        blocks, domain = self.ledger.state.blocks, self._domains[0]
+        if self.plan.privacy.mode is PrivacyMode.NONE:
+            return False
+        names = (self._block(replace(request, attempt=attempt), domain) for attempt in range(1, request.attempt + 1))
+        found = [blocks[name] for name in names if name in blocks]
+        return any(block.state is BlockState.ABANDONED and not block.attempts for block in found)
 
     def _answered_before(self, request: RoundRequest) -> Outgoing | None:
         """The answer that this round had from the same model: the same bytes, or the same vector for a new attempt."""
@@ -234,7 +257,8 @@ class Site:
         event = self.plan.round_event(self.name)
         if not isinstance(event, PoissonGaussian):
             seed = shuffle_seed(self.plan.model.seed, self.name, request.round_number)
-            return train_plain(self._task.engine, request.model, patients, request.rule, self.plan.local, seed)
+            local = self.plan.local
+            return train_plain(self._task.engine, request.model, patients, request.rule, local, seed, self._go_on)
         return train_private(
             self._task.engine,
             request.model,
@@ -244,7 +268,12 @@ class Site:
             self.plan.privacy.clip_norm,
             os.urandom,
             StepCounter(),
+            self._go_on,
         )
+
+    def _go_on(self) -> None:
+        if self._stopped():
+            raise Interrupted("the work was stopped between two steps", "its charge stays; the study may be resumed")
 
     def refuse(self, request: RoundRequest, code: RefusalCode, reason: str) -> Outgoing:
         """Tell the ledger why; the wire gets one of three words."""

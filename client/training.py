@@ -5,7 +5,7 @@ Two loops. ``train_plain`` is mini-batch SGD in an order fixed by public numbers
 ``LocalRule``; its terms are added after clipping and noise, so they depend on no patient of this site.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -48,11 +48,12 @@ def train_private(
     clip_norm: float,
     random_bytes: RandomBytes,
     counter: StepCounter,
+    before_step: Callable[[], None] = lambda: None,
 ) -> Vector:
     """``event.steps`` steps of DP-SGD from ``model``; returns the new model, shape (d,).
 
     Each step: Poisson sample, clipped sum, noise, divided by the declared q N. ``counter`` is compared with the charge
-    before the caller gets a result.
+    before the caller gets a result. What ``before_step`` raises ends the work, and nothing comes out of it.
 
     Raises:
         StepsMismatch: the steps taken are not the steps charged.
@@ -61,6 +62,7 @@ def train_private(
     weights = start.copy()
 
     for _ in range(event.steps):
+        before_step()
         gradient = private_gradient(
             engine,
             weights,
@@ -77,7 +79,13 @@ def train_private(
 
 
 def train_plain(
-    engine: GradientEngine, model: Vector, patients: Examples, rule: LocalRule, local: LocalTraining, seed: bytes
+    engine: GradientEngine,
+    model: Vector,
+    patients: Examples,
+    rule: LocalRule,
+    local: LocalTraining,
+    seed: bytes,
+    before_step: Callable[[], None] = lambda: None,
 ) -> Vector:
     """Mini-batch SGD without protection: ``local.steps`` steps or ``local.epochs`` epochs; returns the new model.
 
@@ -88,6 +96,7 @@ def train_plain(
     weights = start.copy()
     counter = StepCounter()
     for batch in _batches(patients, local, seed):
+        before_step()
         gradient = engine.gradient_sum(weights, batch, None)
         gradient /= batch.patients
         _descend(weights, gradient, start, rule, counter)

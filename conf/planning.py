@@ -62,6 +62,8 @@ def make_plan(configuration: Configuration, declared: Mapping[str, int], today: 
             rounds=configuration.rounds,
             min_sites=configuration.min_sites,
             deadline_seconds=configuration.deadline_seconds,
+            must_include=tuple(sorted(configuration.must_include)),
+            attempts=configuration.attempts,
             participants=tuple(
                 Participant(site=site, declared_patients=count) for site, count in sorted(declared.items())
             ),

@@ -43,17 +43,18 @@ class SiteSource(_Section):
 
 
 class DataSection(_Section):
-    """Either a data set by its name, or files by site."""
+    """A data set by its name, files by site, or only how many patients each hospital declares (nothing to simulate)."""
 
     dataset: str | None = None
     split: str = "complete"
     sites: tuple[SiteSource, ...] = ()
+    declared: dict[SiteId, Annotated[int, Field(ge=50, multiple_of=50)]] = Field(default_factory=dict)
     test_share: float = Field(default=0.3, gt=0, lt=1, description="share of patients that test, for files by site")
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataSection":
-        if (self.dataset is None) == (not self.sites):
-            raise ValueError("give either a dataset or a list of sites with their files")
+        if sum((self.dataset is not None, bool(self.sites), bool(self.declared))) != 1:
+            raise ValueError("give one of: a dataset, a list of sites with their files, or declared patients by site")
         names = [source.site for source in self.sites]
         if len(set(names)) != len(names):
             raise ValueError("two sites have the same name")
@@ -114,6 +115,8 @@ class Configuration(_Section):
     rounds: int = Field(ge=1)
     min_sites: int = Field(default=3, ge=1)
     deadline_seconds: float = Field(default=600, gt=0)
+    must_include: tuple[SiteId, ...] = ()
+    attempts: int = Field(default=3, ge=1, le=10)
     epsilon_cap: float = Field(default=8.0, gt=0)
     consortium_cap: float = Field(default=8.0, gt=0)
     simulation: SimulationSection = SimulationSection()

@@ -10,7 +10,7 @@ from typing import Annotated, Final, TypeAlias
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from pydantic import AfterValidator
+from pydantic import AfterValidator, ConfigDict
 
 _SITE_ID: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
@@ -27,7 +27,9 @@ SiteId: TypeAlias = Annotated[str, AfterValidator(check_site_id)]
 
 @dataclass(frozen=True, slots=True)
 class PublicIdentity:
-    """What others know of a site: its name and the 32 bytes of its Ed25519 public key."""
+    """What others know of a site: its name and the 32 bytes of its Ed25519 public key, in hex where it is written."""
+
+    __pydantic_config__ = ConfigDict(val_json_bytes="hex", ser_json_bytes="hex", extra="forbid")
 
     site: str
     key: bytes

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wardround.protocol.parameters import Contribution, Sums, Vector
+from wardround.protocol.parameters import Blocks, Contribution, Sums, Vector
 from wardround.protocol.secagg import Upload
 
 
@@ -69,7 +69,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """Site to coordinator under secure aggregation: the one vector of the round as masked residues, shape (size,)."""
+    """Site to coordinator under secure aggregation: the one vector of the round as masked residues, shape (size,).
+
+    A large one may lie on the coordinator's disk (``Blocks``).
+    """
 
     site: str
     plan: str
@@ -77,7 +80,7 @@ class Masked:
     attempt: int
     model_hash: str
     upload: Upload
-    vector: npt.NDArray[Any] = field(repr=False)
+    vector: npt.NDArray[Any] | Blocks = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,71 @@ class Refusal:
     round_number: int
     attempt: int
     code: RefusalCode
+
+
+class Standing(StrEnum):
+    """How a plan stands at a site. Nothing here depends on a patient."""
+
+    UNKNOWN = "unknown"
+    PROPOSED = "proposed"
+    REFUSED = "refused"
+    APPROVED = "approved"
+    REVOKED = "revoked"
+    PAUSED = "paused"
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """Site to coordinator: how a plan stands here, and what this process needs.
+
+    ``session`` is the digest of the session that this process holds, "" for none. ``nonce`` is a question: which head
+    of this site's ledger have the others seen ("": it has its answers).
+    """
+
+    site: str
+    plan: str
+    standing: Standing
+    behaviour: str
+    roster: str
+    session: str
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Site to coordinator: it was done, and there is nothing to say."""
+
+    site: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """Site to coordinator: its signature under a receipt, and the signed head of its ledger with proofs for witnesses.
+
+    ``proofs`` has, for each witness that has signed this ledger before, the hashes from that head to this one.
+    """
+
+    site: str
+    receipt: str
+    signature: str
+    checkpoint: str
+    proofs: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cosigned:
+    """Site to coordinator: another site's checkpoint with this site's signature (a C2SP note)."""
+
+    site: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Site to coordinator: the signed answer to another site's question which head of its ledger was seen here."""
+
+    site: str
+    answer: str
 
 
 def join_contribution(parts: Contribution) -> Sums:

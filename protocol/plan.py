@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from wardround.protocol.behaviour import behaviour
 from wardround.protocol.canonical import LABEL_PLAN, digest, encode
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
@@ -157,15 +158,15 @@ class InitialModel(_Part):
 
     scheme: Literal["zeros", "uniform"] = "uniform"
     seed: int = Field(default=0, ge=0, lt=2**53)
-    layout: str = Field(pattern=r"[0-9a-f]{64}", description="digest of the layout")
-    hash: str = Field(pattern=r"[0-9a-f]{64}", description="hash of the float32 weights")
+    layout: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the layout")
+    hash: str = Field(pattern=r"^[0-9a-f]{64}$", description="hash of the float32 weights")
 
 
 class StudyPlan(_Part):
     """Everything that the hospitals approve."""
 
     format: Literal["wardround/plan/1"] = "wardround/plan/1"
-    study: str = Field(pattern=r"[a-z][a-z0-9_-]{0,62}")
+    study: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")
     title: str
     governance: Governance
     contract: DataContract | None = Field(description="null: cohorts made by a program, simulation only")
@@ -175,10 +176,15 @@ class StudyPlan(_Part):
     local: LocalTraining
     rounds: int = Field(ge=1, le=10_000)
     min_sites: int = Field(default=3, ge=1)
+    must_include: tuple[SiteId, ...] = Field(default=(), description="a round without one of these is void")
+    attempts: int = Field(default=3, ge=1, le=10, description="times that a void round is tried before it is over")
     deadline_seconds: float = Field(default=600.0, gt=0)
     participants: tuple[Participant, ...] = Field(min_length=1)
     privacy: PrivacyTerms
     code_version: str
+    behaviour: str = Field(
+        default_factory=behaviour, pattern=r"^[0-9a-f]{64}$", description="digest of the code that computes"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "StudyPlan":
@@ -187,6 +193,8 @@ class StudyPlan(_Part):
             raise ValueError("participants must be distinct and in the order of their names")
         if self.min_sites > len(names):
             raise ValueError(f"min_sites is {self.min_sites}, but the plan names {len(names)} sites")
+        if list(self.must_include) != sorted(set(self.must_include)) or not set(self.must_include) <= set(names):
+            raise ValueError("must_include names participants, each once and in the order of their names")
         if (self.contract is None) != (self.task.name == "programmed"):
             raise ValueError("a plan has a data contract, unless its task was made by a program")
         if self.contract is not None and self.task.label_kind != self.contract.label.kind:
@@ -204,6 +212,13 @@ class StudyPlan(_Part):
             if self.privacy.mode is PrivacyMode.DIST and self.local.steps != 1:
                 raise ValueError("privacy mode 'dist' takes exactly one local step a round")
         return self
+
+    @property
+    def contract_or_fail(self) -> DataContract:
+        """The contract. Raises UsageError for a plan of cohorts that a program made: no hospital runs such a one."""
+        if self.contract is None:
+            raise UsageError("the plan has no data contract", "it was made by a program, for simulation only")
+        return self.contract
 
     @cached_property
     def layout(self) -> Layout:

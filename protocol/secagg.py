@@ -103,6 +103,8 @@ class Session:
     ``length`` is d, coordinates of a vector in a ring of ``bits``. ``rounds`` x ``attempts`` is the stock of masks.
     """
 
+    __pydantic_config__ = AS_JSON
+
     plan: str
     roster: str
     name: str

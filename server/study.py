@@ -18,7 +18,7 @@ from wardround.protocol.parameters import initial_weights, model_hash
 from wardround.protocol.plan import StudyPlan
 from wardround.server.rounds import Report, Round, RoundState
 from wardround.server.sums import Adding, MaskedSum, OpenSum
-from wardround.strategies import State, Strategy
+from wardround.strategies import State, Strategy, step_in_blocks
 
 VOIDS_OF_A_SITE: Final = 3
 """Void rounds of one site's making after which a study stops: each costs the other hospitals a charge for nothing."""
@@ -49,10 +49,14 @@ class Progress:
     rounds_done: int
     voided: Mapping[str, int] = field(default_factory=dict)
 
-    def to_bytes(self) -> bytes:
-        """A header line of JSON, then the state's safetensors."""
+    def to_parts(self) -> tuple[bytes | memoryview, ...]:
+        """A header line of JSON, and the state's safetensors that follow it."""
         header = {"plan": self.plan, "rounds_done": self.rounds_done, "voided": dict(self.voided)}
-        return json.dumps(header, sort_keys=True).encode() + b"\n" + self.state.to_bytes()
+        return json.dumps(header, sort_keys=True).encode() + b"\n", *self.state.to_parts()
+
+    def to_bytes(self) -> bytes:
+        """The two in one."""
+        return b"".join(self.to_parts())
 
     @classmethod
     def from_bytes(cls, data: bytes, plan: StudyPlan) -> "Progress":
@@ -106,13 +110,15 @@ class Study:
         )
         participants = tuple(participant.site for participant in self.plan.participants)
         sums, quorum = self._sums(request)
-        return Round(request, participants, sums, quorum, now + self.plan.deadline_seconds)
+        deadline = now + self.plan.deadline_seconds
+        return Round(request, participants, sums, quorum, deadline, self.plan.must_include)
 
     def close_round(self, closed: Round) -> RoundRecord:
         """Take a settled round: step the strategy, or leave the model alone when the round is void."""
         state = self.progress.state
         if closed.state is RoundState.CLOSED:
-            state = self._strategy.step(state, closed.total())
+            totals, memory = closed.totals(), closed.spare()
+            state = step_in_blocks(self._strategy, state, totals, memory)
         elif closed.state is RoundState.OPEN:
             raise UsageError("the round is still open", "settle it first")
         number, reports, before = closed.request.round_number, dict(closed.reports), closed.request.model_hash

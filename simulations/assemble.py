@@ -7,13 +7,13 @@ from typing import Final
 
 from wardround.client.connectors import Cohort
 from wardround.client.governance import TRAINING_DOMAIN
+from wardround.client.own_model import assess, gains, own_model
 from wardround.privacy.budget import fixed_order
 from wardround.protocol.parameters import model_hash
 from wardround.protocol.plan import Claim, PrivacyMode
 from wardround.protocol.secagg import colluding
 from wardround.simulations.environment import describe_environment
 from wardround.simulations.experiment import Experiment
-from wardround.simulations.own_model import assess, gains, own_model
 from wardround.simulations.result import EstimateResult, ModelResult, PrivacyResult, SimulationResult, SiteResult
 from wardround.simulations.statement import privacy_statement
 

@@ -46,6 +46,11 @@ def gather(configuration: Configuration) -> Gathered:
         UsageError: a file or column is missing, a cell breaks the contract, or no class varies anywhere.
     """
     data, contract = configuration.data, configuration.contract
+    if data.declared:
+        raise UsageError(
+            "this study has declared patients and no data, so there is nothing to simulate",
+            "name a dataset or files: data.dataset=NAME, or data.sites; or propose it to the hospitals",
+        )
     if data.dataset is not None:
         dataset = load_dataset(data.dataset, data.split)
         cohorts = [
@@ -64,6 +69,11 @@ def gather(configuration: Configuration) -> Gathered:
         for source in data.sites
     ]
     return examine(cohorts, contract, "")
+
+
+def declared_patients(configuration: Configuration) -> dict[str, int]:
+    """What the hospitals declare in public, by site: as the configuration says, or else counted in its data."""
+    return dict(configuration.data.declared) or gather(configuration).declared
 
 
 def examine(cohorts: Sequence[Cohort], contract: DataContract | None, attribution: str) -> Gathered:

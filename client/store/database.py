@@ -6,9 +6,10 @@ memory with the same tables.
 
 import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Final
@@ -42,7 +43,7 @@ def open_store(path: Path | None, content: bytes | None = None) -> Connection:
         store = sqlite3.connect(path, isolation_level=None, timeout=_WAIT_SECONDS)
         _write_ahead(store)
         store.execute("PRAGMA synchronous = FULL")
-        if (version := _version(store)) != HEAD:
+        if (version := schema_version(store)) != HEAD:
             _upgrade(path, version)
         return store
 
@@ -101,10 +102,29 @@ def _write_ahead(store: Connection) -> None:
         time.sleep(0.01)
 
 
-def _version(store: Connection) -> str | None:
+def schema_version(store: Connection) -> str | None:
+    """The version of the schema that a database has; None: an empty one."""
     known = store.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
     row = store.execute("SELECT version_num FROM alembic_version").fetchone() if known else None
     return None if row is None else str(row[0])
+
+
+def _copy_before(path: Path) -> None:
+    """What an upgrade begins from stays beside the file, once: ``ledger.sqlite.before-0002``.
+
+    The copy gets its name when it is whole, and whoever upgrades at the same time leaves the first one alone: every
+    upgrade comes after some copy, so the first copy comes before every upgrade.
+    """
+    kept = path.with_name(f"{path.name}.before-{HEAD}")
+    if kept.exists():
+        return
+    with explained(kept), tempfile.TemporaryDirectory(prefix=".copy-", dir=path.parent) as place:
+        made = Path(place) / path.name
+        os.close(os.open(made, os.O_CREAT | os.O_RDWR, 0o600))
+        with closing(sqlite3.connect(path, timeout=_WAIT_SECONDS)) as source, closing(sqlite3.connect(made)) as copy:
+            source.backup(copy)
+        with suppress(FileExistsError):
+            os.link(made, kept)
 
 
 def _upgrade(path: Path, version: str | None) -> None:
@@ -116,6 +136,8 @@ def _upgrade(path: Path, version: str | None) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
+    if version is not None:
+        _copy_before(path)
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _WAIT_SECONDS, "isolation_level": None})
     # Python's driver would commit before each CREATE TABLE; so the transaction is begun here.
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))

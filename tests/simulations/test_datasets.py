@@ -19,10 +19,11 @@ def test_all_920_rows_equal_the_originals_in_their_order(wardround_data: Path) -
     rows = 0
     for part in heart_disease("complete").sites:
         mine = [
-            [float("nan") if cell in ("", "?", None) else float(cell) for cell in row.values()]
+            [float("nan") if row[name] in ("", "?", None) else float(row[name]) for name in HEART_COLUMNS]
             for row in part.table.to_pylist()
         ]
-        assert part.table.column_names == list(HEART_COLUMNS)
+        assert part.table.column_names == [*HEART_COLUMNS, "patient"]
+        assert part.table.column("patient").to_pylist() == [f"{part.site}-{n:03d}" for n in range(1, len(mine) + 1)]
         np.testing.assert_array_equal(np.array(mine), np.array(original(wardround_data, part.site)))
         rows += len(mine)
     assert rows == 920

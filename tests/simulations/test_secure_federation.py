@@ -1,6 +1,6 @@
 """The federation under secure aggregation: the same model, exact sums, and every loss at every exchange."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,11 @@ from wardround.client.tasks.classification import Classification
 from wardround.privacy.secagg.quantize import Quantizer
 from wardround.protocol.errors import Unavailable
 from wardround.protocol.messages import Reply
+from wardround.protocol.outgoing import bytes_to_send
+from wardround.protocol.parameters import Total
 from wardround.protocol.plan import LocalTraining, PrivacyMode, PrivacyTerms
 from wardround.protocol.tasks import TabularClassification
-from wardround.server import exchange
+from wardround.server import sums as sums_module
 from wardround.server.rounds import Outcome
 from wardround.server.sums import MaskedSum
 from wardround.simulations import experiment as experiment_module
@@ -160,7 +162,7 @@ def test_a_coordinator_that_sends_a_wrong_proposal_costs_no_budget(monkeypatch: 
             {"round_number": 1},
         ):
             changed = type(proposal)(**{**vars_of(proposal), **wrong}).signed_by(desk.identity)
-            answer = exchange.bytes_to_send(site.answer(request, changed, experiment.today))
+            answer = bytes_to_send(site.answer(request, changed, experiment.today))
             assert b'"refused":"protocol"' in answer
         assert site.site.ledger.charged(experiment.plan.digest) == before
 
@@ -331,3 +333,34 @@ def test_where_one_authority_directs_both_no_screen_shows_an_epsilon_against_the
         assert (done.result.privacy.epsilon_consortium is None) is directed
         assert (done.result.privacy.noise_of_shares is None) is directed
         assert (done.result.privacy.claim == "epsilon_site") is directed
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "fedadam"])
+def test_sums_taken_block_by_block_give_the_same_model_in_the_sums_own_memory(
+    strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sums_module, "BLOCK", 7)
+    expected, blocks, spare = list[Any](), list[slice](), list[Any]()
+    totals, memory, step = MaskedSum.totals, MaskedSum.spare, STRATEGIES[strategy]()
+
+    def watched(self: MaskedSum, size: int) -> Iterator[tuple[slice, Total]]:
+        """Before anything is overwritten, the same sums are stepped as a whole."""
+        state = kept[0].federation.study.progress.state
+        expected.append(step.step(state, self.total()).model)
+        for at, total in totals(self, size):
+            blocks.append(at)
+            yield at, total
+
+    def noted(self: MaskedSum, size: int) -> Any:
+        spare.append(memory(self, size))
+        return spare[-1]
+
+    kept: list[Experiment] = []
+    original = Experiment.__post_init__
+    monkeypatch.setattr(Experiment, "__post_init__", lambda self: (kept.append(self), original(self))[1])
+    monkeypatch.setattr(MaskedSum, "totals", watched)
+    monkeypatch.setattr(MaskedSum, "spare", noted)
+    done, _ = simulated(MASKED, strategy=strategy)
+    assert len(blocks) == 3 * -(-len(done.model) // 7) and len(spare) == len(expected) == 3
+    assert all(np.array_equal(*pair) for pair in zip(expected, spare, strict=True))
+    assert np.shares_memory(kept[0].federation.study.progress.state.model, spare[-1])

@@ -36,11 +36,12 @@ from wardround.protocol.outgoing import Outgoing, bytes_to_send, parse_answer
 from wardround.protocol.owners import Governance, Owner, Party
 from wardround.protocol.roster import Roster
 from wardround.protocol.secagg import Proposal, Survivors
-from wardround.server.exchange import open_sum, set_up
+from wardround.server.exchange import begin, open_sum, set_up
 from wardround.server.rounds import RoundState
 from wardround.server.store.checkpoint import write_checkpoint
 from wardround.server.study import Progress, Study
 from wardround.server.sums import MaskedSum
+from wardround.simulations.parties import asking
 from wardround.strategies import strategy_from
 
 ROUNDS, NORTH, PEERS = 2, "north", ("east", "south", "west")
@@ -154,9 +155,11 @@ def aggregate(folder: Path, log: Log, point: Callable[[], None]) -> None:
         attempt = 1 + len(list(folder.glob("attempt-*")))
         (folder / f"attempt-{attempt}").touch()
         left = range(study.progress.rounds_done + 1, ROUNDS + 1)
-        study.desk = set_up(PLAN, roster, KEYS["operator"], parties,
+        study.desk = set_up(PLAN, roster, KEYS["operator"], asking(parties, TODAY), list(parties),
                             name=f"attempt {attempt}", length=study.vector_length, rounds=left,
                             today=TODAY, attempts=MAX_ATTEMPTS)  # fmt: skip
+        for party in parties.values():
+            party.begin(begin(PLAN, study.desk).agreements)
         point()
         absent = (*PEERS, "nobody")[attempt % 4]
         if one_round(study, sites, parties, absent, attempt, log, point):
@@ -188,7 +191,7 @@ def one_round(
             point()
         opened.receive(parse_answer(answer, name), 0.0)
     opened.settle(0.0)
-    open_sum(opened, parties)
+    open_sum(opened, asking(parties, TODAY))
     if opened.state is RoundState.VOID:
         return False
     study.close_round(opened)

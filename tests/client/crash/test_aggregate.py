@@ -15,7 +15,7 @@ import pytest
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.verify import verify_file
 from wardround.protocol.canonical import LABEL_RELEASE, digest
-from wardround.protocol.ledger import OpenSum, Release, SignSurvivors
+from wardround.protocol.ledger import OpenSum, Release, SignSurvivors, Start
 from wardround.protocol.outgoing import parse_step
 from wardround.protocol.secagg import Consent, Opening
 
@@ -57,13 +57,19 @@ def check(noted: list[dict[str, Any]], folder: Path) -> None:
             opened[line["round"]].add(tuple(site for site, _, _ in message.shares))
     assert all(len(told) == 1 for told in answers.values()), "one request was answered twice differently"
     # North's own opening may never have left: it died after the entry, and the others were enough for its next upload.
-    assert {line["round"] for line in noted if line.get("step") == "upload"} == {1, 2}, "a round had no vector of north"
+    uploaded = {line["round"] for line in noted if line.get("step") == "upload"}
+    sat_out = {line["round"] for line in noted if line.get("step") == "refusal"} - uploaded
+    assert uploaded | sat_out == {1, 2}, "north was not asked in a round"
     # A round has one stored reply, so one sum: a second one over other sites would tell north's by subtraction.
     assert all(len(sums) == 1 for sums in opened.values()), f"two sums were opened over the same inputs: {opened}"
 
     ledger = SiteFolder.open(folder).ledger()
     facts = ledger.facts()
     ledger.close()
+    charged = {fact.block for fact in facts if isinstance(fact, Start)}
+    charged -= {fact.block for fact in facts if isinstance(fact, Release)}
+    # A crash between START and RELEASE: the round stays charged, and north says nothing in it (`Site.work`).
+    assert sat_out <= {int(block.split("/")[1]) for block in charged}, "north sat a round out that no crash had ended"
     assert left["upload"] <= {fact.content for fact in facts if isinstance(fact, Release)}
     assert left["consent"] <= {fact.survivors for fact in facts if isinstance(fact, SignSurvivors)}
     assert left["open"] <= {fact.survivors for fact in facts if isinstance(fact, OpenSum)}

@@ -56,7 +56,10 @@ def check(hospital: Any, folder: Path, logs: list[Path]) -> None:
             reply = parse_answer(bytes.fromhex(line["bytes"]), "north")
             assert isinstance(reply, Reply)
             vectors.setdefault(line["round"], set()).add(reply.vector.tobytes())
-    assert set(vectors) == {1, 2, 3}, "a round was never answered"
+    # A round whose training a crash has interrupted is not drawn again: the site sits it out, charged.
+    sat_out = {line["round"] for line in noted if "bytes" in line and line["refused"]} - set(vectors)
+    assert set(vectors) | sat_out == {1, 2, 3}, "a round was neither answered nor sat out"
+    assert len(sat_out) < len(logs), "more rounds were sat out than there were crashes"
     assert all(len(told) == 1 for told in answers.values()), "one attempt got two answers"
     assert all(len(told) == 1 for told in vectors.values()), "two vectors left for one round"
 

@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 from wardround.client.connectors import Cohort
 from wardround.client.evaluation import Estimate, calibration_bins, estimate, roc_curve, score
+from wardround.client.site_result import CurveResult, EstimateResult, ModelResult
 from wardround.client.tasks import Metric, Scores, Task
 from wardround.client.training import shuffle_seed, train_plain
 from wardround.protocol.messages import LocalRule
 from wardround.protocol.parameters import Vector, initial_weights
 from wardround.protocol.plan import LocalTraining, StudyPlan
-from wardround.simulations.result import CurveResult, EstimateResult, ModelResult
 
 
 def own_model(plan: StudyPlan, task: Task, cohort: Cohort) -> Vector | str:

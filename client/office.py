@@ -1,0 +1,227 @@
+"""What the people of a site may do beside a running daemon, and what they are shown. Knows no gRPC.
+
+The office has a thread and a connection of its own, as SQLite wants it; the ledger serialises its writes with those of
+the daemon. What an officer decides is a fact that the officer has signed: the office checks nothing of it that the
+ledger does not check again.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final, Protocol, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from wardround.client.limits import exceeds, read_policy
+from wardround.client.store.database import open_store
+from wardround.client.store.folder import SiteFolder
+from wardround.client.store.ledger import Ledger
+from wardround.client.store.studies import StoredStudy, Studies
+from wardround.protocol.errors import UsageError
+from wardround.protocol.ledger import Close, Fact, Grant, Officers, OpenDomain, Refuse, SetClock, Waive
+from wardround.protocol.messages import Standing
+from wardround.protocol.plan import StudyPlan
+
+RECORDABLE: Final = (OpenDomain, Grant, Waive, Close, Officers, SetClock)
+"""The facts that people may append: each carries the signatures of officers."""
+
+_FACT: Final = TypeAdapter[Any](Fact)
+_T = TypeVar("_T")
+
+
+class Daemon(Protocol):
+    """What the office asks of the daemon; see ``client.daemon.SiteDaemon``."""
+
+    def status(self) -> Any: ...
+    def pause(self, reason: str) -> None: ...
+    def resume(self) -> None: ...
+    def stop(self) -> None: ...
+    def interrupt(self, plan: str) -> None: ...
+    def let(self, plan: str) -> None: ...
+    def report(self, plan: StudyPlan, store: Any) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GrantLine:
+    """What an officer granted a plan on a domain, and how much of it is used."""
+
+    domain: str
+    version: int
+    blocks: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetLine:
+    """A data domain's budget, in units of 1e-12 at its order: what all studies have spent of what is there for ever."""
+
+    domain: str
+    spent: int
+    allowance: int
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
+class StudyView:
+    """A study as people see it. ``fault``: why the site's policy would not let it run, or ""."""
+
+    plan: StudyPlan
+    received_at: str
+    standing: Standing
+    refused: str
+    fault: str
+    rounds_charged: int
+    ledger_key: str
+    grants: tuple[GrantLine, ...]
+    domains: tuple[str, ...]
+    waived: tuple[str, ...]
+    budgets: tuple[BudgetLine, ...]
+
+
+class Office:
+    """The office of one site. Every method may be called from any thread and works on the office's own.
+
+    ``ledger_key`` is what an officer's signature is bound to: the ledger's public key, 64 hex digits.
+    """
+
+    def __init__(self, folder: SiteFolder, daemon: Daemon) -> None:
+        self._folder = folder
+        self._daemon = daemon
+        self.ledger_key = folder.identity().public.key.hex()
+        self._desk = ThreadPoolExecutor(1, "office")
+        self._store, self._ledger, self._studies = self._desk.submit(self._open).result()
+
+    def _open(self) -> tuple[Any, Ledger, Studies]:
+        store = open_store(self._folder.database)
+        return store, Ledger(store, self._folder.site, self._folder.identity()), Studies(store)
+
+    def close(self) -> None:
+        self._desk.submit(self._ledger.close).result()
+        self._desk.shutdown()
+
+    def status(self) -> Any:
+        return self._daemon.status()
+
+    def pause(self, reason: str) -> None:
+        """Answer no round until ``resume``. Raises UsageError without a reason."""
+        if not reason.strip():
+            raise UsageError("there is no reason", "say why: others will ask")
+        self._daemon.pause(reason.strip()[:200])
+
+    def resume(self) -> None:
+        self._daemon.resume()
+
+    def stop(self) -> None:
+        self._daemon.stop()
+
+    def studies(self) -> tuple[StudyView, ...]:
+        """Every plan that was proposed here, the newest first."""
+        return self._there(lambda: tuple(self._view(held) for held in self._studies.all()))
+
+    def study(self, digest: str) -> StudyView:
+        """One of them. Raises UsageError for one that was never proposed."""
+        return self._there(lambda: self._view(self._held(digest)))
+
+    def record(self, contents: list[bytes]) -> None:
+        """Append facts that officers have signed, all or none. A revoked plan's work stops at its next step.
+
+        Facts of one kind are written together, so a disk that fills up can at most leave waivers without their grants,
+        which let nothing run.
+
+        Raises:
+            UsageError: it is no such fact, or the ledger does not allow it: a signature is wrong or missing.
+            Unavailable: it could not be written.
+        """
+        facts = [_fact(content) for content in contents]
+
+        def append() -> None:
+            self._rehearse(facts)
+            for _, alike in groupby(facts, type):
+                self._ledger.record(*alike)
+            for fact in facts:
+                if isinstance(fact, Grant):
+                    (self._daemon.let if fact.blocks else self._daemon.interrupt)(fact.plan)
+                    if fact.blocks and self._studies.get(fact.plan) is not None:
+                        self._studies.refuse(fact.plan, None)
+
+        self._there(append)
+
+    def refuse(self, digest: str, reason: str) -> None:
+        """Note that the site will not take part, and why; the coordinator learns that, and not why."""
+        text = " ".join(reason.split())[:500]
+        if not text:
+            raise UsageError("there is no reason", "say why: the record will be read later")
+
+        def note() -> None:
+            self._held(digest)
+            self._studies.refuse(digest, text)
+            self._ledger.record(Refuse(plan=digest, round_number=0, reason=f"an officer refused the plan: {text}"))
+            self._daemon.interrupt(digest)
+
+        self._there(note)
+
+    def report(self, digest: str) -> str:
+        """The site's own report of a finished study, as JSON. It never leaves this machine by itself."""
+        return self._there(lambda: self._daemon.report(self._held(digest).plan, self._store))
+
+    def _rehearse(self, facts: list[Any]) -> None:
+        """Play the facts on a copy of the books. Raises NotAllowed for the first that may not come next."""
+        books = deepcopy(self._ledger.state)
+        for fact in facts:
+            books.check(fact)
+            books.apply(fact)
+
+    def _there(self, work: Callable[[], _T]) -> _T:
+        return self._desk.submit(work).result()
+
+    def _held(self, digest: str) -> StoredStudy:
+        held = self._studies.get(digest)
+        if held is None:
+            raise UsageError("no such plan was proposed to this site", "wardround site study list names them")
+        return held
+
+    def _view(self, held: StoredStudy) -> StudyView:
+        state, plan = self._ledger.state, held.plan
+        grants = tuple(
+            GrantLine(domain, grant.fact.version, grant.fact.blocks, grant.used)
+            for (of, domain), grant in sorted(state.grants.items())
+            if of == plan.digest
+        )
+        return StudyView(
+            plan,
+            held.received_at,
+            standing_of(held, grants),
+            held.refused or "",
+            exceeds(plan, read_policy(self._folder.path), self._folder.site) or "",
+            state.charged[plan.digest],
+            self.ledger_key,
+            grants,
+            tuple(sorted(state.domains)),
+            tuple(sorted(domain for of, domain in state.waived if of == plan.digest)),
+            tuple(
+                BudgetLine(name, domain.spent, domain.allowance, domain.fact.order)
+                for name, domain in sorted(state.domains.items())
+                if domain.allowance is not None and domain.fact.order is not None
+            ),
+        )
+
+
+def standing_of(held: StoredStudy, grants: tuple[GrantLine, ...]) -> Standing:
+    """How a plan stands by what officers have signed."""
+    if held.refused is not None:
+        return Standing.REFUSED
+    if not grants:
+        return Standing.PROPOSED
+    return Standing.REVOKED if any(grant.blocks == 0 for grant in grants) else Standing.APPROVED
+
+
+def _fact(content: bytes) -> Any:
+    try:
+        fact = _FACT.validate_json(content)
+    except ValidationError:
+        raise UsageError("this is no fact of a ledger", "use the same version of Wardround on both sides") from None
+    if not isinstance(fact, RECORDABLE):
+        raise UsageError(f"people may not append a fact of kind '{fact.kind}'", "the daemon writes it itself")
+    return fact

@@ -1,0 +1,75 @@
+"""What a study left at the site: the model, and the site's own report. Nothing here goes out.
+
+The report looks at the site's own test patients and at a model that the site trains for itself: both stay here, so they
+are not charged.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from wardround.client.admission import cohort_of, read_data
+from wardround.client.own_model import assess, gains, own_model
+from wardround.client.settings import SiteSettings
+from wardround.client.site_result import SiteResult
+from wardround.client.store.folder import SiteFolder
+from wardround.client.store.ledger import Ledger
+from wardround.client.store.members import Members
+from wardround.client.tasks import task_from
+from wardround.protocol.errors import UsageError
+from wardround.protocol.events import PoissonGaussian
+from wardround.protocol.parameters import Vector, model_hash
+from wardround.protocol.plan import StudyPlan
+
+
+def keep_model(folder: SiteFolder, plan: StudyPlan, model: Vector) -> Path:
+    """Write the final model of a study into ``studies/<digest>/``; returns its path."""
+    place = folder.path / "studies" / plan.digest[:16]
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = place / "model.safetensors"
+    tensors = {name: np.ascontiguousarray(part) for name, part in plan.layout.split(model).items()}
+    beside = path.with_suffix(".new")
+    beside.write_bytes(save(tensors, {"plan": plan.digest, "model": model_hash(model)}))
+    beside.replace(path)
+    return path
+
+
+def kept_model(folder: SiteFolder, plan: StudyPlan) -> Vector:
+    """The final model of a study, shape (d,). Raises UsageError while there is none."""
+    path = folder.path / "studies" / plan.digest[:16] / "model.safetensors"
+    if not path.exists():
+        raise UsageError("this study has no final model here yet", "it comes with the end of the study")
+    return plan.layout.join(load(path.read_bytes()))
+
+
+def site_report(
+    folder: SiteFolder, plan: StudyPlan, settings: SiteSettings, ledger: Ledger, members: Members, rounds_in_sum: int
+) -> SiteResult:
+    """The site's own row: its own model and the shared one on its own test patients, and what the study cost here."""
+    cohort = cohort_of(plan, folder.site, read_data(settings, folder.path, plan.contract_or_fail), members)
+    task = task_from(plan)
+    own, own_scores = assess(task, own_model(plan, task, cohort), cohort)
+    shared, shared_scores = assess(task, kept_model(folder, plan), cohort)
+    domains = members.domains(cohort.train_ids or ())
+    return SiteResult(
+        site=folder.site,
+        train_patients=cohort.train.patients,
+        test_patients=cohort.test.patients,
+        declared_patients=plan.declared_patients(folder.site),
+        left_out=dict(cohort.excluded),
+        rounds_in_sum=rounds_in_sum,
+        epsilon_site=_epsilon(plan, folder.site, max(ledger.charged(plan.digest, domain) for domain in domains)),
+        own=own,
+        shared=shared,
+        gain=gains(task, own_scores, shared_scores),
+    )
+
+
+def _epsilon(plan: StudyPlan, site: str, charged: int) -> float | None:
+    event, delta = plan.round_event(site), plan.privacy.delta
+    if not isinstance(event, PoissonGaussian) or delta is None:
+        return None
+    from wardround.privacy.accounting import epsilon
+
+    return epsilon([event] * charged, delta) if charged else 0.0

@@ -1,0 +1,118 @@
+"""What hospital IT writes for the site's daemon: ``site.yaml`` beside the keys. It never leaves the site.
+
+::
+
+    data:
+      - {connector: csv, path: data/patients.csv, options: {delimiter: ";"}}
+    opt_outs:
+      - {kind: list, path: data/opt-outs.txt}
+    test_share: 0.3
+    link: ../north-link
+    roles: {officer: [1002], auditor: [1003]}
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wardround.client.consent import FhirConsents, FlagColumn, IdList, Source
+from wardround.protocol.errors import UsageError
+
+SETTINGS: Final = "site.yaml"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSource(_Part):
+    """One table of patients. ``path`` is taken from the site's folder unless it is absolute."""
+
+    connector: str = "csv"
+    path: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class ListOfIds(_Part):
+    kind: Literal["list"]
+    path: str
+    delimiter: str = ","
+
+
+class Flag(_Part):
+    kind: Literal["column"]
+    path: str
+    id_column: str
+    flag_column: str
+    opted_out_values: frozenset[str] = frozenset({"1"})
+    taking_part_values: frozenset[str] = frozenset({"0", ""})
+    delimiter: str = ","
+
+
+class Fhir(_Part):
+    kind: Literal["fhir"]
+    path: str
+
+
+OptOutSource: TypeAlias = Annotated[ListOfIds | Flag | Fhir, Field(discriminator="kind")]
+
+
+class Roles(_Part):
+    """User ids of this machine that may use the daemon's socket. Root and the daemon's own user are always ``it``."""
+
+    it: tuple[int, ...] = ()
+    officer: tuple[int, ...] = ()
+    auditor: tuple[int, ...] = ()
+
+
+class SiteSettings(_Part):
+    """``site.yaml``. ``link``: the folder of the SuperNode; ``threads``: cores for training."""
+
+    data: tuple[DataSource, ...] = ()
+    opt_outs: tuple[OptOutSource, ...] = ()
+    test_share: float = Field(default=0.3, gt=0, lt=1)
+    link: str | None = None
+    socket: str | None = Field(
+        default=None, description="control socket, where other users of the machine may reach it"
+    )
+    threads: int = Field(default=1, ge=1, le=256)
+    roles: Roles = Roles()
+
+
+def read_settings(folder: Path) -> SiteSettings:
+    """The settings in ``folder``; none are all defaults. Raises UsageError that names the first wrong key."""
+    path = folder / SETTINGS
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return SiteSettings.model_validate(given or {})
+    except (yaml.YAMLError, UnicodeDecodeError, OSError):
+        raise UsageError(f"'{SETTINGS}' of the site cannot be read as YAML", "docs/site.md shows one") from None
+    except ValidationError as error:
+        raise fault_in(SETTINGS, error) from None
+
+
+def fault_in(name: str, error: ValidationError) -> UsageError:
+    """Two lines for a person: the key that is wrong, and what is allowed; never the value that stands there."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    unknown, tagged = first["type"] == "extra_forbidden", first["type"].startswith("union_tag")
+    # A key that nobody knows, and a kind that is none, may be anything: an id that was pasted to the wrong place.
+    where = ".".join(str(part) for part in (first["loc"][:-1] if unknown else first["loc"]))
+    what = "there is a key that is none" if unknown else "this kind is not known" if tagged else first["msg"]
+    return UsageError(f"'{name}'{f', {where!r}' if where else ''}: {what}", "docs/site.md lists every setting")
+
+
+def opt_out_sources(settings: SiteSettings, folder: Path) -> list[Source]:
+    """The sources of opt-outs, as the rounds ask them."""
+    made: list[Source] = []
+    for source in settings.opt_outs:
+        path = folder / source.path
+        if isinstance(source, ListOfIds):
+            made.append(IdList(path, source.delimiter))
+        elif isinstance(source, Flag):
+            values = (source.opted_out_values, source.taking_part_values)
+            made.append(FlagColumn(path, source.id_column, source.flag_column, *values, source.delimiter))
+        else:
+            made.append(FhirConsents(path))
+    return made

@@ -1,0 +1,35 @@
+"""The receipts that this site has checked and signed, one for each attempt at a round."""
+
+from sqlite3 import Connection
+
+from wardround.client.store.database import explained
+from wardround.protocol.receipt import Receipt, parse_receipt
+
+
+class Receipts:
+    """``store`` is from ``open_store``."""
+
+    def __init__(self, store: Connection) -> None:
+        self._store = store
+
+    def keep(self, receipt: Receipt) -> None:
+        """Write down a receipt, with all its signatures; it takes the place of the same one with fewer."""
+        row = (receipt.plan, receipt.round_number, receipt.attempt, receipt.canonical)
+        with explained("the site's receipts"):
+            self._store.execute("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?, ?)", row)
+
+    def get(self, plan: str, round_number: int, attempt: int) -> Receipt | None:
+        with explained("the site's receipts"):
+            row = self._store.execute(
+                "SELECT content FROM receipts WHERE plan = ? AND round_number = ? AND attempt = ?",
+                (plan, round_number, attempt),
+            ).fetchone()
+        return None if row is None else parse_receipt(bytes(row[0]))
+
+    def of(self, plan: str) -> list[Receipt]:
+        """The receipts of a study in the order of its rounds."""
+        with explained("the site's receipts"):
+            rows = self._store.execute(
+                "SELECT content FROM receipts WHERE plan = ? ORDER BY round_number, attempt", (plan,)
+            ).fetchall()
+        return [parse_receipt(bytes(content)) for (content,) in rows]

@@ -1,0 +1,187 @@
+"""Receipts and heads: what goes beside a study's rounds, costs no exchange of its own, and proves them later.
+
+After each attempt the coordinator signs a receipt; sites countersign it with the next round. With its signature a site
+gives the signed head of its ledger, which the coordinator and c + 1 other sites cosign, and keeps their signatures: the
+witnesses against a ledger that is put back to an older copy.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Final
+
+from wardround.privacy.meaning import conditions
+from wardround.protocol.errors import ProtocolViolation, WardroundError
+from wardround.protocol.events import PoissonGaussian
+from wardround.protocol.identity import Identity
+from wardround.protocol.incoming import Ask, Cosign, Keep, Recall, SignReceipt
+from wardround.protocol.messages import Cosigned, Recalled, Signed
+from wardround.protocol.outgoing import Stored
+from wardround.protocol.plan import PrivacyMode, StudyPlan
+from wardround.protocol.receipt import FIRST, Receipt, ReceiptSignature, SiteLine
+from wardround.protocol.roster import Roster
+from wardround.protocol.secagg import colluding
+from wardround.protocol.witness import NONCE_SIZE, SeenHead
+from wardround.server.exchange import said
+from wardround.server.store.studies import StudyFolder
+from wardround.server.study import RoundRecord
+
+UNPROTECTED: Final = "no differential privacy: no epsilon bounds what this study tells of a patient"
+
+log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Makes the receipts of one study and collects their signatures."""
+
+    def __init__(self, folder: StudyFolder, identity: Identity, roster: Callable[[], Roster | None]) -> None:
+        self._folder = folder
+        self._plan: StudyPlan = folder.plan
+        self._identity = identity
+        self._roster = roster
+        self._receipts = folder.receipts()
+        self._beside: dict[str, list[Ask]] = {site: [] for site in self._sites}
+        self._under_way: set[tuple[str, str]] = set()
+        self._curve = _curve_of(self._plan)
+        for receipt in self._receipts[-1:]:
+            self._spread(receipt)
+
+    @property
+    def _sites(self) -> list[str]:
+        return [participant.site for participant in self._plan.participants]
+
+    def record(self, record: RoundRecord, attempt: int) -> Receipt:
+        """The signed receipt of an attempt, written down; sites are asked to sign it beside the next round."""
+        roster = self._roster()
+        before = self._receipts[-1] if self._receipts else None
+        if before is not None and (before.round_number, before.attempt) == (record.round_number, attempt):
+            return before
+        asked = {} if before is None else {line.site: line.rounds_asked for line in before.sites}
+        again = before is not None and before.round_number == record.round_number
+        counted = 0 if again and self._plan.privacy.mode is PrivacyMode.LOCAL else 1
+        lines = tuple(
+            self._line(site, report.outcome.value, report.detail, asked.get(site, 0) + counted)
+            for site, report in sorted(record.reports.items())
+        )
+        delta = self._plan.privacy.delta
+        receipt = Receipt(
+            study=self._plan.study,
+            plan=self._plan.digest,
+            roster=None if roster is None else roster.digest,
+            roster_epoch=None if roster is None else roster.epoch,
+            round_number=record.round_number,
+            attempt=attempt,
+            at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            state="closed" if record.state == "closed" else "void",
+            model_before=record.model_before,
+            model_after=record.model_after,
+            sites=lines,
+            voided_by=record.voided_by,
+            conditions=UNPROTECTED if delta is None else conditions(delta),
+            previous=FIRST if before is None else before.digest,
+        ).signed_by(self._identity)
+        self._receipts.append(receipt)
+        self._folder.keep_receipt(receipt)
+        self._spread(receipt)
+        return receipt
+
+    def beside(self, site: str) -> list[Ask]:
+        """What goes to ``site`` beside its next request. The same until it was answered."""
+        return list(self._beside.get(site, ()))
+
+    def take(self, site: str, asks: Sequence[Ask], answers: Sequence[bytes | Stored]) -> None:
+        """The answers to ``asks``, of which those of ``beside`` are looked at; a bad one is asked for no more."""
+        for ask, content in zip(asks, answers, strict=True):
+            if ask not in self._beside[site]:
+                continue
+            self._beside[site].remove(ask)
+            try:
+                match ask:
+                    case SignReceipt():
+                        self._signed(said(content, site, Signed)[0])
+                    case Cosign():
+                        self._beside[ask.origin].append(Keep(site, said(content, site, Cosigned)[0].note))
+                    case Recall():
+                        self._recalled(ask.origin, said(content, site, Recalled)[0])
+                    case Keep():
+                        self._under_way.discard((site, ask.witness))
+            except WardroundError as error:
+                log.warning("not signed site=%s what=%s reason=%r", site, type(ask).__name__, error.message)
+                if isinstance(ask, Cosign):
+                    # It may hold a head whose signature never came back, because this process had ended in between.
+                    self._beside[site].append(Recall(ask.origin, os.urandom(NONCE_SIZE).hex()))
+
+    def _spread(self, receipt: Receipt) -> None:
+        """Ask every site of the plan that has not signed it."""
+        content = receipt.canonical.decode()
+        for site in self._sites:
+            if site not in {one.site for one in receipt.signatures}:
+                self._beside[site] = [ask for ask in self._beside[site] if not isinstance(ask, SignReceipt)]
+                self._beside[site].append(SignReceipt(content))
+
+    def _signed(self, signed: Signed) -> None:
+        number = next((i for i, known in enumerate(self._receipts) if known.digest == signed.receipt), None)
+        if number is None:
+            raise ProtocolViolation(signed.site, "it signed a receipt that it was not sent")
+        receipt = self._receipts[number].with_signature(ReceiptSignature(site=signed.site, signature=signed.signature))
+        if (roster := self._roster()) is not None:
+            party = roster.identities.get(signed.site)
+            if party is None or signed.site not in receipt.verified_signers({signed.site: party}):
+                raise ProtocolViolation(signed.site, "its signature under the receipt does not hold")
+            self._offer(signed, roster)
+        self._receipts[number] = receipt
+        self._folder.keep_receipt(receipt)
+
+    def _offer(self, signed: Signed, roster: Roster) -> None:
+        """The head of a site's ledger to its witnesses: the c + 1 sites that come after it in the order of names."""
+        names = [name for name in sorted(roster.identities) if name in self._beside]
+        at, proofs = names.index(signed.site), dict(signed.proofs)
+        for step in range(1, colluding(len(names)) + 2):
+            witness = names[(at + step) % len(names)]
+            # One head at a time: the proof for the next one begins at the signature that the site has kept.
+            if witness != signed.site and (signed.site, witness) not in self._under_way:
+                self._under_way.add((signed.site, witness))
+                self._beside[witness].append(Cosign(signed.site, signed.checkpoint, proofs.get(witness, ())))
+
+    def _recalled(self, origin: str, recalled: Recalled) -> None:
+        """A witness holds a head that the ledger's own site does not know it signed: bring it the signature."""
+        try:
+            note = SeenHead.model_validate_json(recalled.answer).note
+        except ValueError:
+            note = None
+        if note is None:
+            self._under_way.discard((origin, recalled.site))
+        else:
+            self._beside[origin].append(Keep(recalled.site, note))
+
+    def _line(self, site: str, outcome: str, detail: str, asked: int) -> SiteLine:
+        return SiteLine(
+            site=site, outcome=outcome, detail=detail[:400], rounds_asked=asked, epsilon_at_most=self._epsilon(asked)
+        )
+
+    def _epsilon(self, rounds: int) -> float | None:
+        """The epsilon of so many rounds of the plan, the same for every site: its event is the plan's."""
+        if self._curve is None or not rounds:
+            return None if self._curve is None else 0.0
+        curve = self._curve.result()
+        return curve[min(rounds, len(curve)) - 1]
+
+
+def _curve_of(plan: StudyPlan) -> "Future[list[float]] | None":
+    """The epsilon of 1, 2, ... rounds, computed beside the first round; None without differential privacy."""
+    event, delta = plan.round_event(plan.participants[0].site), plan.privacy.delta
+    if not isinstance(event, PoissonGaussian) or delta is None:
+        return None
+    most = plan.rounds * (plan.attempts if plan.privacy.mode is PrivacyMode.DIST else 1)
+
+    def compute() -> list[float]:
+        from wardround.privacy.accounting import epsilon_after_rounds
+
+        return epsilon_after_rounds(event, most, delta)
+
+    pool = ThreadPoolExecutor(1, "accounting")
+    computed = pool.submit(compute)
+    pool.shutdown(wait=False)
+    return computed
