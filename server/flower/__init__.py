@@ -1,0 +1,1 @@
+"""Flower at the coordinator: SuperLink, runs and the Grid. Only here the server imports flwr."""
