@@ -1,0 +1,59 @@
+"""``wardround site doctor``: what keeps a site from working, in plain language, with one cure each.
+
+``words`` says what a finding is and ``examined`` what is looked at. ``network`` goes the way to the coordinator;
+``rights``, ``sources`` and ``local`` look at this machine.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+from wardround.client.doctor import local, rights, sources
+from wardround.client.doctor.examined import Examined, TableAt, examined_from
+from wardround.client.doctor.network import SECONDS, check_network
+from wardround.client.doctor.words import CHECKS, LOCAL, NETWORK, Finding, State, failed
+
+__all__ = ["CHECKS", "LOCAL", "NETWORK", "Examined", "Finding", "State", "TableAt", "examined_from", "run_all"]
+
+_LOCAL_CHECKS: Final[tuple[Callable[[Examined], Iterator[Finding]], ...]] = (
+    local.check_user,
+    local.check_umask,
+    rights.check_site_folder,
+    rights.check_link_folder,
+    rights.check_separation,
+    local.check_ledger,
+    sources.check_data,
+    rights.check_data_rights,
+    sources.check_opt_outs,
+    local.check_port,
+    local.check_disk,
+    local.check_memory,
+    local.check_torch,
+)
+
+
+def run_all(
+    examined: Examined, clock: Callable[[], datetime] = lambda: datetime.now(UTC), seconds: float = SECONDS
+) -> list[Finding]:
+    """Every finding: the way to the coordinator first, then this machine.
+
+    A check that breaks off is a finding too; what broke it is named by its kind only. ``seconds``: until silence on
+    the network counts as an answer.
+    """
+    found = list(_guarded("network", partial(check_network, examined, clock, seconds)))
+    found += examined.found
+    for check in _LOCAL_CHECKS:
+        found += _guarded(check.__name__.removeprefix("check_"), partial(check, examined))
+    return found
+
+
+def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except Exception as error:
+        yield failed(
+            "doctor",
+            f"The check '{name}' broke off ({type(error).__name__}).",
+            "Check that this user may read the folders; if so, report this sentence as a bug.",
+        )
