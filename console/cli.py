@@ -8,6 +8,8 @@ from typing import Annotated, Final
 
 import typer
 
+from wardround.console import cli_coordinator, cli_site
+from wardround.console.groups import group
 from wardround.protocol.errors import WardroundError
 
 STARTED: Final = perf_counter()
@@ -26,20 +28,15 @@ app = typer.Typer(
 )
 
 
-def _group(name: str, about: str, under: typer.Typer) -> typer.Typer:
-    """A group of commands."""
-    made = typer.Typer(name=name, help=about, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-    under.add_typer(made)
-    return made
-
-
-privacy = _group("privacy", "Ask before you spend: what a study costs, what an epsilon means.", app)
-ledger = _group("ledger", "A hospital's privacy ledger: check it, read it, let it go on after a restored backup.", app)
-officer = _group("officer", "An officer's own key.", app)
-site = _group("site", "A hospital's own folder: make it, and answer a patient's question.", app)
-patient = _group("patient", "One patient's question; for officers, on this machine only.", site)
-roster = _group("roster", "Which hospitals' keys a site believes: pinned once, then followed epoch by epoch.", site)
-governance = _group("governance", "The consortium's roster: make it, read it, sign it.", app)
+privacy = group("privacy", "Ask before you spend: what a study costs, what an epsilon means.", app)
+ledger = group("ledger", "A hospital's privacy ledger: check it, read it, let it go on after a restored backup.", app)
+officer = group("officer", "An officer's own key.", app)
+site = group("site", "A hospital's own folder: make it, and answer a patient's question.", app)
+patient = group("patient", "One patient's question; for officers, on this machine only.", site)
+roster = group("roster", "Which hospitals' keys a site believes: pinned once, then followed epoch by epoch.", site)
+governance = group("governance", "The consortium's roster: make it, read it, sign it.", app)
+cli_site.add(site)
+cli_coordinator.add(app)
 
 
 @app.callback()
@@ -60,6 +57,17 @@ def simulate(
     from wardround.console.commands.simulate import simulate_command
 
     simulate_command(overrides or [], STARTED)
+
+
+@app.command()
+def demo(
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings of the study, for example rounds=5.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the demo's folder goes.")] = Path("runs"),
+) -> None:
+    """Run one coordinator and four hospitals as processes of this machine, from invitation to released model."""
+    from wardround.console.commands.demo import demo_command
+
+    demo_command(overrides or [], out)
 
 
 @app.command()

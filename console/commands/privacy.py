@@ -78,7 +78,7 @@ def plan_command(overrides: Sequence[str], attempts: int, as_json: bool, ledgers
     from wardround.conf.schema import parse_configuration
     from wardround.console.commands.shares import consortium_facts, curve
     from wardround.privacy.planner import gaussian, noise_for, rounds_within_epsilon, site_costs, small_batches
-    from wardround.simulations.cohorts import gather
+    from wardround.simulations.cohorts import declared_patients
 
     configuration = parse_configuration(compose_configuration(overrides))
     read = [_domains(path) for path in ledgers]
@@ -87,7 +87,7 @@ def plan_command(overrides: Sequence[str], attempts: int, as_json: bool, ledgers
     if len(domains) < len(ledgers):
         raise UsageError("two of the ledgers are of the same site", "give each site's ledger once")
     with _checked_accountant():
-        plan = make_plan(configuration, gather(configuration).declared, date.today())
+        plan = make_plan(configuration, declared_patients(configuration), date.today())
         cap, dist = configuration.epsilon_cap, plan.privacy.mode is PrivacyMode.DIST
         costs = site_costs(plan, cap, attempts=attempts, domains=domains)
         event, terms = gaussian(plan.round_event(plan.participants[0].site)), plan.privacy
