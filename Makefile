@@ -26,17 +26,20 @@ $(info wardround: error: this Makefile needs Linux or macOS)
 $(error wardround: hint: on Windows use WSL2: run `wsl --install`, clone inside it, and call make there)
 endif
 
-.PHONY: help setup demo test check bench soak attack mutants clean
+.PHONY: help setup demo simulate test check bench soak bundle bundle-test attack mutants clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 - \2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 - \2/p' Makefile
 	@echo "On Linux without a GPU: make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu"
 
 setup: .venv/.setup ## install everything a developer needs into .venv
 
 # Whoever has run `make setup` has what the demo needs; a visitor gets the lighter set.
-demo: $(if $(wildcard .venv/.setup),.venv/.setup,.venv/.demo) ## train the four-hospital heart disease study in one process
+demo: $(if $(wildcard .venv/.setup),.venv/.setup,.venv/.demo) ## a coordinator and four hospitals as processes: TLS, approvals, secure sums
+	@$(BIN)/wardround demo
+
+simulate: $(if $(wildcard .venv/.setup),.venv/.setup,.venv/.demo) ## the same study with every hospital in one process
 	@$(BIN)/wardround simulate study=heart_disease
 
 test: .venv/.setup ## run the tests; those whose server or data is absent are skipped and counted
@@ -49,8 +52,14 @@ check: .venv/.setup ## lint, format, types and import order
 	$(BIN)/mypy
 	PYTHONPATH=.links $(BIN)/lint-imports --no-logo
 
-soak: .venv/.setup ## kill a site at every write, sync and await point, in three ways; some minutes
-	@WARDROUND_SOAK=1 $(BIN)/python -m pytest -s tests/client/crash $(ARGS)
+soak: .venv/.setup ## kill sites at every write, and processes of a running federation at random; an hour or so
+	@WARDROUND_SOAK=1 $(BIN)/python -m pytest -s tests/client/crash tests/end_to_end/test_processes.py $(ARGS)
+
+bundle: .venv/.setup ## a wheelhouse with hashes that installs a site without a network: OUT=FOLDER
+	@TORCH_INDEX="$(TORCH_INDEX)" scripts/bundle $(OUT)
+
+bundle-test: .venv/.setup ## install that wheelhouse where there is no network, and run it: OUT=FOLDER
+	@PYTHON="$$($(BIN)/python -c 'import sys; print(sys._base_executable)')" scripts/bundle-test $(or $(OUT),dist/bundle)
 
 attack: .venv/.setup ## play the attacks on secure aggregation of docs/attacks.md; NAME=... plays one
 	@$(BIN)/python -m pytest -v tests/privacy/secagg/test_malicious_*.py \

@@ -6,14 +6,27 @@ WARDROUND_NO_SKIP=1, as in .ci/run, a skip is a failure, so that nothing goes un
 """
 
 import os
+import pwd
 import shutil
+import socket
+import subprocess
+import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import md5
 from pathlib import Path
 
 import pytest
 
-SERVERS = {"chromium": ("chromium", "chromium-browser", "google-chrome"), "cc": ("cc",)}
+SERVERS = {
+    "chromium": ("chromium", "chromium-browser", "google-chrome"),
+    "cc": ("cc",),
+    "squid": ("squid", "/usr/sbin/squid"),
+    "systemd-analyze": ("systemd-analyze",),
+}
 """The name in the marker -> programs, any one of which will do."""
 
 
@@ -69,3 +82,92 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return text.removeprefix("Skipped: ")
+
+
+HOST = "127.0.0.1"
+USER, PASSWORD = "ward-user", "correct horse: battery@staple"
+
+
+@dataclass(frozen=True)
+class Squid:
+    """A real proxy that asks for a password and lets CONNECT to one port only."""
+
+    port: int
+    log: Path
+
+
+@pytest.fixture(scope="module")
+def start_squid() -> Iterator[Callable[[int], Squid]]:
+    """Start squid as a child in the foreground, with a configuration and a folder of its own."""
+    running: list[subprocess.Popen[bytes]] = []
+    # Squid gives up root and then reads its files as the user 'proxy', who may not look into pytest's folders.
+    folder = Path(tempfile.mkdtemp(prefix="wardround-squid-"))
+
+    def start(allowed: int) -> Squid:
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port = probe.getsockname()[1]
+        # basic_ncsa_auth takes an unsalted MD5 too, which needs no htpasswd; this file lives for a minute.
+        (folder / "users").write_text(f"{USER}:{md5(PASSWORD.encode()).hexdigest()}\n")
+        lines = [
+            f"http_port {HOST}:{port}",
+            f"auth_param basic program {_helper()} {folder / 'users'}",
+            "auth_param basic realm ward",
+            "auth_param basic children 1",
+            f"acl allowed_port port {allowed}",
+            "acl known proxy_auth REQUIRED",
+            "http_access deny !allowed_port",
+            "http_access allow CONNECT known",
+            "http_access deny all",
+            "cache deny all",
+            "pinger_enable off",
+            "netdb_filename none",
+            "pid_filename none",
+            f"access_log stdio:{folder / 'access.log'}",
+            f"cache_log {folder / 'cache.log'}",
+            f"coredump_dir {folder}",
+            "visible_hostname proxy.example.org",
+            "shutdown_lifetime 0 seconds",
+        ]
+        (folder / "squid.conf").write_text("\n".join(lines) + "\n")
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("proxy")
+            for path in (folder, *folder.iterdir()):
+                os.chown(path, user.pw_uid, user.pw_gid)
+        program = shutil.which("squid") or "/usr/sbin/squid"
+        running.append(
+            subprocess.Popen(
+                [program, "-N", "-f", str(folder / "squid.conf")],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        )
+        until = time.monotonic() + 30
+        while time.monotonic() < until and running[-1].poll() is None:
+            with suppress(OSError), socket.create_connection((HOST, port), 1):
+                return Squid(port, folder / "access.log")
+            time.sleep(0.1)
+        pytest.fail(f"squid does not listen: {(folder / 'cache.log').read_text()[-2000:]}")
+
+    yield start
+    for process in running:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    shutil.rmtree(folder)
+
+
+def _helper() -> Path:
+    places = [Path("/usr/lib/squid/basic_ncsa_auth"), Path("/usr/lib64/squid/basic_ncsa_auth")]
+    found = [place for place in places if place.exists()]
+    assert found, "squid is here without its helper basic_ncsa_auth"
+    return found[0]
+
+
+@pytest.fixture(scope="session")
+def proxy_login() -> tuple[str, str]:
+    return USER, PASSWORD

@@ -524,6 +524,7 @@ FOLDERS_OF_A_MACHINE = ["/" + name for name in ("work/", "tmp/w/", "home/", "roo
 REGISTRIES_OF_PACKAGES = [name + "." + end for name, end in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", ""))]
 PLACES = re.compile("|".join(map(re.escape, [SHARED, *FOLDERS_OF_A_MACHINE, *REGISTRIES_OF_PACKAGES])))
 HOSTS = {
+    "localhost",
     "127.0.0.1",
     "download.pytorch.org",
     "www.apache.org",
