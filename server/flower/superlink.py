@@ -33,6 +33,8 @@ from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from flwr.superlink.main import create_app
 
+from wardround.server.flower.stops import tell_of_stops
+
 HOLD_SECONDS: Final = 15.0
 """How long an empty pull is held: half of the time after which a SuperNode gives up on a request."""
 
@@ -256,6 +258,7 @@ def shrink_database(path: Path) -> None:
 async def serve(listening: Listening, door: App) -> None:
     """Serve until a signal ends the process."""
     prepare_database(listening.database)
+    tell_of_stops()
     vars(sql_mixin)["SQLITE_PRAGMAS"] += FRUGAL
     app = create_app(_configuration(listening), SuperLinkLifespan)
     to_sites, from_sites = Pushed(), Pushed()

@@ -54,6 +54,10 @@ class Ended(IntEnum):
     AGAIN = 75
 
 
+STATUS: Final = {Ended.FINISHED: SubStatus.COMPLETED, Ended.STOPPED: SubStatus.STOPPED}
+"""What Flower is told of a run; a site that trains hears of a stop only."""
+
+
 def main() -> None:
     """Run the study of the task whose token comes on standard input."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -112,7 +116,7 @@ def run_task(folder: CoordinatorFolder, token: str) -> Ended:
     if ended is not Ended.AGAIN:
         registry.ended(plan.digest, ended.name.lower(), note)
     try:
-        status = SubStatus.COMPLETED if ended is Ended.FINISHED else SubStatus.FAILED
+        status = STATUS.get(ended, SubStatus.FAILED)
         client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=""))
     except (httpx.HTTPError, RuntimeError) as error:
         log.info("task output not taken error=%s", type(error).__name__)

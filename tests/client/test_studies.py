@@ -14,8 +14,8 @@ from wardround.protocol.errors import ProtocolViolation
 from wardround.protocol.plan import StudyPlan
 
 
-def planned(study: str) -> StudyPlan:
-    configuration = parse_configuration(compose_configuration([f"study={study}"]))
+def planned(rounds: int) -> StudyPlan:
+    configuration = parse_configuration(compose_configuration(["study=heart_disease", f"rounds={rounds}"]))
     return make_plan(configuration, dict.fromkeys(("east", "north", "south"), 100), date(2026, 11, 1))
 
 
@@ -27,7 +27,7 @@ def test_a_plan_that_is_too_large_is_not_even_read(monkeypatch: pytest.MonkeyPat
 
 def test_a_coordinator_fills_no_disk_with_proposals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(studies_module, "MOST_PROPOSED", 2)
-    kept, plans = Studies(open_store(None)), [planned(f"number-{number}") for number in range(3)]
+    kept, plans = Studies(open_store(None)), [planned(rounds) for rounds in (2, 3, 4)]
     for plan in plans[:2]:
         assert kept.add(plan.canonical).digest == plan.digest
     with pytest.raises(ProtocolViolation, match="more than 2 plans"):
