@@ -122,16 +122,66 @@ class SurvivalLabel(_Part):
 Label = Annotated[ClassLabel | SurvivalLabel, Field(discriminator="kind")]
 
 
+class ImageInput(_Part):
+    """How a picture becomes features: fixed here, in public, and the same at every hospital.
+
+    A picture is resampled to ``spacing``, cropped or padded around its centre to ``size`` (without a spacing: scaled to
+    ``size``), and ``window`` is mapped to -1 .. 1; what lies outside the window is clipped, what lies outside the field
+    of view is the lower end. ``histogram`` gives the share of voxels in each of ``bins`` equal parts of the window
+    instead, and ``columns`` of the contract may then name numeric header fields of the allow-list beside it.
+    """
+
+    modality: str = Field(pattern="^[A-Z]{2,4}$", description="DICOM modality: CT, MR, CR, DX, ...")
+    size: tuple[Annotated[int, Field(ge=8, le=1024)], ...] = Field(
+        min_length=2, max_length=3, description="(rows, columns) or (depth, rows, columns) of the features"
+    )
+    channels: Literal[1, 3] = 1
+    spacing: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        default=None, description="mm between voxels along each axis of size; null: the whole picture is scaled to size"
+    )
+    window: tuple[float, float] = Field(description="lower and upper end, in modality units (Hounsfield for CT)")
+    orientation: Literal["as_stored", "LPS"] = Field(
+        default="as_stored",
+        description="LPS: axes are flipped and permuted so that indices rise to left, posterior, superior",
+    )
+    features: Literal["pixels", "histogram"] = "pixels"
+    bins: int = Field(default=64, ge=2, le=1024)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ImageInput":
+        if not self.window[0] < self.window[1]:
+            raise ValueError("image: the lower end of the window must lie below the upper end")
+        if self.spacing is not None and len(self.spacing) != len(self.size):
+            raise ValueError("image: spacing needs one number for each axis of size")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one picture's pixels as features: (channels, *size)."""
+        return (self.channels, *self.size)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        if self.features == "histogram":
+            return tuple(f"bin {number + 1} of {self.bins}" for number in range(self.bins))
+        return ("pixels",)
+
+
 class DataContract(_Part):
     """Every column that a study reads, and nothing else."""
 
-    columns: tuple[Column, ...] = Field(min_length=1)
+    columns: tuple[Column, ...] = ()
+    image: ImageInput | None = None
     label: Label
     patient_id: str | None = Field(default=None, description="column with the patient; null: each row is a patient")
     missing_tokens: tuple[str, ...] = ("", "?", "NA")
 
     @model_validator(mode="after")
     def _names(self) -> "DataContract":
+        if self.image is None and not self.columns:
+            raise ValueError("a contract needs columns or an image")
+        if self.image is not None and self.image.features == "pixels" and self.columns:
+            raise ValueError("beside pixels there are no columns; a histogram may have numeric header fields beside it")
         names = self.column_names
         doubled = {name for name in names if names.count(name) > 1}
         if doubled:
@@ -147,7 +197,8 @@ class DataContract(_Part):
     @property
     def feature_names(self) -> tuple[str, ...]:
         """The columns of the feature matrix, in order."""
-        return tuple(name for column in self.columns for name in column.feature_names)
+        image = () if self.image is None else self.image.feature_names
+        return (*image, *(name for column in self.columns for name in column.feature_names))
 
 
 def _indicator(name: str, missing: CompleteCases | FixedValue) -> tuple[str, ...]:

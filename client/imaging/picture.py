@@ -1,0 +1,54 @@
+"""One picture on its way from a source to the site's cache. It exists only inside the site's own process.
+
+A source (DICOM folder, DICOMweb, NIfTI, PNG with a table) yields pictures one at a time and never holds two. What a
+source leaves out it yields as ``LeftOut`` with a reason, so that nothing disappears without a count.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels: TypeAlias = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture and what else of it may become a feature. The ``repr`` shows nothing of it.
+
+    Args:
+        patient: the patient's id at this site; hashed before anything is stored.
+        key: what the site's label table calls the picture (a file's name, a UID, an accession number).
+        pixels: (channels, rows, columns) or (channels, depth, rows, columns) in modality units (Hounsfield for CT),
+            brighter is larger; what lies outside the field of view is NaN.
+        spacing: mm from centre to centre along each axis but the channels'; empty: unknown.
+        numbers: numeric header fields of the allow-list, by DICOM keyword.
+        affine: from voxel indices (column, row, slice) to mm in LPS, shape (4, 4); None: unknown.
+    """
+
+    patient: str = field(repr=False)
+    key: str = field(repr=False)
+    pixels: Pixels = field(repr=False)
+    spacing: tuple[float, ...] = field(default=(), repr=False)
+    numbers: Mapping[str, float] = field(default_factory=dict, repr=False)
+    affine: npt.NDArray[np.float64] | None = field(default=None, repr=False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a Picture never leaves its process")
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A picture that a source left out. ``reason`` is one of a fixed list and holds nothing of the picture.
+
+    ``place`` says where, for the site's own eyes: a file relative to the source; it may name a patient.
+    """
+
+    reason: str
+    place: str = field(default="", repr=False)
+
+
+Pictures: TypeAlias = Iterator[Picture | LeftOut]
+"""What an image source yields, in a stable order."""
