@@ -5,100 +5,70 @@ the site has not admitted take part in nothing.
 """
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-
-from wardround.client.connectors import Cohort, make_cohort, read_table
-from wardround.client.connectors.table import apply_contract
+from wardround.client.cache import FeatureCache, source_state
+from wardround.client.connectors import Cohort
 from wardround.client.consent import Consent
+from wardround.client.reading import patients_in, read_records
 from wardround.client.secure import SecureSite
 from wardround.client.settings import SiteSettings, opt_out_sources
 from wardround.client.site import Site
 from wardround.client.store.evidence import Evidence
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.ledger import Ledger
-from wardround.client.store.members import Members, Part
+from wardround.client.store.members import Members
 from wardround.client.store.opt_outs import OptOuts
 from wardround.client.store.replies import StoredReplies
 from wardround.client.store.roster import PinnedRoster
 from wardround.client.tasks import task_from
 from wardround.privacy.secagg.scale import quantizer_for
-from wardround.protocol.contract import DataContract
+from wardround.protocol.canonical import LABEL_DATA, digest
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.messages import Reply
 from wardround.protocol.outgoing import Outgoing, outgoing
 from wardround.protocol.plan import StudyPlan
 from wardround.strategies import strategy_from
 
-NOT_ADMITTED = "not admitted to a data domain"
 
-
-def read_data(settings: SiteSettings, folder: Path, contract: DataContract) -> pa.Table:
-    """The columns of the contract from every source of ``site.yaml``, one below the other.
-
-    Raises:
-        UsageError: there is no source, or one lacks a column.
-        Unavailable: a file cannot be read.
-    """
-    if not settings.data:
-        raise UsageError("the site names no data", "write 'data:' into site.yaml; docs/site.md shows how")
-    tables = []
-    for number, source in enumerate(settings.data, 1):
-        table = read_table(source.connector, folder / source.path, source.options)
-        missing = [name for name in contract.column_names if name not in table.column_names]
-        if missing:
-            raise UsageError(f"data source {number} has no column '{missing[0]}'", "check site.yaml and the export")
-        tables.append(table.select(list(contract.column_names)))
-    return pa.concat_tables(tables, promote_options="permissive")
-
-
-def cohort_of(plan: StudyPlan, site: str, table: pa.Table, members: Members) -> Cohort:
+def cohort_of(plan: StudyPlan, folder: SiteFolder, settings: SiteSettings, members: Members) -> Cohort:
     """The site's cohort under the plan's contract, divided as the site has divided its patients for all studies.
 
     Raises:
         UsageError: a cell breaks the contract, the plan names no patient column, or nobody here was admitted.
+        Unavailable: a source cannot be read.
     """
-    if plan.contract is None or plan.contract.patient_id is None:
+    contract = plan.contract_or_fail
+    if contract.patient_id is None:
         raise UsageError("the plan does not name the column of the patient's id", "ask for a plan that does")
-    records = apply_contract(table, plan.contract, f"site '{site}'")
-    ids = [str(patient) for patient in records.patients]
-    parts = np.array([None if part is None else part.value for part in members.parts(ids)], object)
-    known = parts != None  # noqa: E711 - elementwise
-    excluded = dict(records.excluded)
-    if not known.all():
-        excluded[NOT_ADMITTED] = int((~known).sum())
-    if not (parts == Part.TRAIN.value).any():
-        raise UsageError(
-            f"no patient of site '{site}' is admitted to a data domain", "run 'wardround site admit FOLDER' first"
-        )
-    return make_cohort(
-        site,
-        records.features[known],
-        records.targets[known],
-        test=parts[known] == Part.TEST.value,
-        patients=np.asarray(ids, object)[known],
-        excluded=excluded,
+    name = digest(LABEL_DATA, contract.model_dump_json().encode())
+    state = digest(LABEL_DATA, *(part.encode() for part in _state(settings, folder.path)), members.state().encode())
+    cohort = FeatureCache(folder.path, folder.site).cohort(
+        name, state, lambda: read_records(settings, folder.path, contract, folder.site), members.parts
     )
+    if not cohort.train.patients:
+        raise UsageError(
+            f"no patient of site '{folder.site}' is admitted to a data domain",
+            "run 'wardround site admit FOLDER' first",
+        )
+    return cohort
 
 
-def patients_in(folder: SiteFolder, settings: SiteSettings, id_column: str) -> list[str]:
-    """The id of every patient in the site's data sources, each once. Raises UsageError without such a column."""
-    found: dict[str, None] = {}
+def _state(settings: SiteSettings, folder: Path) -> Iterator[str]:
+    """What the features depend on at this site: each source's settings and what shows that it has changed."""
     for source in settings.data:
-        table = read_table(source.connector, folder.path / source.path, source.options)
-        if id_column not in table.column_names:
-            raise UsageError(f"a data source has no column '{id_column}'", "name the column with the patient's id")
-        found |= dict.fromkeys(str(cell).strip() for cell in table.column(id_column).to_pylist() if cell is not None)
-    found.pop("", None)
-    return list(found)
+        yield source.model_dump_json()
+        hours = source.keep_hours
+        yield source_state(folder / source.path, str(int(time.time() // (3600 * hours))))
+        if source.labels is not None:
+            yield source_state(folder / source.labels.path, "")
 
 
 def admit(folder: SiteFolder, settings: SiteSettings, members: Members, id_column: str) -> int:
     """Every patient of the data sources into the site's domains; who is there stays. Returns how many are new."""
-    return members.admit(patients_in(folder, settings, id_column), test_share=settings.test_share)
+    return members.admit(patients_in(settings, folder.path, id_column), test_share=settings.test_share)
 
 
 def open_hospital(
@@ -116,7 +86,7 @@ def open_hospital(
     Raises:
         WardroundError: its data cannot be read, do not meet the contract, or are not admitted.
     """
-    cohort = cohort_of(plan, folder.site, read_data(settings, folder.path, plan.contract_or_fail), members)
+    cohort = cohort_of(plan, folder, settings, members)
     domains = members.domains(cohort.train_ids or ())
     consent = Consent(opt_out_sources(settings, folder.path), members, OptOuts(members), cohort.train_ids, domains)
     strategy = strategy_from(plan.strategy)

@@ -19,6 +19,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from wardround.client.cache import CACHE
 from wardround.client.settings import read_settings
 from wardround.client.store.database import explained
 from wardround.client.store.folder import SiteFolder
@@ -29,7 +30,7 @@ from wardround.protocol.witness import checkpoint_of
 
 LEFT: Final = "left.json"
 OURS: Final = (
-    *("control.sock", "daemon.pid", "keys", "ledger.sqlite-shm", "ledger.sqlite-wal", "link.json", "logs"),
+    *(CACHE, "control.sock", "daemon.pid", "keys", "ledger.sqlite-shm", "ledger.sqlite-wal", "link.json", "logs"),
     *("policy.yaml", "site.yaml", "sockets", "studies", "ledger.sqlite", LEFT, "site.json"),
 )
 """What this program makes in a site's folder; ``site.json`` last, because a folder with it is a site's."""
@@ -62,8 +63,9 @@ def leave(folder: SiteFolder, out: Path, link: Path | None) -> None:
     elif (there := exported_to(folder)) != out.absolute():
         raise UsageError(f"the ledger was exported to '{there}' before", f"go on with: --out {there}")
     kept = [path for path in _secret_files(folder, link) if not destroy(path)]
-    for place in (folder.path / "studies", folder.path / "sockets", *([] if link is None else [link])):
-        kept += _removed_tree(place)
+    for name in (CACHE, "studies", "sockets"):
+        kept += _removed_tree(folder.path / name)
+    kept += [] if link is None else _removed_tree(link)
     with explained(folder.database):
         _forget_answers(folder.database)
     if kept:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load, save
 
-from wardround.client.admission import cohort_of, read_data
+from wardround.client.admission import cohort_of
 from wardround.client.own_model import assess, gains, own_model
 from wardround.client.settings import SiteSettings
 from wardround.client.site_result import SiteResult
@@ -47,7 +47,7 @@ def site_report(
     folder: SiteFolder, plan: StudyPlan, settings: SiteSettings, ledger: Ledger, members: Members, rounds_in_sum: int
 ) -> SiteResult:
     """The site's own row: its own model and the shared one on its own test patients, and what the study cost here."""
-    cohort = cohort_of(plan, folder.site, read_data(settings, folder.path, plan.contract_or_fail), members)
+    cohort = cohort_of(plan, folder, settings, members)
     task = task_from(plan)
     own, own_scores = assess(task, own_model(plan, task, cohort), cohort)
     shared, shared_scores = assess(task, kept_model(folder, plan), cohort)

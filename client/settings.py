@@ -27,12 +27,26 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class LabelTable(_Part):
+    """Where the labels of pictures lie: ``key`` is the column that names the picture."""
+
+    connector: str = "csv"
+    path: str
+    key: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
 class DataSource(_Part):
-    """One table of patients. ``path`` is taken from the site's folder unless it is absolute."""
+    """One table of patients, or pictures with their labels. Paths are taken from the site's folder unless absolute.
+
+    ``keep_hours``: how long features of a running system (a database, a PACS) are used before they are read anew.
+    """
 
     connector: str = "csv"
     path: str
     options: dict[str, Any] = Field(default_factory=dict)
+    labels: LabelTable | None = None
+    keep_hours: float = Field(default=24.0, gt=0)
 
 
 class ListOfIds(_Part):

@@ -1,6 +1,11 @@
-"""Where a site's data comes from: one file per source, one line here."""
+"""Where a site's data comes from: one file per source, one line here.
 
-from collections.abc import Callable, Mapping
+A table source yields Arrow batches, an image source pictures; both one after the other, so that a hospital's whole
+archive never has to fit into memory. Options come from ``site.yaml`` and are checked against the reader's own.
+"""
+
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,29 +16,68 @@ from wardround.client.connectors.cohort import Cohort, make_cohort
 from wardround.client.connectors.csv import read_csv
 from wardround.client.connectors.parquet import read_parquet
 from wardround.client.connectors.table import apply_contract
+from wardround.client.imaging.picture import Pictures
 from wardround.protocol.canonical import LABEL_PATIENT
-from wardround.protocol.contract import DataContract
+from wardround.protocol.contract import DataContract, ImageInput
 from wardround.protocol.errors import UsageError, did_you_mean
 
-__all__ = ["CONNECTORS", "Cohort", "cohort_from_table", "make_cohort", "read_table"]
+__all__ = [
+    "CONNECTORS",
+    "IMAGE_CONNECTORS",
+    "Cohort",
+    "cohort_from_table",
+    "make_cohort",
+    "read_batches",
+    "read_pictures",
+    "read_table",
+]
 
-CONNECTORS: Final[dict[str, Callable[..., pa.Table]]] = {
+CONNECTORS: Final[dict[str, Callable[..., Iterator[pa.RecordBatch]]]] = {
     "csv": read_csv,
     "parquet": read_parquet,
 }
 
+IMAGE_CONNECTORS: Final[dict[str, Callable[..., Pictures]]] = {}
 
-def read_table(connector: str, path: Path, options: Mapping[str, Any]) -> pa.Table:
-    """The table behind ``path``. Raises UsageError for an unknown connector or option, and for unreadable files."""
-    if connector not in CONNECTORS:
-        raise UsageError(f"there is no connector '{connector}'", did_you_mean(connector, CONNECTORS))
-    try:
-        return CONNECTORS[connector](path, **options)
-    except TypeError:
-        raise UsageError(
-            f"connector '{connector}' does not take the options {', '.join(options)}",
-            "csv takes delimiter and names; parquet takes none",
-        ) from None
+_GIVEN: Final = ("path", "image", "columns")
+"""What the caller gives a reader; the rest of its parameters are options of a site."""
+
+
+def read_batches(
+    connector: str, path: Path, options: Mapping[str, Any], columns: Collection[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The table behind ``path`` in batches, with at least ``columns`` of it (None: all).
+
+    Raises:
+        UsageError: an unknown connector or option, or a file that cannot be read; some when the batches are taken.
+    """
+    return _reader(CONNECTORS, connector, options)(path, columns=columns, **options)
+
+
+def read_table(
+    connector: str, path: Path, options: Mapping[str, Any], columns: Collection[str] | None = None
+) -> pa.Table:
+    """``read_batches`` in one table. Raises UsageError as it does, and for a source without a batch."""
+    batches = list(read_batches(connector, path, options, columns))
+    if not batches:
+        raise UsageError(f"'{path.name}' holds no table", "check 'connector' and 'path' of this site")
+    return pa.Table.from_batches(batches)
+
+
+def read_pictures(connector: str, path: Path, image: ImageInput, options: Mapping[str, Any]) -> Pictures:
+    """The pictures behind ``path``, one at a time. Raises UsageError for an unknown connector or option."""
+    return _reader(IMAGE_CONNECTORS, connector, options)(path, image, **options)
+
+
+def _reader(registry: Mapping[str, Callable[..., Any]], connector: str, options: Mapping[str, Any]) -> Any:
+    if connector not in registry:
+        raise UsageError(f"there is no connector '{connector}'", did_you_mean(connector, registry))
+    known = [name for name in inspect.signature(registry[connector]).parameters if name not in _GIVEN]
+    for name in options:
+        if name not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise UsageError(f"connector '{connector}' has no option '{name}'", takes)
+    return registry[connector]
 
 
 def cohort_from_table(

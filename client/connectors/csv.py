@@ -1,15 +1,25 @@
 """CSV: one row per record, a header line (or ``names`` for a file without one), any one-character delimiter."""
 
+from collections.abc import Collection, Iterator, Sequence
+from csv import Error as CsvError
 from csv import reader as csv_rows
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 from pyarrow import csv
 
 from wardround.protocol.errors import UsageError
 
+BLOCK: Final = 4 << 20
+"""Bytes that are read at once. A row lies within one block."""
 
-def read_csv(path: Path, *, delimiter: str = ",", names: tuple[str, ...] = ()) -> pa.Table:
+LONGEST_HEADER: Final = 1 << 20
+
+
+def read_csv(
+    path: Path, *, columns: Collection[str] | None = None, delimiter: str = ",", names: Sequence[str] = ()
+) -> Iterator[pa.RecordBatch]:
     """Every column as text: what is a number is the contract's decision, not a guess of the reader.
 
     Raises:
@@ -18,16 +28,20 @@ def read_csv(path: Path, *, delimiter: str = ",", names: tuple[str, ...] = ()) -
     if len(delimiter) != 1:
         raise UsageError("a CSV delimiter is one character", "write delimiter: ',' or ';' or a tab")
     try:
-        columns = tuple(names) or _header(path, delimiter)
-        return csv.read_csv(
+        found = tuple(names) or _header(path, delimiter)
+        wanted = [name for name in found if columns is None or name in columns]
+        types = dict.fromkeys(found, pa.string())
+        yield pa.RecordBatch.from_pylist([], pa.schema([(name, pa.string()) for name in wanted]))
+        with csv.open_csv(
             path,
-            csv.ReadOptions(column_names=columns, skip_rows=0 if names else 1),
+            csv.ReadOptions(column_names=found, skip_rows=0 if names else 1, block_size=BLOCK, use_threads=False),
             csv.ParseOptions(delimiter=delimiter),
-            csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False),
-        )
+            csv.ConvertOptions(column_types=types, strings_can_be_null=False, include_columns=wanted),
+        ) as batches:
+            yield from batches
     except FileNotFoundError:
         raise UsageError(f"no file '{path.name}' in '{path.parent}'", "check 'path' of this site") from None
-    except (pa.ArrowInvalid, UnicodeDecodeError):
+    except (pa.ArrowInvalid, UnicodeDecodeError, CsvError):
         # Arrow's own message quotes the row, so it is not passed on.
         raise UsageError(
             f"'{path.name}' is not a CSV table: empty, or its rows differ in their number of cells",
@@ -39,7 +53,13 @@ def read_csv(path: Path, *, delimiter: str = ",", names: tuple[str, ...] = ()) -
 
 def _header(path: Path, delimiter: str) -> tuple[str, ...]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        cells = next(csv_rows(lines, delimiter=delimiter), [])
+        first = lines.readline(LONGEST_HEADER)
+    if len(first) == LONGEST_HEADER:
+        raise UsageError(
+            f"the first line of '{path.name}' is longer than {LONGEST_HEADER:,} characters",
+            "check the line ends of the export: one row is one line",
+        )
+    cells = next(csv_rows([first], delimiter=delimiter), [])
     if not cells:
         raise UsageError(f"'{path.name}' is empty", "the first line must name the columns")
     return tuple(cell.strip() for cell in cells)

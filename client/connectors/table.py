@@ -4,7 +4,10 @@ Every cell is checked against its column's rule before anything is computed. A b
 column and rule, never the value: an error text may be read by people who may not see the patient.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,29 +19,51 @@ from wardround.protocol.errors import UsageError
 
 Mask = npt.NDArray[np.bool_]
 
+BATCH_ROWS: Final = 10_000
+"""Rows that a source hands over at once, where it can choose."""
+
 
 @dataclass(frozen=True, slots=True)
 class Records:
     """Rows that the contract kept: features (records, F), targets (records, T), patients and rows (records,)."""
 
-    features: npt.NDArray[np.float64]
+    features: npt.NDArray[Any]
     targets: npt.NDArray[np.float64]
     patients: npt.NDArray[np.object_] | npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
     excluded: dict[str, int]
 
 
-def apply_contract(table: pa.Table, contract: DataContract, source: str) -> Records:
-    """Check ``table`` against ``contract`` and encode it.
+def joined(parts: Iterable[Records]) -> Records:
+    """Records of several batches, one below the other; at least one batch."""
+    found = list(parts)
+    excluded = Counter[str]()
+    for part in found:
+        excluded.update(part.excluded)
+    return Records(
+        np.concatenate([part.features for part in found]),
+        np.concatenate([part.targets for part in found]),
+        np.concatenate([part.patients for part in found]),
+        np.concatenate([part.rows for part in found]),
+        dict(excluded),
+    )
 
-    ``source`` names the table in errors. Rows are counted from 1 at the first row of data. Columns beyond the
-    contract are not looked at.
+
+def apply_contract(
+    table: pa.Table | pa.RecordBatch, contract: DataContract, source: str, first_row: int = 0
+) -> Records:
+    """Check ``table`` against ``contract`` and encode its columns; an image of the contract is not in a table.
+
+    ``source`` names the table in errors. Rows are counted from 1 at the first row of data, which is row ``first_row``
+    + 1 of the source. Columns beyond the contract are not looked at.
 
     Raises:
         UsageError: a column is missing, or a cell breaks its column's rule.
     """
     _check_columns(table, contract, source)
-    cells = _Cells(table, contract.missing_tokens, source)
+    if isinstance(table, pa.RecordBatch):
+        table = pa.Table.from_batches([table])
+    cells = _Cells(table, contract.missing_tokens, source, first_row)
     keep = np.ones(table.num_rows, bool)
     excluded: dict[str, int] = {}
     features: list[npt.NDArray[np.float64]] = []
@@ -61,21 +86,21 @@ def apply_contract(table: pa.Table, contract: DataContract, source: str) -> Reco
     targets, missing = _targets(cells, contract)
     exclude("label", missing)
     if contract.patient_id is None:
-        patients: npt.NDArray[np.object_] | npt.NDArray[np.int64] = np.arange(table.num_rows)
+        patients: npt.NDArray[np.object_] | npt.NDArray[np.int64] = np.arange(table.num_rows) + first_row
     else:
         patients, missing = cells.text(contract.patient_id)
         exclude(contract.patient_id, missing)
-    matrix = np.column_stack(features)[keep]
-    return Records(matrix, targets[keep], patients[keep], np.flatnonzero(keep), excluded)
+    matrix = np.column_stack(features)[keep] if features else np.zeros((int(keep.sum()), 0))
+    return Records(matrix, targets[keep], patients[keep], np.flatnonzero(keep) + first_row, excluded)
 
 
-def _check_columns(table: pa.Table, contract: DataContract, source: str) -> None:
-    absent = [name for name in contract.column_names if name not in table.column_names]
+def _check_columns(table: pa.Table | pa.RecordBatch, contract: DataContract, source: str) -> None:
+    absent = [name for name in contract.column_names if name not in table.schema.names]
     if not absent:
         return
     hint = f"the contract reads these columns: {', '.join(contract.column_names)}"
-    if len(table.column_names) == 1 and any(mark in table.column_names[0] for mark in ";\t|"):
-        mark = next(mark for mark in ";\t|" if mark in table.column_names[0])
+    if len(table.schema.names) == 1 and any(mark in table.schema.names[0] for mark in ";\t|"):
+        mark = next(mark for mark in ";\t|" if mark in table.schema.names[0])
         hint = f"the header looks as if its columns were separated by {mark!r}: set 'delimiter' for this site"
     raise UsageError(f"{source}: no column named {', '.join(repr(name) for name in absent)}", hint)
 
@@ -83,10 +108,11 @@ def _check_columns(table: pa.Table, contract: DataContract, source: str) -> None
 class _Cells:
     """Columns of one table as numpy arrays, with missing cells marked and errors that name a cell, not its value."""
 
-    def __init__(self, table: pa.Table, missing_tokens: tuple[str, ...], source: str) -> None:
+    def __init__(self, table: pa.Table, missing_tokens: tuple[str, ...], source: str, first_row: int) -> None:
         self.table = table
         self.tokens = pa.array(missing_tokens, pa.string())
         self.source = source
+        self.first_row = first_row
 
     def text(self, name: str) -> tuple[npt.NDArray[np.object_], Mask]:
         """The column as stripped strings ('' where missing), and where it is missing."""
@@ -124,7 +150,7 @@ class _Cells:
     def refuse(self, name: str, rows: npt.NDArray[np.int64], rule: str) -> None:
         more = f" (and {len(rows) - 1} more rows)" if len(rows) > 1 else ""
         raise UsageError(
-            f"{self.source}: row {rows[0] + 1}, column '{name}': {rule}{more}",
+            f"{self.source}: row {self.first_row + rows[0] + 1}, column '{name}': {rule}{more}",
             "correct the export, or the contract if the rule is wrong; values are not shown on purpose",
         )
 

@@ -163,6 +163,11 @@ class Members:
         found = [{m.part for m in known[hash_]} for hash_ in hashes]
         return [next(iter(parts)) if len(parts) == 1 else None for parts in found]
 
+    def state(self) -> str:
+        """Another text whenever somebody was admitted or merged: what was divided before is then divided anew."""
+        counted = "SELECT (SELECT count(*) FROM members), (SELECT count(*) FROM merged_ids)"
+        return " ".join(str(count) for count in self.store.execute(counted).fetchone())
+
     def domains(self, ids: Iterable[str]) -> tuple[str, ...]:
         """Every domain that a round over these patients is charged to, in the order of their names.
 

@@ -32,8 +32,9 @@ def link_command(folder: Path) -> None:
 
 def admit_command(folder: Path, column: str, test_ids: Path | None) -> None:
     """Take the patients of the site's data into its data domains, for training or for testing, once for all studies."""
-    from wardround.client.admission import admit, patients_in
+    from wardround.client.admission import admit
     from wardround.client.governance import TRAINING_DOMAIN
+    from wardround.client.reading import patients_in
     from wardround.client.settings import read_settings
     from wardround.client.store.database import open_store
     from wardround.client.store.members import TEST_DOMAIN, Members, Part
@@ -48,7 +49,7 @@ def admit_command(folder: Path, column: str, test_ids: Path | None) -> None:
             testing = {line.strip() for line in test_ids.read_text(encoding="utf-8").splitlines() if line.strip()}
         except (OSError, UnicodeDecodeError):
             raise Unavailable(f"'{test_ids}' cannot be read", "give a text file with one id on each line") from None
-        everybody = patients_in(opened, settings, column)
+        everybody = patients_in(settings, opened.path, column)
         members.enrol([id_ for id_ in everybody if id_ not in testing], TRAINING_DOMAIN, Part.TRAIN)
         members.enrol([id_ for id_ in everybody if id_ in testing], TEST_DOMAIN, Part.TEST)
     store.close()

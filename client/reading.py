@@ -1,0 +1,99 @@
+"""From the sources of ``site.yaml`` to records under the plan's contract, some at a time, in the sources' order."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from wardround.client.connectors import IMAGE_CONNECTORS, read_batches, read_pictures, read_table
+from wardround.client.connectors.table import Records, apply_contract
+from wardround.client.imaging.picture import Picture
+from wardround.client.imaging.records import Labels, picture_records
+from wardround.client.settings import DataSource, LabelTable, SiteSettings
+from wardround.protocol.contract import DataContract, ImageInput
+from wardround.protocol.errors import UsageError
+
+ANY_IMAGE: Final = ImageInput(modality="OT", size=(8, 8), window=(0.0, 1.0))
+"""What a source is asked for where only its patients count."""
+
+
+def read_records(settings: SiteSettings, folder: Path, contract: DataContract, site: str) -> Iterator[Records]:
+    """Records of every source, one source after the other; at least one batch, which may be empty.
+
+    Raises:
+        UsageError: there is no source, one lacks a column, or a cell breaks the contract.
+        Unavailable: a source cannot be reached, or broke off.
+    """
+    if not settings.data:
+        raise UsageError("the site names no data", "write 'data:' into site.yaml; docs/site.md shows how")
+    first = 0
+    for number, source in enumerate(settings.data, 1):
+        last = 0
+        for records in _of(source, folder, contract, f"site '{site}', data source {number}"):
+            yield replace(records, rows=records.rows + first)
+            last = max(last, int(records.rows[-1]) + 1 if len(records.rows) else 0)
+        first += last
+
+
+def _of(source: DataSource, folder: Path, contract: DataContract, name: str) -> Iterator[Records]:
+    path = folder / source.path
+    if contract.image is not None:
+        if source.connector not in IMAGE_CONNECTORS:
+            raise UsageError(f"{name} holds no pictures, and the plan asks for them", "name a source of pictures")
+        if source.labels is None:
+            raise UsageError(f"{name} names no table of labels", "write 'labels:' beside its path; docs/imaging.md")
+        pictures = read_pictures(source.connector, path, contract.image, source.options)
+        yield from picture_records(pictures, labels_of(source.labels, folder, contract), contract, name)
+        return
+    first = 0
+    for batch in read_batches(source.connector, path, source.options, contract.column_names):
+        yield apply_contract(batch, contract, name, first)
+        first += batch.num_rows
+
+
+def labels_of(table: LabelTable, folder: Path, contract: DataContract) -> Labels:
+    """The rows of a label table by the key of their picture. Raises UsageError for a key that comes twice."""
+    wanted = [name for name in contract.column_names if name != contract.patient_id]
+    found = read_table(table.connector, folder / table.path, table.options, [table.key, *wanted])
+    missing = [name for name in (table.key, *contract.label.columns) if name not in found.column_names]
+    if missing:
+        raise UsageError(f"the table of labels has no column '{missing[0]}'", "check 'labels' in site.yaml")
+    keys = [str(cell).strip() for cell in found.column(table.key).to_pylist()]
+    if len(set(keys)) < len(keys):
+        raise UsageError(
+            f"the table of labels names {len(keys) - len(set(keys))} picture(s) twice", "give each picture one row"
+        )
+    return dict(zip(keys, found.select([n for n in wanted if n in found.column_names]).to_pylist(), strict=True))
+
+
+def patients_in(settings: SiteSettings, folder: Path, id_column: str) -> list[str]:
+    """The id of every patient in the site's data sources, each once.
+
+    Args:
+        id_column: the column of tables with the patient's id; pictures bring their own.
+
+    Raises:
+        UsageError: a table has no such column.
+    """
+    found: dict[str, None] = {}
+    for source in settings.data:
+        found |= dict.fromkeys(_patients(source, folder, id_column))
+    found.pop("", None)
+    return list(found)
+
+
+def _patients(source: DataSource, folder: Path, id_column: str) -> Iterator[str]:
+    path = folder / source.path
+    if source.connector in IMAGE_CONNECTORS:
+        for found in read_pictures(source.connector, path, ANY_IMAGE, source.options):
+            if isinstance(found, Picture):
+                yield found.patient.strip()
+        return
+    for batch in read_batches(source.connector, path, source.options, [id_column]):
+        if id_column not in batch.schema.names:
+            raise UsageError(f"a data source has no column '{id_column}'", "name the column with the patient's id")
+        ids = batch.column(id_column)
+        text = ids if pa.types.is_string(ids.type) else ids.cast(pa.string())
+        yield from (str(cell).strip() for cell in text.to_pylist() if cell is not None)
