@@ -7,7 +7,7 @@ archive never has to fit into memory. Options come from ``site.yaml`` and are ch
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +39,8 @@ CONNECTORS: Final[dict[str, Callable[..., Iterator[pa.RecordBatch]]]] = {
 
 IMAGE_CONNECTORS: Final[dict[str, Callable[..., Pictures]]] = {}
 
+_Yields = TypeVar("_Yields")
+
 _GIVEN: Final = ("path", "image", "columns")
 """What the caller gives a reader; the rest of its parameters are options of a site."""
 
@@ -69,7 +71,9 @@ def read_pictures(connector: str, path: Path, image: ImageInput, options: Mappin
     return _reader(IMAGE_CONNECTORS, connector, options)(path, image, **options)
 
 
-def _reader(registry: Mapping[str, Callable[..., Any]], connector: str, options: Mapping[str, Any]) -> Any:
+def _reader(
+    registry: Mapping[str, Callable[..., _Yields]], connector: str, options: Mapping[str, Any]
+) -> Callable[..., _Yields]:
     if connector not in registry:
         raise UsageError(f"there is no connector '{connector}'", did_you_mean(connector, registry))
     known = [name for name in inspect.signature(registry[connector]).parameters if name not in _GIVEN]
