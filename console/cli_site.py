@@ -103,6 +103,18 @@ def _data(site: typer.Typer) -> None:
 
         report_command(folder, study, as_json)
 
+    @site.command("dry-run")
+    def site_dry_run(
+        folder: Folder,
+        study: Which,
+        rounds: Annotated[int, typer.Option(help="How many rounds to try, one after the other.")] = 1,
+        as_json: AsJson = False,
+    ) -> None:
+        """Try a study's rounds on the site's own data: nothing is released, so nothing is charged."""
+        from wardround.console.commands.site_dry_run import dry_run_command
+
+        dry_run_command(folder, study, rounds, as_json)
+
 
 def _control(site: typer.Typer) -> None:
     @site.command("status")

@@ -1,0 +1,143 @@
+"""A study's rounds on the site's own data, alone, with nothing released: how one debugs without showing data.
+
+Everything happens in one process of the site's own people and nothing of it is kept, sent or logged, so nothing is
+charged. The losses and norms below are exact, without noise: they are for the people who may see the patients anyway.
+"""
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+
+from wardround.client.connectors import Cohort
+from wardround.client.evaluation import point, score
+from wardround.client.tasks import Task
+from wardround.client.training import StepCounter, shuffle_seed, train_plain, train_private
+from wardround.privacy.gradients import Array, Examples, Indices
+from wardround.protocol.errors import UsageError
+from wardround.protocol.events import PoissonGaussian
+from wardround.protocol.messages import LocalRule
+from wardround.protocol.parameters import initial_weights
+from wardround.protocol.plan import StudyPlan
+
+LOOKED_AT: Final = 64
+"""Training patients, evenly spread, whose gradients are measured one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TriedRound:
+    """One round: its seconds, the mean loss of the training patients after it, and metrics on the test patients."""
+
+    seconds: float
+    loss: float
+    metrics: dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a dry run found; it stays at the site.
+
+    ``norms``: the smallest, median and largest 2-norm of a patient's gradient at the initial model; ``clipped``: the
+    share of patients whose gradient is longer than ``clip_norm`` (None without clipping). ``peak_mib``: of the process.
+    """
+
+    train_patients: int
+    test_patients: int
+    excluded: dict[str, int]
+    declared_patients: int
+    norms: tuple[float, float, float]
+    clip_norm: float | None
+    clipped: float | None
+    loss_at_start: float
+    rounds: list[TriedRound] = field(default_factory=list)
+    peak_mib: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+
+
+def dry_run(
+    plan: StudyPlan,
+    task: Task,
+    cohort: Cohort,
+    rounds: int,
+    told: Callable[[int, TriedRound], None] = lambda number, tried: None,
+) -> DryRun:
+    """``rounds`` rounds of ``plan`` at this site alone: the model of a round begins the next.
+
+    The noise is real and from the operating system, so that what is seen is what a round would do.
+
+    Raises:
+        UsageError: the plan does not name the site, or there are fewer rounds to try than one.
+    """
+    if rounds < 1:
+        raise UsageError("a dry run has at least one round", "give --rounds 1 or more")
+    declared = plan.declared_patients(cohort.site)
+    event, engine = plan.round_event(cohort.site), task.engine
+    model = initial_weights(plan.layout, plan.model.scheme, plan.model.seed)
+    rule, private = LocalRule(plan.local.learning_rate), isinstance(event, PoissonGaussian)
+    clip = plan.privacy.clip_norm if private else None
+    lengths = _lengths(task, model.astype(np.float64), cohort.train)
+    found = DryRun(
+        cohort.train.patients,
+        cohort.test.patients,
+        dict(cohort.excluded),
+        declared,
+        (float(lengths.min()), float(np.median(lengths)), float(lengths.max())),
+        clip,
+        None if clip is None else float((lengths > clip).mean()),
+        engine.mean_loss(model.astype(np.float64), cohort.train),
+    )
+    for number in range(1, rounds + 1):
+        began = time.perf_counter()
+        if isinstance(event, PoissonGaussian):
+            counter = StepCounter()
+            clip_norm = plan.privacy.clip_norm
+            model = train_private(engine, model, cohort.train, rule, event, clip_norm, os.urandom, counter)
+        else:
+            seed = shuffle_seed(plan.model.seed, cohort.site, number)
+            model = train_plain(engine, model, cohort.train, rule, plan.local, seed)
+        seconds = time.perf_counter() - began
+        scores = score(task, model, cohort.test) if cohort.test.patients else None
+        metrics = {} if scores is None else {name: point(metric, scores) for name, metric in task.metrics.items()}
+        tried = TriedRound(seconds, engine.mean_loss(model.astype(np.float64), cohort.train), metrics)
+        found.rounds.append(tried)
+        told(number, tried)
+    found.warnings.extend(_warnings(plan, cohort, found))
+    return _with_peak(found)
+
+
+def _lengths(task: Task, model: Array, patients: Examples) -> Array:
+    """The 2-norm of each looked-at patient's gradient, or of the whole mean gradient where patients are coupled."""
+    if task.couples_patients:
+        return np.array([np.linalg.norm(task.engine.gradient_sum(model, patients, None)) / patients.patients])
+    chosen: Indices = np.unique(np.linspace(0, patients.patients - 1, LOOKED_AT).astype(np.int64))
+    return np.array(
+        [np.linalg.norm(task.engine.gradient_sum(model, patients.take(np.array([one])), None)) for one in chosen]
+    )
+
+
+def _warnings(plan: StudyPlan, cohort: Cohort, found: DryRun) -> list[str]:
+    said = []
+    if plan.task.label_kind == "class" and len(np.unique(cohort.train.targets)) < 2:
+        said.append("the training patients have one class only: this site has no model of its own to compare with")
+    if not cohort.test.patients:
+        said.append("no patient tests at this site, so there is no metric")
+    if cohort.train.patients < 0.5 * found.declared_patients or cohort.train.patients > 2 * found.declared_patients:
+        said.append(
+            f"the plan declares {found.declared_patients} patients here, and there are {cohort.train.patients}: "
+            "batches are sized by the declared number"
+        )
+    if found.clipped is not None and found.clipped > 0.95:
+        said.append("almost every patient is clipped: the gradient's direction counts and its length does not")
+    if found.rounds and not np.isfinite(found.rounds[-1].loss):
+        said.append("the model ran away: its loss is not a finite number; the learning rate is too high")
+    elif found.rounds and found.rounds[-1].loss > 1.5 * found.loss_at_start:
+        said.append("the loss grew by more than half: noise or learning rate are high for this site alone")
+    return said
+
+
+def _with_peak(found: DryRun) -> DryRun:
+    return replace(found, peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
