@@ -33,7 +33,7 @@ def records(batches: int = 7, dtype: type = np.float32) -> Iterator[Records]:
 
 
 def direct(dtype: type = np.float32) -> object:
-    found = list(records(1, dtype))[0]
+    found = next(records(1, dtype))
     of = np.array([None if part is None else part.value for part in parts(list(found.patients))], object)
     known = of != None  # noqa: E711 - elementwise
     return make_cohort(
@@ -58,6 +58,11 @@ def test_the_cohort_is_the_one_that_the_records_make(
     assert found.split_hash == expected.split_hash  # type: ignore[attr-defined]
     outside = sum(part is None for part in parts(list(next(records(1)).patients)))
     assert outside > 5 and found.excluded == {"age missing": 7, NOT_ADMITTED: outside}
+    some = found.train.only(np.array([0, 1, 4, 6]))
+    assert isinstance(some.features, np.ndarray) != mapped, "what is mapped stays on the disk"
+    again, wanted = some.take(np.array([1, 2])), expected.train.take(np.array([1, 4]))  # type: ignore[attr-defined]
+    assert np.array_equal(again.features, wanted.features) and np.array_equal(again.patient, wanted.patient)
+    assert np.array_equal(np.asarray(some.features), expected.train.take(np.array([0, 1, 4, 6])).features)  # type: ignore[attr-defined]
     batch = found.train.take(np.array([1, 4]))
     assert np.array_equal(batch.features, expected.train.take(np.array([1, 4])).features)  # type: ignore[attr-defined]
 
