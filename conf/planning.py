@@ -23,7 +23,7 @@ def make_plan(configuration: Configuration, declared: Mapping[str, int], today: 
     """
     strategy_from(configuration.strategy)
     task = configuration.task
-    if task.name != "programmed" and task.hidden and configuration.initial.scheme == "zeros":
+    if task.needs_random_start and configuration.initial.scheme == "zeros":
         raise UsageError(
             "a model with hidden layers never leaves a start at zeros", "write initial.scheme=uniform, or use task=mlp"
         )
