@@ -4,10 +4,13 @@ Nothing of a file's name or folder is used but to find its label, where the site
 no pixels or no patient, or repeats another is left out under a fixed reason and counted.
 """
 
+import logging
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
+from wardround.client.imaging.header import text
 from wardround.client.imaging.picture import LeftOut, Pictures
 from wardround.client.imaging.pixels import Wanted, pictures_of
 from wardround.protocol.contract import ImageInput
@@ -52,6 +55,7 @@ def read_dicom(
 
 
 def _read(path: Path, modality: str, labels_by: LabelsBy, keep_text: bool, under: str) -> Pictures:
+    _silence()
     seen: set[str] = set()
     for file in files_below(path):
         place = file.relative_to(path).as_posix()
@@ -61,13 +65,22 @@ def _read(path: Path, modality: str, labels_by: LabelsBy, keep_text: bool, under
         if isinstance(dataset, str):
             yield LeftOut(dataset, place)
             continue
-        uid = str(dataset.get("SOPInstanceUID") or "")
+        uid = text(dataset, "SOPInstanceUID")
         if uid and uid in seen:
             yield LeftOut(TWICE, place)
             continue
         seen.add(uid)
-        key = place if labels_by == "file" else str(dataset.get(_KEYWORDS[labels_by]) or "").strip()
+        key = place if labels_by == "file" else text(dataset, _KEYWORDS[labels_by])
         yield from pictures_of(dataset, Wanted(modality, key, keep_text), place)
+
+
+def _silence() -> None:
+    """pydicom warns of odd values by quoting them, in the log and on the error stream; a header is full of names."""
+    from pydicom import config
+
+    config.settings.reading_validation_mode = config.IGNORE
+    logging.getLogger("pydicom").disabled = True
+    warnings.filterwarnings("ignore", module="pydicom")
 
 
 def files_below(path: Path) -> Iterator[Path]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.client.imaging.burned_in import shows_text, text_is_likely
-from wardround.client.imaging.header import numbers_of
+from wardround.client.imaging.header import field, numbers_of, text
 from wardround.client.imaging.picture import LeftOut, Picture
 
 NO_PATIENT: Final = "no patient id"
@@ -39,18 +39,18 @@ def pictures_of(dataset: Any, wanted: Wanted, place: str) -> Iterator[Picture | 
 
     ``wanted.key`` names the label of all of them. Colour comes as (3, rows, columns), grey as (1, rows, columns).
     """
-    patient = _text(dataset, "PatientID")
+    patient = text(dataset, "PatientID")
     if not patient:
         yield LeftOut(NO_PATIENT, place)
         return
     if "PixelData" not in dataset:
         yield LeftOut(NO_PIXELS, place)
         return
-    if wanted.modality not in ("OT", _text(dataset, "Modality")):
+    if wanted.modality not in ("OT", text(dataset, "Modality")):
         yield LeftOut(OTHER_MODALITY, place)
         return
-    kind = tuple(str(part) for part in dataset.get("ImageType") or ())
-    likely = text_is_likely(_text(dataset, "Modality"), kind, _text(dataset, "BurnedInAnnotation"))
+    kind = tuple(text(dataset, "ImageType").strip("[]").replace("'", "").split(", "))
+    likely = text_is_likely(text(dataset, "Modality"), kind, text(dataset, "BurnedInAnnotation"))
     if likely and not wanted.keep_text:
         yield LeftOut(TEXT, place)
         return
@@ -77,8 +77,8 @@ def _frames(dataset: Any) -> list[npt.NDArray[np.float32]]:
     from pydicom.pixels import apply_modality_lut, convert_color_space
 
     stored = dataset.pixel_array
-    kind = _text(dataset, "PhotometricInterpretation")
-    if int(dataset.get("SamplesPerPixel", 1)) == 3:
+    kind = text(dataset, "PhotometricInterpretation")
+    if int(field(dataset, "SamplesPerPixel") or 1) == 3:
         if kind.startswith("YBR"):
             stored = convert_color_space(stored, kind, "RGB")
         colour = stored.reshape(-1, *stored.shape[-3:])
@@ -88,9 +88,10 @@ def _frames(dataset: Any) -> list[npt.NDArray[np.float32]]:
         # Larger is darker; mirrored within the range that the bits can hold (PS3.3 C.7.6.3.1.2).
         low, high = _reach(dataset)
         values = low + high - values
-    padding = dataset.get("PixelPaddingValue")
+    padding = field(dataset, "PixelPaddingValue")
     if padding is not None:
-        last = dataset.get("PixelPaddingRangeLimit", padding)
+        last = field(dataset, "PixelPaddingRangeLimit")
+        last = padding if last is None else last
         values = np.where((stored >= min(padding, last)) & (stored <= max(padding, last)), np.float32(np.nan), values)
     return [frame[None] for frame in values.reshape(-1, *values.shape[-2:])]
 
@@ -99,13 +100,13 @@ def _reach(dataset: Any) -> tuple[float, float]:
     """The smallest and the largest value that a pixel can hold, in modality units."""
     bits = int(dataset.BitsStored)
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if int(dataset.PixelRepresentation) else (0, (1 << bits) - 1)
-    slope, intercept = float(dataset.get("RescaleSlope", 1) or 1), float(dataset.get("RescaleIntercept", 0) or 0)
+    slope, intercept = float(field(dataset, "RescaleSlope") or 1), float(field(dataset, "RescaleIntercept") or 0)
     return low * slope + intercept, high * slope + intercept
 
 
 def _spacing(dataset: Any) -> tuple[float, ...]:
     """(row, column) spacing in mm; that of the detector for a projection; empty where it is unknown or not positive."""
-    given = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
+    given = field(dataset, "PixelSpacing") or field(dataset, "ImagerPixelSpacing")
     steps = () if given is None else tuple(float(step) for step in given)
     return steps if len(steps) == 2 and min(steps) > 0 else ()
 
@@ -113,8 +114,8 @@ def _spacing(dataset: Any) -> tuple[float, ...]:
 def _affine(dataset: Any) -> npt.NDArray[np.float64] | None:
     """From (column, row, slice) to mm in LPS (PS3.3 C.7.6.2.1.1); None where the header does not say."""
     position, turned, steps = (
-        dataset.get("ImagePositionPatient"),
-        dataset.get("ImageOrientationPatient"),
+        field(dataset, "ImagePositionPatient"),
+        field(dataset, "ImageOrientationPatient"),
         _spacing(dataset),
     )
     if position is None or turned is None or not steps or len(turned) != 6 or len(position) != 3:
@@ -122,20 +123,13 @@ def _affine(dataset: Any) -> npt.NDArray[np.float64] | None:
     along_row, along_column = np.array(turned[:3], float), np.array(turned[3:], float)
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = along_row * steps[1], along_column * steps[0]
-    affine[:3, 2] = np.cross(along_row, along_column) * float(dataset.get("SliceThickness") or 1)
+    affine[:3, 2] = np.cross(along_row, along_column) * float(field(dataset, "SliceThickness") or 1)
     affine[:3, 3] = np.array(position, float)
     return affine
 
 
 def _count(dataset: Any) -> int:
     try:
-        return int(dataset.get("NumberOfFrames") or 1)
+        return int(field(dataset, "NumberOfFrames") or 1)
     except (TypeError, ValueError):
         return 1
-
-
-def _text(dataset: Any, keyword: str) -> str:
-    try:
-        return str(dataset.get(keyword) or "").strip()
-    except Exception:  # a value that cannot be decoded is none
-        return ""
