@@ -161,7 +161,7 @@ def _once(
             schema, _, name = table.rpartition(".")
             known = [str(each["name"]) for each in inspect(connection).get_columns(name, schema or None)]
             wanted = [each for each in known if columns is None or each in columns]
-            asked = select(*map(named_column, wanted)).select_from(named_table(name, schema=schema or None))
+            asked: Any = select(*map(named_column, wanted)).select_from(named_table(name, schema=schema or None))
             statement: Any = asked if wanted else text("SELECT 1 WHERE 1 = 0")
         else:
             statement, wanted = text(query or ""), []

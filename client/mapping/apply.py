@@ -74,7 +74,7 @@ def _column(
     if rule.years_to is not None:
         other = _texts(batch.column(rule.years_to))
         pairs = pc.binary_join_element_wise(texts, other, "\x00")
-        return _each(pairs, lambda pair: _years(*pair.split("\x00"), rule, absent), where, first_row)
+        return _each(pairs, lambda pair: _years(pair, rule, absent), where, first_row)
     if rule.codes is not None:
         return _each(texts, lambda cell: _code(cell, rule, absent), where, first_row)
     if rule.unit is None and rule.decimal == "." and not rule.thousands:
@@ -132,7 +132,9 @@ def _number(cell: str, rule: ColumnRule) -> float:
         raise _NotCovered("must be a number") from None
 
 
-def _years(born: str, when: str, rule: ColumnRule, absent: set[str]) -> str | None:
+def _years(pair: str, rule: ColumnRule, absent: set[str]) -> str | None:
+    """Whole years between the two dates of ``pair``, which a zero byte parts."""
+    born, _, when = pair.partition("\x00")
     if born in absent or when in absent:
         return None
     first, last = _day(born, rule), _day(when, rule)
