@@ -27,7 +27,8 @@ def write_png(folder: Path, hospital: Hospital, count: int) -> DataSource:
             jpeg = made.number % JPEG_EVERY == JPEG_EVERY - 1
             name = f"{made.number:05d}.{'jpg' if jpeg else 'png'}"
             grey = np.rint(made.pixels * (255.0 / XRAY_WHITE)).astype(np.uint8)
-            Image.fromarray(grey).save(target / name, **({"quality": 95} if jpeg else {}))
+            # PNG has no quality and ignores it.
+            Image.fromarray(grey).save(target / name, quality=95)
             rows.writerow([name, subject.id, int(subject.positive), subject.age, subject.person.sex])
     return DataSource(
         connector="png",

@@ -24,6 +24,7 @@ from wardround.protocol.contract import (
     ClassLabel,
     CodeColumn,
     Column,
+    CompleteCases,
     DataContract,
     FixedValue,
     NumberColumn,
@@ -114,11 +115,10 @@ PARENTS: Final = {
 
 
 def _number(name: str, meaning: str, unit: str, low: float, high: float, center: float, scale: float) -> NumberColumn:
-    laboratory = name in LABORATORY
+    missing = FixedValue(value=center) if name in LABORATORY else CompleteCases()
     return NumberColumn(
-        name=name, meaning=meaning, unit=unit, minimum=low, maximum=high, center=center, scale=scale,
-        **({"missing": FixedValue(value=center)} if laboratory else {}),
-    )  # fmt: skip
+        name=name, meaning=meaning, unit=unit, minimum=low, maximum=high, center=center, scale=scale, missing=missing
+    )
 
 
 def _flag(name: str, meaning: str, zero: str = "no", one: str = "yes") -> CodeColumn:

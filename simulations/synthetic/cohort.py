@@ -106,9 +106,9 @@ def make_cohort(
 def contract_of(kind: str, format: str) -> DataContract:
     """What a study may read of the cohort. ADT and ORU messages have no drugs, so their contract has none."""
     if kind != "emr":
-        from wardround.simulations.synthetic.subjects import LABELS, picture_contract
+        from wardround.simulations.synthetic.subjects import picture_contract
 
-        return next(picture_contract(name) for name in LABELS if name == kind)
+        return picture_contract(kind)
     if format == "hl7v2":
         return CONTRACT.model_copy(
             update={"columns": tuple(column for column in CONTRACT.columns if column.name != "furosemide")}

@@ -35,8 +35,8 @@ Cells = list[str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """Which patient each record belongs to, and its outcome on a hidden scale."""
+class _Rows:
+    """Each record's patient and label, and its cells by column."""
 
     patients: tuple[str, ...]
     positive: npt.NDArray[np.bool_]
@@ -91,7 +91,7 @@ def rehearsal_pictures(
         )
 
 
-def _made(contract: DataContract, site: str, patients: int, seed: int, one_class: bool) -> _Plan:
+def _made(contract: DataContract, site: str, patients: int, seed: int, one_class: bool) -> _Rows:
     counts = [RECORDS[number % len(RECORDS)] if contract.patient_id else 1 for number in range(patients)]
     names = tuple(f"{site}-{number + 1:05d}" for number, count in enumerate(counts) for _ in range(count))
     edges = {column.name: _edges(column) for column in contract.columns}
@@ -124,7 +124,7 @@ def _made(contract: DataContract, site: str, patients: int, seed: int, one_class
         cells[name] = written
     if contract.patient_id is not None:
         cells[contract.patient_id] = list(names)
-    return _Plan(names, positive, cells)
+    return _Rows(names, positive, cells)
 
 
 def _edges(column: Column) -> Cells:
@@ -147,7 +147,7 @@ def _column(column: Column, random: Random, rows: int) -> tuple[Cells, npt.NDArr
         drawn = random.integers(0, len(column.codes), rows)
         names = list(column.codes)
         middle = (len(names) - 1) / 2
-        return [names[number] for number in drawn], (drawn - middle) / max(middle, 0.5)
+        return [names[number] for number in drawn], np.asarray((drawn - middle) / max(middle, 0.5), np.float64)
     low = column.minimum if isfinite(column.minimum) else column.center - 3 * column.scale
     high = column.maximum if isfinite(column.maximum) else column.center + 3 * column.scale
     inside = low <= column.center <= high
@@ -257,7 +257,7 @@ def _picture(
 
 
 def _drawn(image: ImageInput, random: Random, shape: tuple[int, ...], positive: bool) -> Pixels:
-    """A phantom of the modality, in its units: Hounsfield for CT, otherwise the window and a tenth beyond it."""
+    """A phantom of the modality, in its units: Hounsfield for CT, otherwise the window and some beyond it."""
     from wardround.simulations.synthetic.hospitals import SCANNERS
     from wardround.simulations.synthetic.phantoms import ChestShape, chest_xray, ct_slice, mri_head
 
@@ -274,9 +274,9 @@ def _drawn(image: ImageInput, random: Random, shape: tuple[int, ...], positive: 
         most = int(mask.sum(axis=(1, 2)).argmax()) if positive else deep[0] // 2
         drawn = head if len(shape) == 3 else head[most]
     else:
-        flat = [chest_xray(random, (shape[-2], shape[-1]), opacity=positive) for _ in range(1)]
-        drawn = flat[0] if len(shape) == 2 else np.repeat(flat[0][None], shape[0], axis=0)
-    return np.asarray(low + (high - low) * (1.1 * drawn - 0.05), np.float32)
+        flat = chest_xray(random, (shape[-2], shape[-1]), opacity=positive)
+        drawn = flat if len(shape) == 2 else np.repeat(flat[None], shape[0], axis=0)
+    return np.asarray(low + (high - low) * 1.7 * (drawn - 0.2), np.float32)
 
 
 def _stored(
@@ -293,7 +293,7 @@ def _stored(
             origin = origin + column * (pixels.shape[axis] - 1)
             column = -column
         columns.append(column)
-    pixels = np.flip(pixels, [axis for axis in range(3) if flips[axis]]).transpose(order)
+    pixels = np.flip(pixels, tuple(axis for axis in range(3) if flips[axis])).transpose(order)
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = np.stack(columns[::-1], axis=1), origin
     return np.ascontiguousarray(pixels), tuple(spacing[axis] for axis in order), affine

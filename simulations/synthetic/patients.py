@@ -237,7 +237,8 @@ def _measurements(
         column = next(column for column in COLUMNS if column.name == name)
         assert column.type == "number"
         digits = 2 if name == "creatinine" else 1 if name in LABORATORY else 0
-        return round(min(max(row[name] + _SPREAD[name] * draw, column.minimum), column.maximum), digits)
+        value = float(row[name]) + _SPREAD[name] * draw
+        return round(min(max(value, column.minimum), column.maximum), digits)
 
     if absent:
         yield at(-420, near(other[2]))

@@ -1,7 +1,7 @@
 """Pictures of nobody: a CT slice of a chest, a chest X-ray, a head in MRI, drawn from ellipses and noise.
 
 The finding that a study looks for has a fixed strength, so what can be learnt is known: ``ENHANCEMENT`` Hounsfield
-units where a contrast agent was given, ``OPACITY`` of the X-ray's range, ``LESION`` times the brain's brightness.
+units where a contrast agent was given, ``OPACITY`` of the X-ray's range, ``LESION`` times the brightness of grey matter.
 Anatomy varies by patient and noise by picture; scanners differ in noise, kernel and padding.
 
 Grids are (rows, columns) or (slices, rows, columns); x rises to the right of the picture, y downward, both in units of
@@ -26,11 +26,11 @@ CT_FIELD: Final = 360.0
 ENHANCEMENT: Final = {"aorta": 170.0, "heart": 120.0, "vessels": 110.0}
 """HU that a contrast agent adds, exactly; blood has 40 HU without."""
 
-OPACITY: Final = 0.16
+OPACITY: Final = 0.22
 """Of the X-ray's range 0 .. 1, at the middle of an opacity."""
 
 LESION: Final = 0.45
-"""Of the brightness of grey matter, added throughout a lesion."""
+"""A lesion is brighter than grey matter by this part of its brightness."""
 
 AIR: Final = -1000.0
 
@@ -88,11 +88,8 @@ def ct_slice(
     if level > 0.25:
         size = chest.heart * (0.5 + 0.5 * level)
         heart = _ellipse(x, y, 0.10, -0.08, 0.30 * size, 0.22 * size)
-        hu[heart] = blood + contrast * ENHANCEMENT["heart"]
-        hu[
-            _ellipse(x, y, 0.10, -0.08, 0.30 * size, 0.22 * size)
-            & ~_ellipse(x, y, 0.10, -0.08, 0.26 * size, 0.18 * size)
-        ] = 55
+        hu[heart] = 55.0
+        hu[_ellipse(x, y, 0.10, -0.08, 0.26 * size, 0.18 * size)] = blood + contrast * ENHANCEMENT["heart"]
     for center, radius in (((-0.06, -0.20), 0.075), ((0.10, 0.20), 0.065)):
         hu[_ellipse(x, y, *center, radius, radius)] = blood + contrast * ENHANCEMENT["aorta"]
     if random.random() < 0.4:
@@ -107,7 +104,7 @@ def ct_slice(
     per_pixel = shape[1] / CT_FIELD
     noise = gaussian_filter(random.normal(0, 1, shape), scanner.blur * per_pixel)
     noise *= scanner.noise * random.uniform(0.85, 1.15) / max(float(noise.std()), 1e-6)
-    return (gaussian_filter(hu, scanner.blur * per_pixel) + noise).astype(np.float32)
+    return np.asarray(gaussian_filter(hu, scanner.blur * per_pixel) + noise, np.float32)
 
 
 def outside_scan(shape: tuple[int, int]) -> Mask:
@@ -152,6 +149,8 @@ def chest_xray(
     for side in (-1, 1):
         bone = np.abs(y + 0.74 - top + 0.22 * (np.abs(x) - 0.1)) < 0.035
         picture[bone & (np.sign(x) == side) & (np.abs(x) > 0.08) & (np.abs(x) < 0.75)] += 0.07
+    scatter, noise = _smooth(random.normal(0, 1, shape), shape[1] / 10), random.normal(0, 0.018, shape)
+    # Drawn last, so that a picture with an opacity and one without are the same but for it.
     if opacity:
         side = 1 if random.random() < 0.5 else -1
         center = side * random.uniform(0.34, 0.52), random.uniform(-0.25, 0.35)
@@ -159,9 +158,8 @@ def chest_xray(
         blob = np.exp(-(((x - center[0]) / size) ** 2 + ((y - center[1]) / (size * random.uniform(0.8, 1.3))) ** 2))
         patchy = 1.0 + 0.35 * _smooth(random.normal(0, 1, shape), shape[1] / 24)
         picture += (OPACITY * blob * patchy).astype(np.float32)
-    picture = 0.5 + gain * (picture - 0.5) + 0.02 * _smooth(random.normal(0, 1, shape), shape[1] / 10)
-    picture += random.normal(0, 0.018, shape)
-    return np.asarray(np.clip(picture, 0.0, 1.0), np.float32)
+    shown = 0.5 + gain * (picture - 0.5) + 0.02 * scatter + noise
+    return np.asarray(np.clip(shown, 0.0, 1.0), np.float32)
 
 
 def mri_head(
@@ -190,6 +188,9 @@ def mri_head(
     for side in (-1, 1):
         picture[radius((0.1, -0.02, side * 0.13), (0.32, 0.36, 0.075)) < 1] = 0.2
     picture[(np.abs(x) < 0.018) & (brain < 0.97) & (z > 0.1)] = 0.35
+    bias = 1.0 + 0.12 * (random.uniform(-1, 1) * x + random.uniform(-1, 1) * y + random.uniform(-1, 1) * z)
+    first, second = random.normal(0, 0.035, (2, *shape))
+    # Drawn last, so that a head with a lesion and one without are the same but for it.
     mask = np.zeros(shape, bool)
     if lesion:
         center = (
@@ -199,10 +200,8 @@ def mri_head(
         )
         axes = tuple(random.uniform(0.13, 0.22) for _ in range(3))
         mask = (radius(center, (axes[0] * 1.3, axes[1], axes[2])) + 0.25 * folds < 1) & (brain < 0.95)
-        picture[mask] += LESION
-    bias = 1.0 + 0.12 * (random.uniform(-1, 1) * x + random.uniform(-1, 1) * y + random.uniform(-1, 1) * z)
+        picture[mask] = 1.0 + LESION
     picture = gaussian_filter(picture, 0.5) * bias
-    first, second = random.normal(0, 0.035, (2, *shape))
     return (gain * np.hypot(picture + first, second)).astype(np.float32), mask
 
 

@@ -16,7 +16,7 @@ from wardround.simulations.synthetic.patients import patient_id
 from wardround.simulations.synthetic.people import Person, people
 
 PictureKind: TypeAlias = Literal["ct", "xray", "mri"]
-LABELS: Final = {"ct": "contrast", "xray": "opacity", "mri": "lesion"}
+LABELS: Final[dict[str, str]] = {"ct": "contrast", "xray": "opacity", "mri": "lesion"}
 """The column with the label, 1 or 0."""
 
 POSITIVE_SHARE: Final = (0.50, 0.35, 0.60, 0.50)
@@ -57,7 +57,7 @@ def subjects(hospital: Hospital, kind: PictureKind, count: int) -> Iterator[Subj
         )
 
 
-def picture_contract(kind: PictureKind) -> DataContract:
+def picture_contract(kind: str) -> DataContract:
     """A contract for the pictures of a kind: CT as a histogram of soft tissue, X-ray and MRI as pixels."""
     images = {
         "ct": ImageInput(modality="CT", size=(64, 64), window=(-160, 240), features="histogram", bins=40),
