@@ -1,4 +1,4 @@
-"""Patients as an Excel workbook: numbers as numbers, empty cells where a value is missing, a second sheet with notes."""
+"""Patients as an Excel workbook: numbers as numbers, empty cells for missing values, a second sheet with notes."""
 
 from pathlib import Path
 from typing import Final

@@ -1,7 +1,7 @@
 """Pictures of nobody: a CT slice of a chest, a chest X-ray, a head in MRI, drawn from ellipses and noise.
 
 The finding that a study looks for has a fixed strength, so what can be learnt is known: ``ENHANCEMENT`` Hounsfield
-units where a contrast agent was given, ``OPACITY`` of the X-ray's range, ``LESION`` times the brightness of grey matter.
+units where a contrast agent was given, ``OPACITY`` of the X-ray's range, ``LESION`` of the brightness of grey matter.
 Anatomy varies by patient and noise by picture; scanners differ in noise, kernel and padding.
 
 Grids are (rows, columns) or (slices, rows, columns); x rises to the right of the picture, y downward, both in units of

@@ -14,12 +14,16 @@ from fhir.resources.R4B import get_fhir_model_class
 
 from wardround.client.connectors.cohort_spec import parse_spec
 from wardround.client.settings import read_settings
+from wardround.simulations.synthetic.as_hl7v2 import messages
 from wardround.simulations.synthetic.as_omop import TABLES
+from wardround.simulations.synthetic.hospitals import hospitals
+from wardround.simulations.synthetic.patients import patients
 
 Made = Callable[..., Path]
 Truth = Callable[[int, int], pd.DataFrame]
 SITES = ("north", "south", "east", "west")
 COUNT = 60
+SEED = 11
 TO_CONTRACT = {("2160-0", "mg/dL"): 1.0, ("14682-9", "umol/L"): 0.011312, ("718-7", "g/dL"): 1.0, ("718-7", "g/L"): 0.1}
 NAMES = {"2160-0": "creatinine", "14682-9": "creatinine", "718-7": "hemoglobin", "2823-3": "potassium",
          "8480-6": "systolic", "8867-4": "heart_rate"}  # fmt: skip
@@ -227,14 +231,27 @@ def test_hl7_fields_are_where_the_standard_has_them(made: Made, truth: Truth) ->
     path = next((made("hl7v2") / "north" / "data" / "hl7v2").iterdir())
     text = path.read_bytes().decode()
     assert "\n" not in text and text.startswith("FHS|^~\\&|") and f"BTS|{text.count(chr(13) + 'MSH')}" in text
-    messages = [message for batch in hl7.parse_file(text) for message in batch]
-    dead = [str(message.segment("PID")[3][0][0]) for message in messages if len(message.segment("PID")) > 30]
+    sent = [message for batch in hl7.parse_file(text) for message in batch]
+    dead = [str(message.segment("PID")[3][0][0]) for message in sent if len(message.segment("PID")) > 30]
     assert len(set(dead)) == truth(0, COUNT)["died"].sum() > 0
-    ends = next(message for message in messages if str(message.segment("MSH")[9]).startswith("ADT^A03"))
+    ends = next(message for message in sent if str(message.segment("MSH")[9]).startswith("ADT^A03"))
     stay = ends.segment("PV1")
     assert str(stay[19]).endswith("-STAY") and len(str(stay[44])) == len(str(stay[45])) == 14
-    result = next(message for message in messages if str(message.segment("MSH")[9]).startswith("ORU"))
+    result = next(message for message in sent if str(message.segment("MSH")[9]).startswith("ORU"))
     assert str(result.segment("OBR")[25]) == "F" and str(result.segment("OBR")[7]).endswith("090000")
+
+
+def test_diagnoses_of_one_day_are_in_one_message() -> None:
+    site = hospitals(1, SEED)[0]
+    for patient in patients(site, 20_000):
+        days_of = [event.day for event in patient.events if event.kind == "condition"]
+        if len(set(days_of)) < len(days_of):
+            break
+    else:
+        pytest.fail("no patient has two diagnoses on one day")
+    sent = [hl7.parse(message) for message in messages(site, patient)]
+    diagnoses = [str(segment[3][0][0]) for message in sent for segment in message if str(segment[0]) == "DG1"]
+    assert diagnoses == [event.concept.code for event in patient.events if event.kind == "condition"]
 
 
 @pytest.mark.parametrize("format", ["omop", "fhir", "fhir-bundles", "hl7v2"])

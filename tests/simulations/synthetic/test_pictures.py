@@ -174,6 +174,11 @@ def test_every_planted_identifier_is_where_the_manifest_says(made: Made) -> None
                 elif place != "PixelData(burned-in)":
                     assert value in text, (name, place)
             assert all(part in name for part in entry["path_parts"])
+            # And the other way round: no text that names the patient is left out of the list.
+            listed = set(entry["planted"].values())
+            for line in text.split("\n")[1:]:
+                if any(part in line for part in (*entry["path_parts"], entry["planted"]["PatientTelephoneNumbers"])):
+                    assert line in listed, (name, line)
     assert {"private(0099,03)", "OriginalAttributesSequence/ModifiedAttributesSequence/PatientName", "ImageComments",
             "OverlayData(6000,3000)", "PixelData(burned-in)", "StudyInstanceUID"} <= places  # fmt: skip
 
