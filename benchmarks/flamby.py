@@ -114,7 +114,7 @@ def heart() -> Table:
     """740 complete rows, 13 features (chest pain and electrocardiogram one-hot without their first level)."""
     contract = parse_configuration(compose_configuration([])).contract
     published, fixed = [], []
-    for part in heart_disease("complete").sites:
+    for part in heart_disease("complete").tables:
         records = apply_contract(part.table, contract, part.site)
         test = np.isin(records.rows, part.test_rows)
         published.append(normalised(part.site, records.features, records.targets, test))

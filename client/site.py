@@ -244,7 +244,7 @@ class Site:
         if present is None or present.all():
             return train, 0
         chosen = np.flatnonzero(present)
-        return train.take(chosen), -(-(train.patients - len(chosen)) // 10) * 10
+        return train.only(chosen), -(-(train.patients - len(chosen)) // 10) * 10
 
     @property
     def _weight(self) -> float:

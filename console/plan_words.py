@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from wardround.console.reports.words import picture_words
 from wardround.privacy.meaning import conditions
 from wardround.protocol.contract import DataContract, NumberColumn
 from wardround.protocol.plan import Claim, PrivacyMode, StudyPlan
@@ -83,6 +84,8 @@ def _takes_part(plan: StudyPlan) -> Iterator[str]:
 
 def _columns(contract: DataContract) -> Iterator[str]:
     yield "Columns that are read at your site:"
+    if contract.image is not None:
+        yield f"  {picture_words(contract.image)}"
     for column in contract.columns:
         if isinstance(column, NumberColumn):
             yield f"  {column.name}: {column.meaning}, {column.minimum:g} to {column.maximum:g} {column.unit}"

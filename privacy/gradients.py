@@ -21,6 +21,33 @@ RandomBytes: TypeAlias = Callable[[int], bytes]
 """Returns that many random bytes. Tests pass fixed ones; a ``Site`` always passes ``os.urandom``."""
 
 
+class MappedRows:
+    """Rows ``rows`` of an array that is mapped from disk, read when they are asked for: ``array[rows]``, lazily."""
+
+    __slots__ = ("_array", "_rows")
+
+    def __init__(self, array: npt.NDArray[Any], rows: Indices) -> None:
+        self._array = array
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self._rows), *self._array.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._array.dtype
+
+    def __getitem__(self, chosen: Any) -> npt.NDArray[Any]:
+        return np.asarray(self._array[self._rows[chosen]])
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(self._array[self._rows], dtype)
+
+
 @dataclass(frozen=True, slots=True)
 class Examples:
     """Records of patients, grouped: ``patient[i]`` is the patient of record i, non-decreasing, 0 .. patients - 1.
@@ -40,14 +67,26 @@ class Examples:
 
     def take(self, chosen: Indices) -> "Examples":
         """The records of the ``chosen`` patients (rising indices), renumbered from 0."""
+        rows, renumbered = self._records_of(chosen)
+        return Examples(self.features[rows], self.targets[rows], renumbered, len(chosen))
+
+    def only(self, chosen: Indices) -> "Examples":
+        """As ``take``, but features that are mapped from disk stay there until a batch is taken."""
+        if not isinstance(self.features, np.memmap):
+            return self.take(chosen)
+        rows, renumbered = self._records_of(chosen)
+        lazy: Any = MappedRows(self.features, rows)
+        return Examples(lazy, self.targets[rows], renumbered, len(chosen))
+
+    def _records_of(self, chosen: Indices) -> tuple[Indices, Indices]:
+        """The rows of the ``chosen`` patients' records, and their patients' new numbers."""
         if self.one_record_each:
-            return Examples(self.features[chosen], self.targets[chosen], np.arange(len(chosen)), len(chosen))
+            return chosen, np.arange(len(chosen))
         first = np.searchsorted(self.patient, chosen, side="left")
         counts = np.searchsorted(self.patient, chosen, side="right") - first
         renumbered = np.repeat(np.arange(len(chosen)), counts)
         starts = np.cumsum(counts) - counts
-        rows = np.arange(counts.sum()) - np.repeat(starts, counts) + np.repeat(first, counts)
-        return Examples(self.features[rows], self.targets[rows], renumbered, len(chosen))
+        return np.arange(counts.sum()) - np.repeat(starts, counts) + np.repeat(first, counts), renumbered
 
 
 class GradientEngine(Protocol):

@@ -18,6 +18,7 @@ from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import DpEvent, PoissonGaussian, Unprotected
 from wardround.protocol.identity import SiteId
+from wardround.protocol.image_tasks import ImageClassification
 from wardround.protocol.parameters import Layout
 from wardround.protocol.secagg import honest, threshold
 from wardround.protocol.tasks import TaskSpec
@@ -199,6 +200,8 @@ class StudyPlan(_Part):
             raise ValueError("a plan has a data contract, unless its task was made by a program")
         if self.contract is not None and self.task.label_kind != self.contract.label.kind:
             raise ValueError(f"task '{self.task.name}' needs a '{self.task.label_kind}' label in the contract")
+        if self.contract is not None:
+            _check_pictures(self.task, self.contract)
         if self.privacy.mode is not PrivacyMode.NONE:
             if self.task.couples_patients:
                 raise ValueError(
@@ -291,3 +294,17 @@ class StudyPlan(_Part):
         if plan.canonical != data:
             raise UsageError("these plan bytes are not in canonical form", "take the plan from plan.json unchanged")
         return plan
+
+
+def _check_pictures(task: TaskSpec, contract: DataContract) -> None:
+    """Raise ValueError unless a task on pictures gets pictures of its shape, and a task on columns columns."""
+    image = contract.image
+    if isinstance(task, ImageClassification):
+        if image is None or image.features != "pixels":
+            raise ValueError(f"task '{task.name}' needs an image in the contract, with features 'pixels'")
+        if task.shape != image.shape:
+            raise ValueError(
+                f"task '{task.name}' is for pictures of {task.shape}, and the contract's are {image.shape}"
+            )
+    elif image is not None and image.features == "pixels":
+        raise ValueError(f"task '{task.name}' works on columns: give the contract's image features 'histogram'")

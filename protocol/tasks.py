@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from wardround.protocol.image_tasks import ImageClassification
 from wardround.protocol.parameters import Layout, Tensor
 
 
@@ -18,6 +19,11 @@ class _Task(BaseModel):
         default=(), description="units of each hidden layer; none: a linear model"
     )
     activation: Literal["tanh", "relu"] = "tanh"
+
+    @property
+    def needs_random_start(self) -> bool:
+        """Whether a start at zeros would be one that the model never leaves."""
+        return bool(self.hidden)
 
 
 def _dense(sizes: tuple[int, ...], last_bias: bool = True) -> list[Tensor]:
@@ -112,9 +118,17 @@ class Programmed(BaseModel):
     tensors: tuple[TensorSpec, ...]
     couples_patients: bool
 
+    @property
+    def needs_random_start(self) -> bool:
+        """Nobody but the program knows."""
+        return False
+
     def layout(self, features: int) -> Layout:
         """The layout that the program's model has, whatever the number of features."""
         return Layout(tuple(Tensor(t.name, t.shape, t.fan_in) for t in self.tensors))
 
 
-TaskSpec = Annotated[TabularClassification | SurvivalCox | SurvivalPiecewise | Programmed, Field(discriminator="name")]
+TaskSpec = Annotated[
+    TabularClassification | SurvivalCox | SurvivalPiecewise | ImageClassification | Programmed,
+    Field(discriminator="name"),
+]

@@ -53,10 +53,7 @@ def gather(configuration: Configuration) -> Gathered:
         )
     if data.dataset is not None:
         dataset = load_dataset(data.dataset, data.split)
-        cohorts = [
-            cohort_from_table(part.site, part.table, contract, test_rows=part.test_rows, test_share=data.test_share)
-            for part in dataset.sites
-        ]
+        cohorts = [part.cohort(contract, data.test_share) for part in dataset.sites]
         return examine(cohorts, contract, dataset.attribution)
     cohorts = [
         cohort_from_table(

@@ -6,6 +6,7 @@ archive never has to fit into memory. Options come from ``site.yaml`` and are ch
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,7 +15,10 @@ import pyarrow as pa
 
 from wardround.client.connectors.cohort import Cohort, make_cohort
 from wardround.client.connectors.csv import read_csv
+from wardround.client.connectors.dicom import read_dicom
+from wardround.client.connectors.excel import read_excel
 from wardround.client.connectors.parquet import read_parquet
+from wardround.client.connectors.sql import read_sql
 from wardround.client.connectors.table import apply_contract
 from wardround.client.imaging.picture import Pictures
 from wardround.protocol.canonical import LABEL_PATIENT
@@ -27,6 +31,7 @@ __all__ = [
     "Cohort",
     "cohort_from_table",
     "make_cohort",
+    "patient_tests",
     "read_batches",
     "read_pictures",
     "read_table",
@@ -34,10 +39,14 @@ __all__ = [
 
 CONNECTORS: Final[dict[str, Callable[..., Iterator[pa.RecordBatch]]]] = {
     "csv": read_csv,
+    "excel": read_excel,
     "parquet": read_parquet,
+    "sql": read_sql,
 }
 
-IMAGE_CONNECTORS: Final[dict[str, Callable[..., Pictures]]] = {}
+IMAGE_CONNECTORS: Final[dict[str, Callable[..., Pictures]]] = {
+    "dicom": read_dicom,
+}
 
 _Yields = TypeVar("_Yields")
 
@@ -94,7 +103,7 @@ def cohort_from_table(
     """
     records = apply_contract(table, contract, f"site '{site}'")
     if test_rows is None:
-        test = np.array([_hashed(str(patient)) < test_share for patient in records.patients], bool)
+        test = np.array([patient_tests(str(patient), test_share) for patient in records.patients], bool)
     else:
         test = np.isin(records.rows, test_rows)
     return make_cohort(
@@ -107,7 +116,7 @@ def cohort_from_table(
     )
 
 
-def _hashed(patient: str) -> float:
-    from hashlib import sha256
-
-    return int.from_bytes(sha256(f"{LABEL_PATIENT}\x00{patient}".encode()).digest()[:8], "big") / 2.0**64
+def patient_tests(patient: str, test_share: float) -> bool:
+    """Whether a patient of a simulated site tests: by a public hash of the id, the same for every study."""
+    hashed = sha256(f"{LABEL_PATIENT}\x00{patient}".encode()).digest()[:8]
+    return int.from_bytes(hashed, "big") / 2.0**64 < test_share

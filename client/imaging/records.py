@@ -38,6 +38,7 @@ def picture_records(pictures: Pictures, labels: Labels, contract: DataContract, 
     for found in pictures:
         if isinstance(found, LeftOut):
             count(found.reason)
+            seen.add(found.place)
         elif found.key not in labels:
             count(NO_LABEL)
         else:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from wardround.client.tasks.base import Metric, Scores, Task
 from wardround.client.tasks.classification import Classification
+from wardround.client.tasks.images import ImageClassifier
 from wardround.client.tasks.survival import Cox, Piecewise
 from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import StudyPlan
@@ -13,6 +14,7 @@ __all__ = ["TASKS", "Metric", "Scores", "Task", "task_from"]
 
 TASKS: Final[dict[str, Callable[[Any, int], Task]]] = {
     "tabular_classification": Classification,
+    "image_classification": ImageClassifier,
     "survival_cox": Cox,
     "survival_piecewise": Piecewise,
 }

@@ -103,7 +103,7 @@ class Demo:
         self._each(self._make_site)
 
     def _make_site(self, site: str) -> None:
-        folder, part = self.path / site, next(part for part in self.dataset.sites if part.site == site)
+        folder, part = self.path / site, next(part for part in self.dataset.tables if part.site == site)
         cards = [word for officer in OFFICERS for word in ("--officer", str(self.path / f"{officer}.pub"))]
         self._run("site", "init", str(folder), "--name", site, *cards)
         (folder / "data").mkdir(mode=0o700)
@@ -164,7 +164,7 @@ class Demo:
     def _open_domain(self, site: str) -> None:
         folder = self.path / site
         self._until(START_SECONDS, lambda: (folder / "control.sock").exists(), "no daemon", f"{site}/logs/daemon.log")
-        patients = str(len(next(part for part in self.dataset.sites if part.site == site).table))
+        patients = str(len(next(part for part in self.dataset.tables if part.site == site).table))
         key = ("--officer-key", str(self.path / "anna.key"))
         self._run(
             "site", "domain", "open", str(folder), "training", "--patients", patients,

@@ -72,7 +72,7 @@ def _facts(plan: StudyPlan, found: DryRun) -> list[str]:
     lines.append(f"memory       {found.peak_mib:,.0f} MiB at most")
     if found.rounds:
         seconds = sum(tried.seconds for tried in found.rounds) / len(found.rounds)
-        lines.append(f"time         {seconds:.2f} s for a round; {plan.rounds} rounds are planned")
+        lines.append(f"time         {seconds:.2g} s for a round; {plan.rounds} rounds are planned")
     return lines
 
 
@@ -82,7 +82,7 @@ def _rounds(found: DryRun) -> Table:
     for name in ("round", "seconds", "loss", *names):
         table.add_column(name, justify="right")
     for number, tried in enumerate(found.rounds, 1):
-        table.add_row(str(number), f"{tried.seconds:.2f}", f"{tried.loss:.4f}", *(_said(tried, name) for name in names))
+        table.add_row(str(number), f"{tried.seconds:.2g}", f"{tried.loss:.4f}", *(_said(tried, name) for name in names))
     return table
 
 

@@ -10,7 +10,8 @@ from typing import Final
 from wardround.console.reports.numbers import delta_text, listed, plural
 from wardround.privacy.accounting import rounded_up
 from wardround.privacy.shares import who_may_collude
-from wardround.protocol.contract import ClassLabel, CodeColumn, Column, DataContract, FixedValue
+from wardround.protocol.contract import ClassLabel, CodeColumn, Column, DataContract, FixedValue, ImageInput
+from wardround.protocol.image_tasks import ImageClassification
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.protocol.tasks import Programmed, SurvivalPiecewise
 
@@ -79,6 +80,7 @@ def plan_facts(plan: StudyPlan) -> list[tuple[str, list[Fact]]]:
             "What is computed",
             [
                 Fact("Predicts", label_words(plan.contract)),
+                *([] if plan.contract is None or plan.contract.image is None else [_picture(plan.contract.image)]),
                 Fact("Model", model_words(plan)),
                 Fact("Strategy", strategy_words(plan)),
                 Fact("Training at a hospital", training_words(plan)),
@@ -96,6 +98,21 @@ def plan_facts(plan: StudyPlan) -> list[tuple[str, list[Fact]]]:
             ],
         ),
     ]
+
+
+def _picture(image: ImageInput) -> Fact:
+    return Fact("Reads of each picture", picture_words(image))
+
+
+def picture_words(image: ImageInput) -> str:
+    """What is read of a picture, and what it becomes."""
+    low, high = image.window
+    what = f"{image.modality} pictures, values {low:g} to {high:g}"
+    if image.features == "histogram":
+        return f"{what}, as the shares of {image.bins} equal parts of that range"
+    size = " x ".join(str(count) for count in image.size)
+    step = "" if image.spacing is None else f" at {' x '.join(f'{step:g}' for step in image.spacing)} mm"
+    return f"{what}, as {size} pixels{step}, {'grey' if image.channels == 1 else 'in colour'}"
 
 
 def day(when: date) -> str:
@@ -125,6 +142,9 @@ def model_words(plan: StudyPlan) -> str:
     start = "from zeros" if plan.model.scheme == "zeros" else f"from public random weights (seed {plan.model.seed})"
     if isinstance(task, Programmed):
         return f"A model made by the researcher's program; {size}; starts {start}"
+    if isinstance(task, ImageClassification):
+        widths = listed([str(width) for width in task.widths])
+        return f"Convolutional network with {widths} channels and group normalisation; {size}; starts {start}"
     inputs = plural(0 if plan.contract is None else len(plan.contract.feature_names), "input")
     if task.hidden:
         layers = listed([str(units) for units in task.hidden])
@@ -232,6 +252,13 @@ def reading_words(contract: DataContract) -> str:
         if contract.patient_id is None
         else f"Column '{contract.patient_id}' says which rows belong to the same patient"
     )
+    if contract.image is not None:
+        fields = listed([column.meaning for column in contract.columns]) or "no field"
+        return (
+            f"{picture_words(contract.image)[0].upper()}{picture_words(contract.image)[1:]}. Of a header {fields} is "
+            f"read, and whose picture it is; labels come from a table of the hospital's, column "
+            f"'{', '.join(contract.label.columns)}'. Nothing else is read."
+        )
     tokens = [f"'{token}'" if token else "an empty cell" for token in contract.missing_tokens]
     return f"{patient}. A cell is missing when it is {_or(tokens)}. No other column is read."
 

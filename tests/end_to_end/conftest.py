@@ -92,7 +92,7 @@ def make_consortium(path: Path, coordinator: Identity | None = None, sites: tupl
     path.mkdir(parents=True, exist_ok=True)
     officers = [Identity.generate("anna"), Identity.generate("ben")]
     made = Consortium(path, coordinator or Identity.generate(COORDINATOR), officers)
-    for part in load_dataset("heart_disease", "complete").sites:
+    for part in load_dataset("heart_disease", "complete").tables:
         if part.site not in sites:
             continue
         folder = SiteFolder.create(path / part.site, part.site, [o.public for o in made.officers])

