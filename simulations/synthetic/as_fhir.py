@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wardround.client.settings import DataSource
-from wardround.simulations.synthetic.clinical import LABORATORY, Concept, cohort_options
+from wardround.simulations.synthetic.clinical import HEART_FAILURE, LABORATORY, Concept, cohort_options
 from wardround.simulations.synthetic.hospitals import Hospital
 from wardround.simulations.synthetic.patients import Event, Patient, patients
 
@@ -41,7 +41,7 @@ def write_fhir(folder: Path, hospital: Hospital, count: int) -> DataSource:
         for patient in patients(hospital, count):
             for resource in resources(hospital, patient):
                 files[resource["resourceType"]].write(_line(resource))
-    return DataSource(connector="fhir", path="data/fhir", options=cohort_options())
+    return DataSource(connector="fhir", path="data/fhir", options={"cohort": cohort_options()})
 
 
 def write_bundles(folder: Path, hospital: Hospital, count: int) -> DataSource:
@@ -56,7 +56,7 @@ def write_bundles(folder: Path, hospital: Hospital, count: int) -> DataSource:
         ]
         bundle = {"resourceType": "Bundle", "id": f"bundle-{patient.id}", "type": "collection", "entry": entries}
         (target / f"{patient.id}.json").write_text(json.dumps(bundle, indent=1) + "\n", encoding="utf-8")
-    return DataSource(connector="fhir", path="data/fhir", options=cohort_options())
+    return DataSource(connector="fhir", path="data/fhir", options={"cohort": cohort_options()})
 
 
 def resources(hospital: Hospital, patient: Patient) -> Iterator[Resource]:
@@ -135,7 +135,7 @@ def _condition(patient: Patient, event: Event, name: str) -> Resource:
         "verificationStatus": {"coding": [{"system": f"{system}-ver-status", "code": "confirmed"}]},
         "code": _coded(event.concept),
         "subject": _subject(patient),
-        "onsetDateTime": event.day.isoformat(),
+        "onsetDateTime": _moment(event.day, event.hour) if event.concept == HEART_FAILURE else event.day.isoformat(),
         "recordedDate": event.day.isoformat(),
     }
 

@@ -37,7 +37,7 @@ def write_hl7v2(folder: Path, hospital: Hospital, count: int) -> DataSource:
                     file.write(message)
                     written += 1
             file.write(f"BTS|{written}\rFTS|1\r")
-    return DataSource(connector="hl7v2", path="data/hl7v2", options=cohort_options(drugs=False))
+    return DataSource(connector="hl7v2", path="data/hl7v2", options={"cohort": cohort_options(drugs=False)})
 
 
 def messages(hospital: Hospital, patient: Patient) -> Iterator[str]:
@@ -55,7 +55,7 @@ def messages(hospital: Hospital, patient: Patient) -> Iterator[str]:
     stay = f"PV1|1|I|WARD^1^1^{hospital.code}||||||||||||||||{patient.id}-STAY"
     came, left = f"{patient.admitted:%Y%m%d}080000", f"{patient.discharged:%Y%m%d}160000"
     filled = stay + "|" * 25
-    admission = ("ADT^A01^ADT_A01", patient.admitted, 8, filled + came)
+    admission = ("ADT^A01^ADT_A01", patient.admitted, 12, filled + came)
     days = {day: list(found) for day, found in groupby(patient.events, lambda event: event.day)}
     for day in sorted({*days, patient.discharged} | ({patient.died} if patient.died else set())):
         found = days.get(day, [])
@@ -69,7 +69,7 @@ def messages(hospital: Hospital, patient: Patient) -> Iterator[str]:
         if measured:
             order = f"OBR|1||{patient.id}-{day:%Y%m%d}|LAB^Measurements^L|||{day:%Y%m%d}090000" + "|" * 18 + "F"
             yield message(
-                "ORU^R01^ORU_R01", day, 10, order, *(_obx(place, event) for place, event in enumerate(measured, 1))
+                "ORU^R01^ORU_R01", day, 13, order, *(_obx(place, event) for place, event in enumerate(measured, 1))
             )
         if day == patient.discharged:
             yield message("ADT^A03^ADT_A03", day, 16, f"{filled}{came}|{left}")
@@ -88,7 +88,7 @@ def _pid(patient: Patient, day: date) -> str:
 
 def _dg1(place: int, event: Event) -> str:
     concept = event.concept
-    return f"DG1|{place}||{concept.code}^{concept.name}^SCT|{concept.name}|{event.day:%Y%m%d}|F"
+    return f"DG1|{place}||{concept.code}^{concept.name}^SCT|{concept.name}|{event.day:%Y%m%d}{event.hour:02d}0000|F"
 
 
 def _obx(place: int, event: Event) -> str:

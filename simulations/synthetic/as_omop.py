@@ -79,7 +79,7 @@ def write_omop(folder: Path, hospital: Hospital, count: int) -> DataSource:
         for patient in patients(hospital, count):
             events = _write_patient(rows, hospital, patient, events)
     (target / "load.sql").write_text(_load_script(), encoding="utf-8")
-    return DataSource(connector="omop", path="data/omop", options=cohort_options(descendants=True))
+    return DataSource(connector="omop", path="data/omop", options={"cohort": cohort_options(descendants=True)})
 
 
 def _write_patient(rows: dict[str, _Row], hospital: Hospital, patient: Patient, events: int) -> int:
@@ -106,7 +106,7 @@ _TABLE_OF: Final = {"condition": "condition_occurrence", "drug": "drug_exposure"
 
 def _event_row(event_id: int, person: int, event: Event, stay: int | str) -> list[Any]:
     concept, code = event.concept.concept_id, event.concept.code
-    start = [event_id, person, concept, event.day, f"{event.day} 09:00:00"]
+    start = [event_id, person, concept, event.day, f"{event.day} {event.hour:02d}:00:00"]
     if event.kind == "condition":
         return [*start, "", EHR, stay, code, concept]
     if event.kind == "drug":

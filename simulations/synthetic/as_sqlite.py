@@ -17,7 +17,10 @@ _TYPES: Final = {pa.string(): ("TEXT", "text"), pa.int64(): ("INTEGER", "integer
 
 
 def write_sqlite(folder: Path, hospital: Hospital, count: int) -> DataSource:
-    """``data/patients.sqlite`` and ``data/postgresql.sql`` of a site's folder, both with the table ``patients``."""
+    """``data/patients.sqlite`` and ``data/postgresql.sql`` of a site's folder, both with the table ``patients``.
+
+    ``data/database.yaml`` names the SQLite file, as the connector wants it.
+    """
     marks = ", ".join("?" * len(SCHEMA))
     with closing(sqlite3.connect(folder / "data" / "patients.sqlite")) as database:
         database.execute(_create(0))
@@ -29,7 +32,8 @@ def write_sqlite(folder: Path, hospital: Hospital, count: int) -> DataSource:
                 script.writelines(map(copy_line, rows))
             script.write("\\.\n")
         database.commit()
-    return DataSource(connector="sql", path="data/patients.sqlite", options={"query": f"SELECT * FROM {TABLE}"})
+    (folder / "data" / "database.yaml").write_text("url: sqlite:///patients.sqlite\n", encoding="utf-8")
+    return DataSource(connector="sql", path="data/database.yaml", options={"table": TABLE})
 
 
 def copy_line(row: Iterable[Any]) -> str:

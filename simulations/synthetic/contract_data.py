@@ -27,6 +27,7 @@ PICTURE: Final = "picture"
 """The column that names a row's picture, where the contract has an image; ``Picture.key`` of that picture."""
 
 MISSING_SHARE: Final = 0.04
+"""Of a column's other cells; columns whose missing values leave a record out share it among them."""
 RECORDS: Final = (1, 2, 1, 3)
 """Records of the first patients, and so on round, where the contract names the patient."""
 
@@ -107,11 +108,13 @@ def _made(contract: DataContract, site: str, patients: int, seed: int, one_class
     random, rows = _random(site, seed, "table"), len(names)
     score = np.zeros(rows)
     cells: dict[str, Cells] = {}
+    complete = sum(column.missing.kind == "complete_cases" for column in contract.columns)
     for place, column in enumerate(contract.columns):
         written, effect = _column(column, random, rows)
         score += effect * (1, -1)[place % 2]
         # The label's own missing cell lies one row above, so that it is counted under its own name.
-        _missing_at_random(written, random, contract.missing_tokens, slice(front, rows - back - 1))
+        share = MISSING_SHARE / (complete if column.missing.kind == "complete_cases" else 1)
+        _missing_at_random(written, random, share, contract.missing_tokens, slice(front, rows - back - 1))
         written[: len(edges[column.name])] = edges[column.name]
         written[rows - len(absent[column.name]) :] = absent[column.name]
         cells[column.name] = written
@@ -165,8 +168,8 @@ def _column(column: Column, random: Random, rows: int) -> tuple[Cells, npt.NDArr
     return written, (values - middle) / spread
 
 
-def _missing_at_random(cells: Cells, random: Random, tokens: tuple[str, ...], where: slice) -> None:
-    chosen = random.random(len(cells)) < MISSING_SHARE
+def _missing_at_random(cells: Cells, random: Random, share: float, tokens: tuple[str, ...], where: slice) -> None:
+    chosen = random.random(len(cells)) < share
     for place in range(*where.indices(len(cells))):
         if chosen[place]:
             cells[place] = tokens[place % len(tokens)] if tokens else None

@@ -49,6 +49,14 @@ class Event:
     value: float | None = None
     unit: str | None = None
 
+    @property
+    def hour(self) -> int:
+        """At which it was written down (UTC): the index at noon, all else in the morning.
+
+        So what was measured on the day of the index lies before it, whether one counts days or hours.
+        """
+        return 12 if self.concept == clinical.HEART_FAILURE else 9
+
 
 @dataclass(frozen=True, slots=True)
 class Patient:

@@ -258,6 +258,6 @@ def test_diagnoses_of_one_day_are_in_one_message() -> None:
 def test_site_yaml_holds_a_cohort_specification_that_the_reader_accepts(made: Made, format: str) -> None:
     for site in SITES:
         (source,) = read_settings(made(format) / site).data
-        spec = parse_spec(source.options)
+        spec = parse_spec(source.options["cohort"])
         assert (made(format) / site / source.path).is_dir()
         assert ("furosemide" in spec.columns) == (format != "hl7v2")

@@ -15,12 +15,15 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from wardround.client.connectors import read_pictures
+from wardround.client.imaging.picture import LeftOut, Picture
 from wardround.client.settings import read_settings
 from wardround.simulations.synthetic.as_dicom import pictures
 from wardround.simulations.synthetic.as_nifti import heads
 from wardround.simulations.synthetic.as_png import write_png
 from wardround.simulations.synthetic.hospitals import SCANNERS, hospitals
 from wardround.simulations.synthetic.phantoms import ChestShape, chest_xray, ct_slice, mri_head
+from wardround.simulations.synthetic.subjects import picture_contract
 
 Made = Callable[..., Path]
 SITES = ("north", "south", "east", "west")
@@ -137,6 +140,26 @@ def test_x_rays_are_the_phantoms_and_the_third_hospital_stores_them_inverted(mad
         inverted = header.PhotometricInterpretation == "MONOCHROME1"
         assert inverted == (site == "east")
         assert np.array_equal(4095 - header.pixel_array if inverted else header.pixel_array, expected)
+
+
+def test_the_site_reads_its_pictures_as_its_site_yaml_says_and_leaves_out_those_with_letters(made: Made) -> None:
+    root = made("dicom", "ct", patients=PATIENTS)
+    for number, site in enumerate(SITES):
+        (source,) = read_settings(root / site).data
+        manifest = json.loads((root / site / "phi_manifest.json").read_text(encoding="utf-8"))
+        burned = {name for name, entry in manifest.items() if "PixelData(burned-in)" in entry["planted"]}
+        image = picture_contract("ct").image
+        assert image is not None
+        found = list(read_pictures(source.connector, root / site / source.path, image, source.options))
+        left_out = {f"{source.path}/{one.place}" for one in found if isinstance(one, LeftOut)}
+        assert left_out == burned and len(burned) > 1
+        truth = {made.number: made for made in pictures(hospitals(4, 11)[number], "ct", PATIENTS)}
+        for one in found:
+            if isinstance(one, Picture):
+                expected = truth[int(one.key[-9:-4])]
+                seen = np.isfinite(one.pixels[0])
+                assert np.allclose(one.pixels[0][seen], np.clip(expected.pixels, -1024, 3071)[seen])
+                assert one.patient == expected.subject.id and seen.mean() > 0.7
 
 
 def everything(path: Path) -> str:

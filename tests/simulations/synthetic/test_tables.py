@@ -67,7 +67,7 @@ def test_copy_escapes_what_would_end_a_cell_or_a_row() -> None:
     assert copy_line(("a\tb", "c\\d", "e\nf", None, 3)) == "a\\tb\tc\\\\d\te\\nf\t\\N\t3\n"
 
 
-@pytest.mark.parametrize("format", ["csv", "parquet"])
+@pytest.mark.parametrize("format", ["csv", "parquet", "excel", "sqlite"])
 def test_the_site_reads_its_folder_as_its_site_yaml_says(made: Made, truth: Truth, format: str) -> None:
     for number, site in enumerate(SITES):
         folder = made(format) / site
