@@ -13,9 +13,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from wardround.client.connectors import read_batches, read_table
-from wardround.client.connectors import sql as sql_module
-from wardround.client.connectors.sql import explained, open_engine
+from wardround.client.connectors import database, read_batches, read_table
+from wardround.client.connectors.database import explained, open_engine
 from wardround.protocol.errors import Unavailable, UsageError
 
 SECRET = "Fernsby-4711"
@@ -197,7 +196,7 @@ def test_a_connection_that_drops_in_the_middle_is_an_error_and_before_it_another
         for _ in batches:
             pass
     tries: list[int] = []
-    once = sql_module._once
+    once = database._once
 
     def first_fails(engine: Any, *rest: Any) -> Any:
         tries.append(1)
@@ -207,7 +206,7 @@ def test_a_connection_that_drops_in_the_middle_is_an_error_and_before_it_another
                 mine.execute(text("SELECT 1"))
         yield from once(engine, *rest)
 
-    monkeypatch.setattr(sql_module, "_once", first_fails)
+    monkeypatch.setattr(database, "_once", first_fails)
     assert read_table("sql", source, {"query": "SELECT 'x' AS a"}).to_pydict() == {"a": ["x"]} and len(tries) == 3
 
 
