@@ -532,6 +532,13 @@ HOSTS = {
     "doi.org",
     "arxiv.org",
     "www.rfc-editor.org",
+    # Names of code systems in FHIR; nobody asks these hosts.
+    "hl7.org",
+    "terminology.hl7.org",
+    "loinc.org",
+    "snomed.info",
+    "unitsofmeasure.org",
+    "www.nlm.nih.gov",
 }
 DATA_FOLDER = {"Makefile", ".ci/run"}
 """Where the folder that WARDROUND_DATA names may be looked for."""

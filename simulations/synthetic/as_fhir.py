@@ -1,6 +1,6 @@
 """Patients as FHIR R4: the NDJSON files of a bulk export, or one bundle a patient.
 
-Resources and code systems follow https://hl7.org/fhir/R4. Every fiftieth patient has one Observation that was
+Resources and code systems are those of HL7 FHIR R4 (4.0.1). Every fiftieth patient has one Observation that was
 ``entered-in-error`` with a wild value: whoever reads it must leave it out.
 """
 

@@ -1,6 +1,6 @@
 """Patients as OMOP CDM 5.4 in CSV files, with the concepts and ancestors that a cohort needs, and a script for psql.
 
-Tables and columns follow https://ohdsi.github.io/CommonDataModel/cdm54.html; optional columns that would be empty are
+Tables and columns are those of OHDSI's Common Data Model 5.4; optional columns that would be empty are
 written for the tables that a cohort reads. Units are OHDSI's standard concepts of UCUM.
 """
 
