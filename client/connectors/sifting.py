@@ -1,5 +1,6 @@
 """Which events of a source a ``CohortSpec`` takes, and what is kept of them."""
 
+import re
 from array import array
 from collections.abc import Collection
 from typing import Final
@@ -16,6 +17,9 @@ from wardround.protocol.errors import UsageError
 DAY: Final = 86_400.0
 UNITS: Final = 10_000
 """So many spellings of units are remembered; text in a unit's field must not fill the memory."""
+LONGEST_UNIT: Final = 40
+_POWER: Final = re.compile(r"[^\d./\s]\s*[+-]?\d{3,}|\d{7,}")
+_ANNOTATION: Final = re.compile(r"\{[^{}]*\}")
 
 
 class Plan:
@@ -63,11 +67,24 @@ class Plan:
 
 
 def _check_unit(name: str, unit: str) -> None:
+    if _plain(unit) is None:
+        raise UsageError(f"column '{name}': '{unit}' is no UCUM unit that can be read", "write a shorter unit")
     try:
-        conversion(unit, "{any}")
+        conversion("1", _plain(unit) or "1")
     except UsageError as error:
         if "is no UCUM unit" in error.message:
             raise UsageError(f"column '{name}': {error.message}", error.hint) from None
+
+
+def _plain(unit: str) -> str | None:
+    """The unit, 1 for a bare annotation such as {score}; None for what a parser of units had better not see.
+
+    A unit's field holds whatever a system wrote: 10*999999999 would be computed, and a long text parsed.
+    """
+    unit = unit.strip()
+    if len(unit) > LONGEST_UNIT or _POWER.search(unit):
+        return None
+    return "1" if _ANNOTATION.fullmatch(unit) else unit
 
 
 class Sink:
@@ -188,14 +205,17 @@ class Reduction(Sink):
     def _conversion(self, column: EventColumn, unit: str | None) -> Conversion | None:
         assert column.unit is not None
         if not unit:
-            return Conversion(1.0) if column.unit == "1" else None
+            return Conversion(1.0) if _plain(column.unit) == "1" else None
         at = (unit, f"{column.unit} {column.molar_mass}")
         if at not in self.units:
+            have, want = _plain(unit), _plain(column.unit)
+            if have is None or want is None:
+                return None
             if len(self.units) >= UNITS:
                 self.units.clear()
             try:
-                self.units[at] = conversion(unit, column.unit, column.molar_mass)
-            except UsageError:
+                self.units[at] = conversion(have, want, column.molar_mass)
+            except Exception:  # The text is a stranger's: whatever the libraries make of it, it is no unit.
                 self.units[at] = None
         return self.units[at]
 
