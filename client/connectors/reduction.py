@@ -13,6 +13,11 @@ import pyarrow as pa
 from wardround.client.connectors.cohort_spec import Event
 
 
+def writable(text: str) -> str:
+    """The text without halves of characters, which JSON can hold and Arrow cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 class Reducer:
     """One column. Patients are numbered from 0 by ``grow``; ``numeric`` says whether only numbers are taken."""
 
@@ -97,7 +102,7 @@ class _NearestText(Reducer):
 
     def cell(self, patient: int) -> str | None:
         kept = self.kept[patient]
-        return kept[1] or None if kept else None
+        return writable(kept[1]) or None if kept else None
 
 
 class _Extreme(Reducer):

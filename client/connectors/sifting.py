@@ -3,11 +3,11 @@
 import re
 from array import array
 from collections.abc import Collection
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 
-from wardround.client.connectors.cohort_spec import CohortSpec
+from wardround.client.connectors.cohort_spec import CohortSpec, Kind
 from wardround.client.connectors.cohort_spec import Event as EventColumn
 from wardround.client.connectors.events import Clock, Event, Tally
 from wardround.client.connectors.reduction import Reducer, reducer_of
@@ -20,6 +20,15 @@ UNITS: Final = 10_000
 LONGEST_UNIT: Final = 40
 _POWER: Final = re.compile(r"[^\d./\s]\s*[+-]?\d{3,}|\d{7,}")
 _ANNOTATION: Final = re.compile(r"\{[^{}]*\}")
+
+
+def kinds_of(spec: CohortSpec, columns: Collection[str] | None) -> frozenset[str]:
+    """The kinds of events that a reader must yield for ``columns`` of a specification (None: all)."""
+    plan = Plan(spec, columns)
+    if plan.ages:
+        return frozenset(get_args(Kind))
+    index = [] if spec.index is None else [spec.index.kind]
+    return frozenset([*index, *(column.source for column in plan.takes.values())])
 
 
 class Plan:
@@ -46,9 +55,7 @@ class Plan:
             if not column.codes:
                 self.by_kind.setdefault(column.source, []).append(name)
         self.ages = spec.index is None and "age" in self.about.values()
-        self.reads_events = (
-            bool(self.takes) or spec.index is not None or self.ages or "site_of_care" in self.about.values()
-        )
+        self.reads_events = bool(self.takes) or spec.index is not None or self.ages
 
     def columns_of(self, event: Event) -> list[str]:
         """The columns that take this event, each once."""

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from wardround.client.connectors.cohort_spec import CohortSpec
 from wardround.client.connectors.events import Clock, Event, Person, Tally, Version
+from wardround.client.connectors.reduction import writable
 from wardround.client.connectors.sifting import Indexes, Plan, Reduction, Sink
 from wardround.client.connectors.table import BATCH_ROWS
 
@@ -102,7 +103,7 @@ class _People:
 
     def word(self, about: str, patient: str) -> str | None:
         found = self.fields[1 if about == "sex" else 2].get(patient)
-        return str(found[1]) if found else None
+        return writable(str(found[1])) if found else None
 
 
 def _read(events: Iterable[Event | Person], people: _People, tally: Tally, make: Callable[[], _S]) -> _S:
