@@ -13,9 +13,16 @@ from wardround.client.connectors.cohort_spec import Kind
 from wardround.protocol.errors import UsageError
 
 Version: TypeAlias = tuple[float, ...]
+BOUND: Final = "a bound, not a number"
+NOT_DAY: Final = "a time that is not to the day"
+NOT_TIME: Final = "a time that is not understood"
 PLACES: Final = 100
 """So many places are named; the rest is counted."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class LeftOut(Exception):
+    """A piece of a source is left out; the text is a reason of a fixed list."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from wardround.client.connectors.codes import FHIR_SYSTEMS, with_own
 from wardround.client.connectors.cohort_spec import CohortSpec, parse_spec
-from wardround.client.connectors.events import Event, Person, Tally
-from wardround.client.connectors.fhir_models import LeftOut, Reading
+from wardround.client.connectors.events import Event, LeftOut, Person, Tally
+from wardround.client.connectors.fhir_models import Reading
 from wardround.client.connectors.parts import Part, lines, parts, reading
 from wardround.client.connectors.sifting import kinds_of
 from wardround.client.connectors.timeline import rows

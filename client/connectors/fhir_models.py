@@ -11,18 +11,11 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from wardround.client.connectors.events import Event, Person, Version
+from wardround.client.connectors.events import BOUND, NOT_DAY, NOT_TIME, Event, LeftOut, Person, Version
 
-BOUND: Final = "a bound, not a number"
-NOT_DAY: Final = "a time that is not to the day"
-NOT_TIME: Final = "a time that is not understood"
 UCUM: Final = "http://unitsofmeasure.org"
 ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")
 _WHEN: Final = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?)?)?", re.ASCII)
-
-
-class LeftOut(Exception):
-    """The resource is left out; the text is a reason of a fixed list."""
 
 
 class _Part(BaseModel):
