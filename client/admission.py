@@ -46,7 +46,7 @@ def cohort_of(plan: StudyPlan, folder: SiteFolder, settings: SiteSettings, membe
     name = digest(LABEL_DATA, contract.model_dump_json().encode())
     state = digest(LABEL_DATA, *(part.encode() for part in _state(settings, folder.path)), members.state().encode())
     cohort = FeatureCache(folder.path, folder.site).cohort(
-        name, state, lambda: read_records(settings, folder.path, contract, folder.site), members.parts
+        name, state, lambda: read_records(settings, folder.path, contract, folder.site), members
     )
     if not cohort.train.patients:
         raise UsageError(

@@ -2,7 +2,8 @@
 
 Decoding pictures or asking a database costs minutes, and a round seconds; so the features are computed once for each
 contract and read again until a source changes. They lie as plain arrays that are mapped into memory, training patients
-first, under the same 0700 as the ledger and the keys; ``site leave`` destroys them and no backup carries them.
+first, under the same 0700 as the ledger and the keys, and name patients by the keyed hash of their ids only. ``site
+leave`` destroys them and no backup carries them.
 """
 
 import json
@@ -13,14 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from wardround.client.connectors.cohort import Cohort
 from wardround.client.connectors.table import Records
-from wardround.client.store.members import Part
+from wardround.client.store.members import HashedId, Part
 from wardround.privacy.gradients import Examples
 from wardround.protocol.canonical import LABEL_SPLIT, digest
 from wardround.protocol.errors import Unavailable
@@ -33,8 +34,15 @@ IN_MEMORY: Final = 64 << 20
 
 ROWS_AT_ONCE: Final = 1024
 
-Parts = Callable[[Sequence[str]], Sequence[Part | None]]
-"""The part of each patient, by id; None: not admitted."""
+
+class Division(Protocol):
+    """How the site divides its patients, and how it hides their ids; ``store.members.Members`` is one."""
+
+    def parts(self, ids: Sequence[str]) -> Sequence[Part | None]:
+        """The part of each patient; None: not admitted."""
+
+    def hashed(self, ids: Iterable[str]) -> list[bytes]:
+        """The keyed hash of each id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,7 @@ class FeatureCache:
     folder: Path
     site: str
 
-    def cohort(self, name: str, state: str, records: Callable[[], Iterable[Records]], parts: Parts) -> Cohort:
+    def cohort(self, name: str, state: str, records: Callable[[], Iterable[Records]], division: Division) -> Cohort:
         """The cohort under ``name``, from the disk if it was made of the same ``state``, else from ``records``.
 
         Args:
@@ -62,7 +70,7 @@ class FeatureCache:
             (self.folder / CACHE).mkdir(mode=0o700, exist_ok=True)
             fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder / CACHE))
             try:
-                _write(fresh, state, records(), parts)
+                _write(fresh, state, records(), division)
                 _put(fresh, place)
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
@@ -90,8 +98,8 @@ class FeatureCache:
             Examples(features[cut:], targets[cut:], patient[cut:] - len(train), len(test)),
             about["split"],
             about["excluded"],
-            tuple(train),
-            tuple(test),
+            tuple(HashedId(id_) for id_ in train),
+            tuple(HashedId(id_) for id_ in test),
         )
 
 
@@ -136,14 +144,14 @@ class _Spool:
         self.excluded.update(records.excluded)
 
 
-def _write(place: Path, state: str, records: Iterable[Records], parts: Parts) -> None:
+def _write(place: Path, state: str, records: Iterable[Records], division: Division) -> None:
     raw = place / "features.raw"
     with raw.open("wb") as file:
         spool = _Spool(file)
         for each in records:
             spool.take(each)
     distinct = list(dict.fromkeys(spool.patients))
-    known = dict(zip(distinct, parts(distinct), strict=True))
+    known = dict(zip(distinct, division.parts(distinct), strict=True))
     of = [known[patient] for patient in spool.patients]
     admitted = np.array([row for row, part in enumerate(of) if part is not None], np.int64)
     if len(admitted) < len(of):
@@ -164,7 +172,10 @@ def _write(place: Path, state: str, records: Iterable[Records], parts: Parts) ->
         "train_records": int((patient < len(train)).sum()),
         "excluded": dict(spool.excluded),
     }
-    (place / "patients.json").write_text(json.dumps({"train": train, "test": test}), encoding="utf-8")
+    hidden = {
+        name: [hashed.hex() for hashed in division.hashed(ids)] for name, ids in (("train", train), ("test", test))
+    }
+    (place / "patients.json").write_text(json.dumps(hidden), encoding="utf-8")
     (place / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from wardround.client.connectors.cohort import Cohort, make_cohort
 from wardround.client.connectors.csv import read_csv
+from wardround.client.connectors.dicom import read_dicom
 from wardround.client.connectors.parquet import read_parquet
 from wardround.client.connectors.table import apply_contract
 from wardround.client.imaging.picture import Pictures
@@ -39,7 +40,9 @@ CONNECTORS: Final[dict[str, Callable[..., Iterator[pa.RecordBatch]]]] = {
     "parquet": read_parquet,
 }
 
-IMAGE_CONNECTORS: Final[dict[str, Callable[..., Pictures]]] = {}
+IMAGE_CONNECTORS: Final[dict[str, Callable[..., Pictures]]] = {
+    "dicom": read_dicom,
+}
 
 _Yields = TypeVar("_Yields")
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from wardround.client import cache as cache_module
 from wardround.client.cache import CACHE, NOT_ADMITTED, FeatureCache, source_state
 from wardround.client.connectors import make_cohort
 from wardround.client.connectors.table import Records
-from wardround.client.store.members import Part
+from wardround.client.store.members import HashedId, Part
 from wardround.protocol.errors import UsageError
 
 PATIENTS = 40
@@ -20,6 +21,18 @@ PATIENTS = 40
 def parts(ids: Sequence[str]) -> list[Part | None]:
     """By the last digit: 0 is not admitted, 1 to 3 test, the others train."""
     return [None if id_[-1] == "0" else Part.TEST if id_[-1] in "123" else Part.TRAIN for id_ in ids]
+
+
+class Division:
+    """Ids that are hashed, so that none can be found in a file."""
+
+    parts = staticmethod(parts)
+
+    def hashed(self, ids: Iterable[str]) -> list[bytes]:
+        return [sha256(id_.encode()).digest() for id_ in ids]
+
+
+DIVISION = Division()
 
 
 def records(batches: int = 7, dtype: type = np.float32) -> Iterator[Records]:
@@ -48,13 +61,17 @@ def test_the_cohort_is_the_one_that_the_records_make(
     if mapped:
         monkeypatch.setattr(cache_module, "IN_MEMORY", 0)
         monkeypatch.setattr(cache_module, "ROWS_AT_ONCE", 5)
-    found, expected = FeatureCache(tmp_path, "north").cohort("a", "1", records, parts), direct()
+    found, expected = FeatureCache(tmp_path, "north").cohort("a", "1", records, DIVISION), direct()
     for ours, theirs in ((found.train, expected.train), (found.test, expected.test)):  # type: ignore[attr-defined]
         assert isinstance(ours.features, np.memmap) == mapped
         assert np.array_equal(ours.features, theirs.features) and ours.features.dtype == np.float32
         assert np.array_equal(ours.targets, theirs.targets) and np.array_equal(ours.patient, theirs.patient)
         assert ours.patients == theirs.patients
-    assert found.train_ids == expected.train_ids and found.test_ids == expected.test_ids  # type: ignore[attr-defined]
+    for ids, named in ((found.train_ids, expected.train_ids), (found.test_ids, expected.test_ids)):  # type: ignore[attr-defined]
+        assert ids is not None and all(isinstance(id_, HashedId) for id_ in ids)
+        assert [bytes.fromhex(id_) for id_ in ids] == DIVISION.hashed(named)
+    written = b"".join(path.read_bytes() for path in (tmp_path / CACHE).rglob("*") if path.is_file())
+    assert b'"p1' not in written and b"p11" not in written, "an id of a patient is in the cache"
     assert found.split_hash == expected.split_hash  # type: ignore[attr-defined]
     outside = sum(part is None for part in parts(list(next(records(1)).patients)))
     assert outside > 5 and found.excluded == {"age missing": 7, NOT_ADMITTED: outside}
@@ -76,17 +93,17 @@ def test_the_sources_are_read_once_and_again_only_when_something_changed(tmp_pat
 
     cache = FeatureCache(tmp_path, "north")
     for state in ("1", "1", "2", "2", "1"):
-        cache.cohort("a", state, counted, parts)
+        cache.cohort("a", state, counted, DIVISION)
     assert len(read) == 3
-    cache.cohort("another contract", "1", counted, parts)
-    cache.cohort("a", "1", counted, parts)
+    cache.cohort("another contract", "1", counted, DIVISION)
+    cache.cohort("a", "1", counted, DIVISION)
     assert len(read) == 4
 
 
 def test_it_lies_in_the_sites_own_folder_where_nobody_else_looks_and_leaves_no_rest(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, "north")
     for state in "123":
-        cache.cohort("a", state, records, parts)
+        cache.cohort("a", state, records, DIVISION)
     assert (tmp_path / CACHE).stat().st_mode & 0o777 == 0o700
     assert [path.name for path in (tmp_path / CACHE).iterdir()] == ["a"]
     assert (tmp_path / CACHE / "a").stat().st_mode & 0o777 == 0o700
@@ -99,20 +116,20 @@ def test_a_source_that_breaks_off_leaves_the_former_cache_as_it_was(tmp_path: Pa
         raise UsageError("row 3 is bad", "mend it")
 
     cache = FeatureCache(tmp_path, "north")
-    before = cache.cohort("a", "1", records, parts)
+    before = cache.cohort("a", "1", records, DIVISION)
     with pytest.raises(UsageError, match="row 3"):
-        cache.cohort("a", "2", breaks, parts)
+        cache.cohort("a", "2", breaks, DIVISION)
     assert [path.name for path in (tmp_path / CACHE).iterdir()] == ["a"]
-    after = cache.cohort("a", "1", lambda: pytest.fail("it was read again"), parts)
+    after = cache.cohort("a", "1", lambda: pytest.fail("it was read again"), DIVISION)
     assert np.array_equal(before.train.features, after.train.features)
 
 
 @pytest.mark.parametrize("name", ["about.json", "features.npy", "targets.npy", "patients.json"])
 def test_a_damaged_cache_is_made_anew(tmp_path: Path, name: str) -> None:
     cache = FeatureCache(tmp_path, "north")
-    whole = cache.cohort("a", "1", records, parts)
+    whole = cache.cohort("a", "1", records, DIVISION)
     (tmp_path / CACHE / "a" / name).write_bytes(b"\x93")
-    again = cache.cohort("a", "1", records, parts)
+    again = cache.cohort("a", "1", records, DIVISION)
     assert np.array_equal(whole.train.features, again.train.features)
 
 
@@ -120,7 +137,7 @@ def test_sources_of_which_nothing_is_left_make_an_empty_cohort(tmp_path: Path) -
     def none() -> Iterator[Records]:
         yield Records(np.zeros((0, 4)), np.zeros((0, 1)), np.array([], object), np.arange(0), {})
 
-    found = FeatureCache(tmp_path, "north").cohort("a", "1", none, parts)
+    found = FeatureCache(tmp_path, "north").cohort("a", "1", none, DIVISION)
     assert found.train.patients == found.test.patients == 0 and found.train.features.shape == (0, 4)
 
 

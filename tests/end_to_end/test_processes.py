@@ -220,3 +220,20 @@ def test_a_stop_reaches_a_hospital_in_the_middle_of_its_training(
     ledger = place.ledger()
     assert ledger.charged(plan.digest) == 1 and not any(isinstance(fact, Release) for fact in ledger.facts())
     ledger.close()
+
+
+def test_a_study_of_single_steps_with_noise_in_shares_ends_in_time(
+    deploy: Callable[..., Any], make_plan_of: Planned
+) -> None:
+    """Mode dist takes one step a round, so its studies have many rounds: 80 of them within 12 minutes in the soak."""
+    rounds = 80 if SOAK else 4
+    terms = ("privacy=dist", "privacy.noise_multiplier=8", "consortium_cap=20", "deadline_seconds=120")
+    plan = make_plan_of(f"rounds={rounds}", *terms)
+    deployed = deploy()
+    study, began = deployed.study(plan), time.monotonic()
+    deployed.start_all()
+    deployed.finished(plan, 720.0)
+    receipts = study.receipts()
+    assert [receipt.state for receipt in receipts] == ["closed"] * rounds and chain_fault(receipts) is None
+    print(f"dist: {rounds} rounds at {len(plan.participants)} sites in {time.monotonic() - began:.0f} s")
+    check_ledgers(deployed, plan, study)

@@ -1,0 +1,116 @@
+"""A folder of DICOM files (PS3.10), in any tree: read one at a time, in the order of their paths.
+
+Nothing of a file's name or folder is used but to find its label, where the site says so. A file that is no DICOM, has
+no pixels or no patient, or repeats another is left out under a fixed reason and counted.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from wardround.client.imaging.header import text
+from wardround.client.imaging.picture import LeftOut, Pictures
+from wardround.client.imaging.pixels import Wanted, pictures_of
+from wardround.protocol.contract import ImageInput
+from wardround.protocol.errors import UsageError
+
+LabelsBy = Literal["file", "patient", "accession", "study", "series", "sop"]
+
+NOT_DICOM: Final = "not a DICOM file"
+TWICE: Final = "the same SOP instance twice"
+EMPTY: Final = "empty file"
+
+_KEYWORDS: Final = {
+    "patient": "PatientID",
+    "accession": "AccessionNumber",
+    "study": "StudyInstanceUID",
+    "series": "SeriesInstanceUID",
+    "sop": "SOPInstanceUID",
+}
+
+_BESIDE: Final = frozenset({"DICOMDIR", "Thumbs.db", ".DS_Store"})
+"""Files that lie in such folders and hold no picture."""
+
+
+def read_dicom(
+    path: Path, image: ImageInput, *, labels_by: LabelsBy = "file", keep_text: bool = False, under: str = ""
+) -> Pictures:
+    """The pictures of every file below ``path``; each frame of a multi-frame file is a picture of its patient.
+
+    Args:
+        labels_by: what the label table calls a picture: its path below ``path``, or a field of the header.
+        keep_text: True takes pictures into which text may be burned; for a site that has cleaned them.
+        under: only files whose path below ``path`` begins so.
+
+    Raises:
+        UsageError: there is no such folder, or ``labels_by`` is none of the choices.
+    """
+    if labels_by not in get_args(LabelsBy):
+        raise UsageError("'labels_by' is not a way to name a picture", f"one of {', '.join(get_args(LabelsBy))}")
+    if not path.is_dir():
+        raise UsageError(f"no folder '{path.name}' in '{path.parent}'", "check 'path' of this source")
+    return _read(path, image.modality, labels_by, keep_text, under)
+
+
+def _read(path: Path, modality: str, labels_by: LabelsBy, keep_text: bool, under: str) -> Pictures:
+    _silence()
+    seen: set[str] = set()
+    for file in files_below(path):
+        place = file.relative_to(path).as_posix()
+        if not place.startswith(under) or file.name in _BESIDE:
+            continue
+        dataset = dataset_in(file)
+        if isinstance(dataset, str):
+            yield LeftOut(dataset, place)
+            continue
+        uid = text(dataset, "SOPInstanceUID")
+        if uid and uid in seen:
+            yield LeftOut(TWICE, place)
+            continue
+        seen.add(uid)
+        key = place if labels_by == "file" else text(dataset, _KEYWORDS[labels_by])
+        yield from pictures_of(dataset, Wanted(modality, key, keep_text), place)
+
+
+def _silence() -> None:
+    """pydicom warns of odd values by quoting them, in the log and on the error stream; a header is full of names."""
+    from pydicom import config
+
+    config.settings.reading_validation_mode = config.IGNORE
+    logging.getLogger("pydicom").disabled = True
+    warnings.filterwarnings("ignore", module="pydicom")
+
+
+def files_below(path: Path) -> Iterator[Path]:
+    """Every regular file below ``path``, folder after folder, by name. Links to folders are not followed."""
+    for entry in sorted(path.iterdir()):
+        if entry.is_dir() and not entry.is_symlink():
+            yield from files_below(entry)
+        elif entry.is_file():
+            yield entry
+
+
+def dataset_in(file: Path) -> Any:
+    """The data set in ``file``, or the reason why there is none.
+
+    Files without a preamble are tried: old archives wrote such. What then has no SOP class is no DICOM file.
+    """
+    from pydicom import dcmread
+
+    try:
+        if file.stat().st_size == 0:
+            return EMPTY
+        dataset = dcmread(file, force=True)
+        if "SOPClassUID" not in dataset:
+            return NOT_DICOM
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+            implicit = dataset.original_encoding[0]
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    # pydicom raises whatever a broken file leads it to, and its messages quote the file.
+    except Exception:
+        return NOT_DICOM
+    return dataset

@@ -1,0 +1,76 @@
+"""Whether text may be burned into a picture's pixels; in doubt it is left out and counted.
+
+Nobody can clean what nobody sees, so nothing is painted over. A header that says yes is believed; so are kinds of
+pictures that carry text as a rule (screens, scanned paper, ultrasound), unless the header says no. Everything else is
+searched for a line of glyphs: marks of nearly one extreme brightness and one height, side by side, as letters are and
+anatomy is not. The search finds plain overlays of a scanner's text; it is no reader of handwriting.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+NEAR: Final = 0.02
+"""A mark's brightness lies within this share of the picture's range from its end."""
+
+GLYPHS: Final = 4
+"""So many marks in a line are text."""
+
+HEIGHT: Final = (5, 64)
+"""Pixels that a glyph is tall, at least and at most."""
+
+OFTEN_WITH_TEXT: Final = frozenset({"US", "OT", "SC", "ES", "XC", "GM", "DOC", "SR", "XA", "RF"})
+"""Modalities whose pictures carry text as a rule (DICOM PS3.3 C.7.3.1.1.1)."""
+
+
+def text_is_likely(modality: str, image_type: tuple[str, ...], declared: str) -> bool:
+    """Whether the header alone says that text may be burned in.
+
+    Args:
+        image_type: values of (0008,0008), for example ('DERIVED', 'SECONDARY').
+        declared: BurnedInAnnotation (0028,0301): 'YES', 'NO', or empty.
+    """
+    if declared.upper() == "YES":
+        return True
+    second_hand = "SECONDARY" in image_type and "SCREEN SAVE" in image_type
+    return declared.upper() != "NO" and (modality in OFTEN_WITH_TEXT or second_hand)
+
+
+def shows_text(pixels: npt.NDArray[Any]) -> bool:
+    """Whether a picture (rows, columns) shows a line of glyphs, white or black."""
+    values = np.asarray(pixels, np.float64)
+    seen = values[np.isfinite(values)]
+    if seen.size == 0 or (reach := float(seen.max() - seen.min())) == 0.0:
+        return False
+    filled = np.nan_to_num(values, nan=float(seen.min()))
+    bright = filled >= seen.max() - NEAR * reach
+    # Black marks count only on a ground that is not black itself.
+    dark = filled <= seen.min() + NEAR * reach
+    return _line_of_glyphs(bright) or (dark.mean() < 0.05 and _line_of_glyphs(dark))
+
+
+def _line_of_glyphs(marks: npt.NDArray[np.bool_]) -> bool:
+    from scipy import ndimage
+
+    labelled, _ = ndimage.label(marks, np.ones((3, 3)))
+    boxes = []
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labelled), 1):
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        if HEIGHT[0] <= height <= HEIGHT[1] and width <= 1.5 * height:
+            area = int((labelled[rows, columns] == number).sum())
+            # Letters are strokes: they fill neither all of their box nor next to nothing.
+            if 0.15 <= area / (height * width) <= 0.95:
+                boxes.append((rows.start, height, columns.start, columns.stop))
+    return any(_line(box, boxes) >= GLYPHS for box in boxes)
+
+
+def _line(first: tuple[int, int, int, int], boxes: list[tuple[int, int, int, int]]) -> int:
+    """How many glyphs of about the same height stand on the same line as ``first``, near one another."""
+    top, height, _, right = first
+    count = 1
+    along = sorted((b for b in boxes if b[2] >= right and abs(b[0] - top) <= 0.3 * height), key=lambda box: box[2])
+    for _, tall, left, end in along:
+        if 0.7 * height <= tall <= 1.4 * height and left - right <= 2 * height:
+            count, right = count + 1, end
+    return count

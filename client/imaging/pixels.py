@@ -1,0 +1,135 @@
+"""From a DICOM data set to pictures in modality units: decoding, rescaling, padding, geometry.
+
+Decoding is pydicom's with its plug-ins. What comes out holds no header but the numbers of the allow-list, the patient's
+id and the key for the label, and both of these stay in this process.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from wardround.client.imaging.burned_in import shows_text, text_is_likely
+from wardround.client.imaging.header import field, numbers_of, text
+from wardround.client.imaging.picture import LeftOut, Picture
+
+NO_PATIENT: Final = "no patient id"
+NO_PIXELS: Final = "no pixels"
+NOT_DECODED: Final = "pixels cannot be decoded"
+OTHER_MODALITY: Final = "another modality than the contract's"
+TEXT: Final = "text may be burned into the picture"
+MANY_FRAMES: Final = "too many frames"
+
+MOST_FRAMES: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a source asks of a data set. ``modality`` 'OT' takes any; ``keep_text`` turns the search for text off."""
+
+    modality: str
+    key: str
+    keep_text: bool = False
+
+
+def pictures_of(dataset: Any, wanted: Wanted, place: str) -> Iterator[Picture | LeftOut]:
+    """The pictures of one data set: one for each frame, or why there is none.
+
+    ``wanted.key`` names the label of all of them. Colour comes as (3, rows, columns), grey as (1, rows, columns).
+    """
+    patient = text(dataset, "PatientID")
+    if not patient:
+        yield LeftOut(NO_PATIENT, place)
+        return
+    if "PixelData" not in dataset:
+        yield LeftOut(NO_PIXELS, place)
+        return
+    if wanted.modality not in ("OT", text(dataset, "Modality")):
+        yield LeftOut(OTHER_MODALITY, place)
+        return
+    kind = tuple(text(dataset, "ImageType").strip("[]").replace("'", "").split(", "))
+    likely = text_is_likely(text(dataset, "Modality"), kind, text(dataset, "BurnedInAnnotation"))
+    if likely and not wanted.keep_text:
+        yield LeftOut(TEXT, place)
+        return
+    if _count(dataset) > MOST_FRAMES:
+        yield LeftOut(MANY_FRAMES, place)
+        return
+    try:
+        frames = _frames(dataset)
+        spacing, affine = _spacing(dataset), _affine(dataset)
+    # pydicom and its plug-ins raise whatever their codecs raise, and their messages quote the file.
+    except Exception:
+        yield LeftOut(NOT_DECODED, place)
+        return
+    numbers = numbers_of(dataset)
+    for frame in frames:
+        if not wanted.keep_text and shows_text(frame[0]):
+            yield LeftOut(TEXT, place)
+        else:
+            yield Picture(patient, wanted.key, frame, spacing, numbers, affine)
+
+
+def _frames(dataset: Any) -> list[npt.NDArray[np.float32]]:
+    """Every frame in modality units: (channels, rows, columns), brighter is larger, padding is NaN."""
+    from pydicom.pixels import apply_modality_lut, convert_color_space
+
+    stored = dataset.pixel_array
+    kind = text(dataset, "PhotometricInterpretation")
+    if int(field(dataset, "SamplesPerPixel") or 1) == 3:
+        if kind.startswith("YBR"):
+            stored = convert_color_space(stored, kind, "RGB")
+        colour = stored.reshape(-1, *stored.shape[-3:])
+        return [np.moveaxis(frame, -1, 0).astype(np.float32) for frame in colour]
+    values = np.asarray(apply_modality_lut(stored, dataset), np.float32)
+    if kind == "MONOCHROME1":
+        # Larger is darker; mirrored within the range that the bits can hold (PS3.3 C.7.6.3.1.2).
+        low, high = _reach(dataset)
+        values = low + high - values
+    padding = field(dataset, "PixelPaddingValue")
+    if padding is not None:
+        last = field(dataset, "PixelPaddingRangeLimit")
+        last = padding if last is None else last
+        values = np.where((stored >= min(padding, last)) & (stored <= max(padding, last)), np.float32(np.nan), values)
+    return [frame[None] for frame in values.reshape(-1, *values.shape[-2:])]
+
+
+def _reach(dataset: Any) -> tuple[float, float]:
+    """The smallest and the largest value that a pixel can hold, in modality units."""
+    bits = int(dataset.BitsStored)
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if int(dataset.PixelRepresentation) else (0, (1 << bits) - 1)
+    slope, intercept = float(field(dataset, "RescaleSlope") or 1), float(field(dataset, "RescaleIntercept") or 0)
+    return low * slope + intercept, high * slope + intercept
+
+
+def _spacing(dataset: Any) -> tuple[float, ...]:
+    """(row, column) spacing in mm; that of the detector for a projection; empty where it is unknown or not positive."""
+    given = field(dataset, "PixelSpacing") or field(dataset, "ImagerPixelSpacing")
+    steps = () if given is None else tuple(float(step) for step in given)
+    return steps if len(steps) == 2 and min(steps) > 0 else ()
+
+
+def _affine(dataset: Any) -> npt.NDArray[np.float64] | None:
+    """From (column, row, slice) to mm in LPS (PS3.3 C.7.6.2.1.1); None where the header does not say."""
+    position, turned, steps = (
+        field(dataset, "ImagePositionPatient"),
+        field(dataset, "ImageOrientationPatient"),
+        _spacing(dataset),
+    )
+    if position is None or turned is None or not steps or len(turned) != 6 or len(position) != 3:
+        return None
+    along_row, along_column = np.array(turned[:3], float), np.array(turned[3:], float)
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = along_row * steps[1], along_column * steps[0]
+    affine[:3, 2] = np.cross(along_row, along_column) * float(field(dataset, "SliceThickness") or 1)
+    affine[:3, 3] = np.array(position, float)
+    return affine
+
+
+def _count(dataset: Any) -> int:
+    try:
+        return int(field(dataset, "NumberOfFrames") or 1)
+    except (TypeError, ValueError):
+        return 1
