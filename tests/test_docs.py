@@ -539,6 +539,10 @@ HOSTS = {
     "snomed.info",
     "unitsofmeasure.org",
     "www.nlm.nih.gov",
+    "fhir.de",
+    "www.whocc.no",
+    "www.ama-assn.org",
+    "www.cms.gov",
 }
 DATA_FOLDER = {"Makefile", ".ci/run"}
 """Where the folder that WARDROUND_DATA names may be looked for."""

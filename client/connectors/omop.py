@@ -120,7 +120,8 @@ def read_omop(
 
 def _persons(tables: Tables, spec: CohortSpec, columns: Collection[str] | None) -> Iterator[Person]:
     asked = {column.source for name, column in spec.columns.items() if columns is None or name in columns}
-    sites = dict(tables.rows("care_site", ("care_site_id", "care_site_name"))) if "site_of_care" in asked else {}
+    named = tables.rows("care_site", ("care_site_id", "care_site_name")) if "site_of_care" in asked else ()
+    sites = {row[0]: row[1] for row in named}
     wanted = ("person_id", "gender_concept_id", "year_of_birth", "month_of_birth", "day_of_birth", "care_site_id")
     found = False
     for person, gender, year, month, day, site in tables.rows("person", wanted):

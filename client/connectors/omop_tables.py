@@ -145,7 +145,9 @@ class Database:
         if table not in self.names or (ids is not None and not ids):
             return
         known = self.columns[table]
-        picked = [column(known[name]) if name in known else literal_column("NULL").label(name) for name in columns]
+        picked: list[Any] = [
+            column(known[name]) if name in known else literal_column("NULL").label(name) for name in columns
+        ]
         asked = select(*picked).select_from(named_table(self.names[table], schema=self.schema))
         if ids is not None and len(ids) <= MOST_IDS:
             numbers = sorted(int(id_) for id_ in ids)

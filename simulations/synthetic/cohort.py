@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import yaml
 
+from wardround.client.mapping.rules import MAPPING
 from wardround.client.settings import SETTINGS, DataSource
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError, did_you_mean
@@ -49,6 +50,14 @@ WRITERS: Final[dict[str, dict[str, Callable[[], Writer]]]] = {
     "png": {"xray": _writer("as_png", "write_png")},
 }
 """Format -> kind of data -> writer; the first kind is what a format holds if nothing is said."""
+
+
+EVENTS: Final = ("omop", "fhir", "fhir-bundles", "hl7v2")
+WORDS: Final = """# Clinical systems say the sex in words, and the contract wants codes.
+columns:
+  sex: {from: sex, codes: {female: "0", male: "1"}}
+"""
+"""The rules that the readers of events need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,8 @@ def make_cohort(
         source = writer(folder, hospital, patients)
         settings = {"data": [source.model_dump(mode="json", exclude_defaults=True) | {"connector": source.connector}]}
         (folder / SETTINGS).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+        if format in EVENTS:
+            (folder / MAPPING).write_text(WORDS, encoding="utf-8")
     files = [path for path in out.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     names = tuple(hospital.name for hospital in made)
