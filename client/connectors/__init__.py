@@ -16,6 +16,8 @@ import pyarrow as pa
 from wardround.client.connectors.cohort import Cohort, make_cohort
 from wardround.client.connectors.csv import read_csv
 from wardround.client.connectors.dicom import read_dicom
+from wardround.client.connectors.fhir import read_fhir
+from wardround.client.connectors.hl7v2 import read_hl7v2
 from wardround.client.connectors.parquet import read_parquet
 from wardround.client.connectors.table import apply_contract
 from wardround.client.imaging.picture import Pictures
@@ -37,6 +39,8 @@ __all__ = [
 
 CONNECTORS: Final[dict[str, Callable[..., Iterator[pa.RecordBatch]]]] = {
     "csv": read_csv,
+    "fhir": read_fhir,
+    "hl7v2": read_hl7v2,
     "parquet": read_parquet,
 }
 
@@ -46,7 +50,7 @@ IMAGE_CONNECTORS: Final[dict[str, Callable[..., Pictures]]] = {
 
 _Yields = TypeVar("_Yields")
 
-_GIVEN: Final = ("path", "image", "columns")
+_GIVEN: Final = ("path", "image", "columns", "tally")
 """What the caller gives a reader; the rest of its parameters are options of a site."""
 
 

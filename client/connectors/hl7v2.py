@@ -16,8 +16,7 @@ import pyarrow as pa
 
 from wardround.client.connectors.codes import V2_SYSTEMS, with_own
 from wardround.client.connectors.cohort_spec import parse_spec
-from wardround.client.connectors.events import Event, Person, Tally
-from wardround.client.connectors.fhir_models import LeftOut
+from wardround.client.connectors.events import Event, LeftOut, Person, Tally
 from wardround.client.connectors.hl7v2_messages import Message, messages, quantity
 from wardround.client.connectors.parts import parts, reading
 from wardround.client.connectors.sifting import kinds_of
@@ -109,7 +108,7 @@ class _Source:
         if not good:
             raise UsageError(
                 f"'{self.path.name}' holds no HL7 v2 message that can be read",
-                "a message begins with MSH; see 'encoding'",
+                "a message begins with MSH; docs/clinical-systems.md names the options",
             )
 
     def _messages(self) -> Iterator[tuple[list[bytes], str]]:
@@ -185,7 +184,7 @@ class _Source:
                     raise LeftOut("a message without a patient's number")
             elif kind == "PV1":
                 visit = segment
-                yield from self._visit(message, segment, patient, happened)
+                yield from self._visit(message, segment, patient, happened, place)
             elif kind == "OBR":
                 order = segment
             elif kind == "OBX" and message.kind != "ADT" and "measurement" in self.kinds:
@@ -207,7 +206,9 @@ class _Source:
             time, problem = message.when(died)
             yield Event(patient, "death", (), time, key=f"death {patient}", version=version, problem=problem)
 
-    def _visit(self, message: Message, segment: Any, patient: str, happened: str) -> Iterator[Event | Person]:
+    def _visit(
+        self, message: Message, segment: Any, patient: str, happened: str, where: str
+    ) -> Iterator[Event | Person]:
         place = message.get(segment, 3, 4)
         if place:
             yield Person(patient, site_of_care=place, version=(message.seconds,))
@@ -220,9 +221,11 @@ class _Source:
         number = message.get(segment, 19)
         void = trigger in CANCELLED
         if not admitted and not void:
-            raise LeftOut("a visit without its beginning")
+            self.tally.add("a visit without its beginning", where)
+            return
         if void and not (number or admitted):
-            raise LeftOut("a cancelled visit without its number")
+            self.tally.add("a cancelled visit without its number", where)
+            return
         time, problem = message.when(admitted)
         code = message.get(segment, 2)
         codes = (f"class:{code}",) if code and not re.search(r"\s", code) else ()

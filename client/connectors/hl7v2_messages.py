@@ -8,13 +8,10 @@ understand into the log, so escape sequences are undone here.
 import re
 from codecs import getincrementaldecoder
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import IO, Any, Final
 
-from hl7 import parse
-
-from wardround.client.connectors.events import Tally
-from wardround.client.connectors.fhir_models import BOUND, NOT_DAY, NOT_TIME, LeftOut
+from wardround.client.connectors.events import BOUND, NOT_DAY, NOT_TIME, LeftOut, Tally
 from wardround.client.connectors.parts import CHUNK
 
 LONGEST: Final = 16 << 20
@@ -124,13 +121,15 @@ class Message:
     """
 
     def __init__(self, segments: list[bytes], encoding: str) -> None:
+        # Here and not above: a machine that simulates reads no messages, and needs no parser of them.
+        from hl7 import parse
+
         head = segments[0]
         fields = head.split(head[3:4]) if len(head) > 3 else []
         if len(fields) < 9 or not 1 <= len(fields[1]) <= 5 or len(set(fields[1] + head[3:4])) != len(fields[1]) + 1:
             raise LeftOut("a message without a header that can be read")
-        named = (
-            fields[17].split(fields[1][1:2])[0].strip().decode("ascii", "replace").upper() if len(fields) > 17 else ""
-        )
+        first = fields[17].split(fields[1][1:2] or b"~")[0] if len(fields) > 17 else b""
+        named = first.strip().decode("ascii", "replace").upper()
         if named and named not in CHARACTER_SETS:
             raise LeftOut("a character set that is not known")
         self.codec = CHARACTER_SETS[named] if named else encoding
@@ -161,7 +160,7 @@ class Message:
         if sent is None:
             return 0.0
         sent = sent if isinstance(sent, datetime) else datetime(sent.year, sent.month, sent.day)
-        return (sent if sent.tzinfo else sent.replace(tzinfo=timezone.utc)).timestamp()  # noqa: UP017
+        return (sent if sent.tzinfo else sent.replace(tzinfo=UTC)).timestamp()
 
     def get(self, segment: Any, number: int, component: int = 1, repetition: int = 1, part: int = 1) -> str:
         """The text of a component; empty where there is none, or where the field says that there is nothing ("")."""
