@@ -555,8 +555,8 @@ def forbidden_places(text: str, name: str) -> list[str]:
         lines = [line.replace(f"{SHARED}/data", "") for line in lines]
     found = [match[0] for line in lines for match in PLACES.finditer(line)]
     hosts = re.findall(r"https?://([\w.-]+)", text)
-    # RFC 2606 keeps example.org for examples.
-    return found + [host for host in hosts if host not in HOSTS and not f".{host}".endswith(".example.org")]
+    # RFC 2606 keeps what lies below example.org for examples.
+    return found + [host for host in hosts if host not in HOSTS and not host.endswith(".example.org")]
 
 
 def tracked() -> list[Path]:
