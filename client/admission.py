@@ -12,7 +12,7 @@ from pathlib import Path
 from wardround.client.cache import FeatureCache, source_state
 from wardround.client.connectors import Cohort
 from wardround.client.consent import Consent
-from wardround.client.reading import patients_in, read_records
+from wardround.client.reading import mapping_file, patients_in, read_records
 from wardround.client.secure import SecureSite
 from wardround.client.settings import SiteSettings, opt_out_sources
 from wardround.client.site import Site
@@ -62,6 +62,8 @@ def _state(settings: SiteSettings, folder: Path) -> Iterator[str]:
         yield source.model_dump_json()
         hours = source.keep_hours
         yield source_state(folder / source.path, str(int(time.time() // (3600 * hours))))
+        rules = mapping_file(source, folder)
+        yield rules.read_text(encoding="utf-8", errors="replace") if rules.exists() else ""
         if source.labels is not None:
             yield source_state(folder / source.labels.path, "")
 

@@ -31,7 +31,7 @@ from wardround.protocol.witness import checkpoint_of
 LEFT: Final = "left.json"
 OURS: Final = (
     *(CACHE, "control.sock", "daemon.pid", "keys", "ledger.sqlite-shm", "ledger.sqlite-wal", "link.json", "logs"),
-    *("policy.yaml", "site.yaml", "sockets", "studies", "ledger.sqlite", LEFT, "site.json"),
+    *("mapping.yaml", "policy.yaml", "site.yaml", "sockets", "studies", "ledger.sqlite", LEFT, "site.json"),
 )
 """What this program makes in a site's folder; ``site.json`` last, because a folder with it is a site's."""
 

@@ -11,6 +11,8 @@ from wardround.client.connectors import IMAGE_CONNECTORS, read_batches, read_pic
 from wardround.client.connectors.table import Records, apply_contract
 from wardround.client.imaging.picture import Picture
 from wardround.client.imaging.records import Labels, picture_records
+from wardround.client.mapping import Mapping, local_columns, mapped, read_mapping
+from wardround.client.mapping.rules import MAPPING
 from wardround.client.settings import DataSource, LabelTable, SiteSettings
 from wardround.protocol.contract import DataContract, ImageInput
 from wardround.protocol.errors import UsageError
@@ -47,10 +49,23 @@ def _of(source: DataSource, folder: Path, contract: DataContract, name: str) -> 
         pictures = read_pictures(source.connector, path, contract.image, source.options)
         yield from picture_records(pictures, labels_of(source.labels, folder, contract), contract, name)
         return
-    first = 0
-    for batch in read_batches(source.connector, path, source.options, contract.column_names):
-        yield apply_contract(batch, contract, name, first)
+    first, rules = 0, mapping_of(source, folder)
+    for batch in read_batches(source.connector, path, source.options, local_columns(rules, contract)):
+        yield apply_contract(mapped(batch, rules, contract, name, first), contract, name, first)
         first += batch.num_rows
+
+
+def mapping_file(source: DataSource, folder: Path) -> Path:
+    """Where the rules for a source lie, whether or not there are any."""
+    return folder / (source.mapping or MAPPING)
+
+
+def mapping_of(source: DataSource, folder: Path) -> Mapping:
+    """The rules for a source; none where the site wrote none. Raises UsageError for a wrong file."""
+    path = mapping_file(source, folder)
+    if source.mapping is not None and not path.exists():
+        raise UsageError(f"no file '{path.name}' in '{path.parent}'", "check 'mapping' in site.yaml")
+    return read_mapping(path) if path.exists() else Mapping()
 
 
 def labels_of(table: LabelTable, folder: Path, contract: DataContract) -> Labels:

@@ -39,12 +39,14 @@ class LabelTable(_Part):
 class DataSource(_Part):
     """One table of patients, or pictures with their labels. Paths are taken from the site's folder unless absolute.
 
-    ``keep_hours``: how long features of a running system (a database, a PACS) are used before they are read anew.
+    ``mapping``: rules for this source alone, in place of the site's ``mapping.yaml``. ``keep_hours``: how long features
+    of a running system (a database, a PACS) are used before they are read anew.
     """
 
     connector: str = "csv"
     path: str
     options: dict[str, Any] = Field(default_factory=dict)
+    mapping: str | None = None
     labels: LabelTable | None = None
     keep_hours: float = Field(default=24.0, gt=0)
 
@@ -110,7 +112,7 @@ def read_settings(folder: Path) -> SiteSettings:
 def fault_in(name: str, error: ValidationError) -> UsageError:
     """Two lines for a person: the key that is wrong, and what is allowed; never the value that stands there."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    unknown, tagged = first["type"] == "extra_forbidden", first["type"].startswith("union_tag")
+    unknown, tagged = first["type"] in ("extra_forbidden", "invalid_key"), first["type"].startswith("union_tag")
     # A key that nobody knows, and a kind that is none, may be anything: an id that was pasted to the wrong place.
     where = ".".join(str(part) for part in (first["loc"][:-1] if unknown else first["loc"]))
     what = "there is a key that is none" if unknown else "this kind is not known" if tagged else first["msg"]

@@ -88,7 +88,7 @@ def _terms(configuration: Configuration, declared: Mapping[str, int]) -> Privacy
     smallest = min(declared, key=lambda site: delta_for(declared[site]))
     delta = section.delta
     if delta == "auto":
-        delta = delta_for(declared[smallest])
+        delta = None if section.mode is PrivacyMode.NONE else delta_for(declared[smallest])
     elif delta is not None and delta > delta_for(declared[smallest]):
         raise UsageError(
             f"delta {delta:g} is above that of site '{smallest}', {delta_for(declared[smallest]):g}",

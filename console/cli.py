@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from wardround.console import cli_coordinator, cli_site
+from wardround.console import cli_coordinator, cli_data, cli_site
 from wardround.console.groups import group
 from wardround.protocol.errors import WardroundError
 
@@ -31,10 +31,12 @@ app = typer.Typer(
 privacy = group("privacy", "Ask before you spend: what a study costs, what an epsilon means.", app)
 ledger = group("ledger", "A hospital's privacy ledger: check it, read it, let it go on after a restored backup.", app)
 officer = group("officer", "An officer's own key.", app)
+data = group("data", "Data before a study: synthetic hospitals to try connectors with.", app)
 site = group("site", "A hospital's own folder: make it, and answer a patient's question.", app)
 patient = group("patient", "One patient's question; for officers, on this machine only.", site)
 roster = group("roster", "Which hospitals' keys a site believes: pinned once, then followed epoch by epoch.", site)
 governance = group("governance", "The consortium's roster: make it, read it, sign it.", app)
+cli_data.add(data)
 cli_site.add(site)
 cli_coordinator.add(app)
 

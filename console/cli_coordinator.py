@@ -134,6 +134,18 @@ def _study(study: typer.Typer) -> None:
 
         check_command(overrides or [])
 
+    @study.command("rehearse")
+    def study_rehearse(
+        overrides: Settings = None,
+        sites: Annotated[int, typer.Option(help="Made-up hospitals, where the study declares none.")] = 4,
+        patients: Annotated[int, typer.Option(help="Made-up patients at each.")] = 200,
+        rounds: Annotated[int, typer.Option(help="How many rounds.")] = 2,
+    ) -> None:
+        """Run a study on hospitals that are made of its contract: edges, codes, missing values, one class."""
+        from wardround.console.commands.study_rehearse import rehearse_command
+
+        rehearse_command(overrides or [], sites, patients, rounds)
+
     @study.command("propose")
     def study_propose(coordinator: At, overrides: Settings = None) -> None:
         """Hand a plan to the coordinator, which proposes it to the plan's hospitals."""

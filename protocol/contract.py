@@ -127,8 +127,8 @@ class ImageInput(_Part):
 
     A picture is resampled to ``spacing``, cropped or padded around its centre to ``size`` (without a spacing: scaled to
     ``size``), and ``window`` is mapped to -1 .. 1; what lies outside the window is clipped, what lies outside the field
-    of view is the lower end. ``histogram`` gives the share of voxels in each of ``bins`` equal parts of the window
-    instead, and ``columns`` of the contract may then name numeric header fields of the allow-list beside it.
+    of view is the lower end. ``histogram`` gives the square roots of the shares of voxels in ``bins`` parts of the
+    window instead, and ``columns`` of the contract may then name numeric header fields of the allow-list beside it.
     """
 
     modality: str = Field(pattern="^[A-Z]{2,4}$", description="DICOM modality: CT, MR, CR, DX, ...")

@@ -40,6 +40,11 @@ class ImageClassification(BaseModel):
         return self
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one picture: (channels, rows, columns)."""
+        return (self.channels, *self.size)
+
+    @property
     def couples_patients(self) -> bool:
         return False
 

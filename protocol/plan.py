@@ -302,7 +302,9 @@ def _check_pictures(task: TaskSpec, contract: DataContract) -> None:
     if isinstance(task, ImageClassification):
         if image is None or image.features != "pixels":
             raise ValueError(f"task '{task.name}' needs an image in the contract, with features 'pixels'")
-        if (task.channels, *task.size) != image.shape:
-            raise ValueError(f"task '{task.name}' is for pictures {(task.channels, *task.size)}, not {image.shape}")
+        if task.shape != image.shape:
+            raise ValueError(
+                f"task '{task.name}' is for pictures of {task.shape}, and the contract's are {image.shape}"
+            )
     elif image is not None and image.features == "pixels":
         raise ValueError(f"task '{task.name}' works on columns: give the contract's image features 'histogram'")

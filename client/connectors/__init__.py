@@ -16,9 +16,12 @@ import pyarrow as pa
 from wardround.client.connectors.cohort import Cohort, make_cohort
 from wardround.client.connectors.csv import read_csv
 from wardround.client.connectors.dicom import read_dicom
+from wardround.client.connectors.excel import read_excel
 from wardround.client.connectors.fhir import read_fhir
 from wardround.client.connectors.hl7v2 import read_hl7v2
+from wardround.client.connectors.omop import read_omop
 from wardround.client.connectors.parquet import read_parquet
+from wardround.client.connectors.sql import read_sql
 from wardround.client.connectors.table import apply_contract
 from wardround.client.imaging.picture import Pictures
 from wardround.protocol.canonical import LABEL_PATIENT
@@ -39,9 +42,12 @@ __all__ = [
 
 CONNECTORS: Final[dict[str, Callable[..., Iterator[pa.RecordBatch]]]] = {
     "csv": read_csv,
+    "excel": read_excel,
     "fhir": read_fhir,
     "hl7v2": read_hl7v2,
+    "omop": read_omop,
     "parquet": read_parquet,
+    "sql": read_sql,
 }
 
 IMAGE_CONNECTORS: Final[dict[str, Callable[..., Pictures]]] = {

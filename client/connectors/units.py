@@ -58,9 +58,7 @@ def _unit(code: str) -> Any:
     try:
         return _registry().from_ucum(code)
     except Exception:
-        raise UsageError(
-            f"'{code}' is no UCUM unit", "UCUM writes mmol/L, mm[Hg], 10*9/L, Cel; https://ucum.org"
-        ) from None
+        raise UsageError(f"'{code}' is no UCUM unit", "UCUM writes mmol/L, mm[Hg], 10*9/L, Cel") from None
 
 
 @cache

@@ -10,10 +10,12 @@ from csv import reader as csv_rows
 from datetime import UTC, datetime
 from typing import Final
 
-from wardround.client.connectors import CONNECTORS
+from wardround.client.connectors import read_batches
+from wardround.client.connectors.dicom import files_below
+from wardround.client.connectors.parts import parts
 from wardround.client.doctor.examined import Examined, TableAt
 from wardround.client.doctor.words import Finding, failed, ok, warning
-from wardround.protocol.errors import WardroundError
+from wardround.protocol.errors import Unavailable, WardroundError
 
 
 class _Unreadable(Exception):
@@ -39,23 +41,16 @@ def check_data(examined: Examined) -> Iterator[Finding]:
 
 
 def _read_head(source: TableAt) -> None:
-    if source.connector not in CONNECTORS:
-        raise _Unreadable(
-            "names a connector that does not exist", f"Write one of these: {', '.join(sorted(CONNECTORS))}."
-        )
+    if source.connector not in HEADS:
+        raise _Unreadable("names a connector that does not exist", f"Write one of these: {', '.join(sorted(HEADS))}.")
     try:
-        HEADS.get(source.connector, _first_byte)(source)
+        HEADS[source.connector](source)
     except FileNotFoundError:
         raise _Unreadable("is not there", "Correct 'path' in site.yaml, or run the export.") from None
     except PermissionError:
         raise _Unreadable("is closed to this user", "Give the daemon's user the right to read it.") from None
     except OSError:
         raise _Unreadable("cannot be read", "Check the path in site.yaml, and the disk or share it lies on.") from None
-
-
-def _first_byte(source: TableAt) -> None:
-    with source.path.open("rb") as file:
-        file.read(1)
 
 
 def _csv_head(source: TableAt) -> None:
@@ -84,7 +79,73 @@ def _parquet_head(source: TableAt) -> None:
         raise _Unreadable("is no Parquet file", "Check 'connector' in site.yaml, or run the export again.") from None
 
 
-HEADS: Final[dict[str, Callable[[TableAt], None]]] = {"csv": _csv_head, "parquet": _parquet_head}
+def _first_batch(source: TableAt) -> None:
+    """The first rows, as a study would take them: a workbook's header, a database's answer."""
+    try:
+        next(read_batches(source.connector, source.path, source.options), None)
+    except Unavailable:
+        raise _Unreadable("does not answer", "Check host, port and firewall, and that the system runs.") from None
+    except WardroundError as error:
+        # Words of ours, which name files and settings and quote no cell.
+        raise _Unreadable(f"cannot be read: {error.message}", f"{error.hint[0].upper()}{error.hint[1:]}.") from None
+
+
+def _first_file(source: TableAt) -> None:
+    """The first file of an export begins as such files do; reading it whole is the study's work."""
+    if source.connector == "omop" and source.path.suffix.lower() in (".yaml", ".yml"):
+        _first_table(source)
+        return
+    endings, begins = BEGINNINGS[source.connector]
+    try:
+        first = next(parts(source.path, endings, "export"))
+        with first.open() as stream:
+            head = stream.read(4096)
+    except WardroundError as error:
+        raise _Unreadable(
+            f"cannot be read: {error.message}", "Check its path in site.yaml, or export it again."
+        ) from None
+    if not head.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x0b \r\n\t").startswith(begins):
+        raise _Unreadable("is not what its connector reads", "Check 'connector' and 'path' in site.yaml.")
+
+
+def _first_table(source: TableAt) -> None:
+    from wardround.client.connectors.omop_tables import opened
+
+    try:
+        with opened(source.path, source.options.get("schema")) as tables:
+            if not tables.has("person"):
+                raise _Unreadable("has no table 'person'", "Give 'schema' in its options.")
+    except Unavailable:
+        raise _Unreadable("does not answer", "Check host, port and firewall, and that the system runs.") from None
+    except WardroundError as error:
+        raise _Unreadable(f"cannot be read: {error.message}", f"{error.hint[0].upper()}{error.hint[1:]}.") from None
+
+
+def _folder(source: TableAt) -> None:
+    """A folder of pictures with a file in it; pictures themselves are not opened."""
+    if not source.path.is_dir():
+        raise _Unreadable("is no folder", "Correct 'path' in site.yaml.")
+    if next(files_below(source.path), None) is None:
+        raise _Unreadable("is an empty folder", "Correct 'path' in site.yaml, or run the export.")
+
+
+BEGINNINGS: Final[dict[str, tuple[tuple[str, ...], tuple[bytes, ...]]]] = {
+    "fhir": ((".ndjson", ".json"), (b"{",)),
+    "hl7v2": ((".hl7", ".txt", ".dat", ".msg"), (b"MSH", b"FHS", b"BHS")),
+    "omop": ((".csv", ".tsv", ".txt"), (b"",)),
+}
+"""Endings of an export's files, and how the first one begins."""
+
+HEADS: Final[dict[str, Callable[[TableAt], None]]] = {
+    "csv": _csv_head,
+    "dicom": _folder,
+    "excel": _first_batch,
+    "fhir": _first_file,
+    "hl7v2": _first_file,
+    "omop": _first_file,
+    "parquet": _parquet_head,
+    "sql": _first_batch,
+}
 """Connector -> how the head of its file is read. Each raises OSError or _Unreadable."""
 
 

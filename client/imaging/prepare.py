@@ -56,10 +56,13 @@ def _checked(picture: Picture, image: ImageInput) -> Pixels:
 
 
 def _histogram(values: Pixels, image: ImageInput) -> npt.NDArray[np.float64]:
-    """The share of the voxels in view that lies in each part of the window, times ``bins``: 1 where all are equal."""
+    """The square root of the share of voxels in view that lies in each part of the window, times ``bins``.
+
+    1 where all parts are equal. The root makes the noise of rare and common parts alike (Freeman, Tukey 1950).
+    """
     seen = values[np.isfinite(values)]
     counts, _ = np.histogram(seen, image.bins, image.window)
-    return counts * (image.bins / max(seen.size, 1))
+    return np.sqrt(counts * (image.bins / max(seen.size, 1)))
 
 
 def _oriented(picture: Picture, values: Pixels) -> tuple[Pixels, tuple[float, ...]]:

@@ -34,7 +34,7 @@ ITERATIONS: Final = 600_000
 MIN_PASSPHRASE: Final = 12
 PIECE: Final = 1 << 20
 _SALT, _PREFIX, _TAG = 16, 7, 16
-_KEPT: Final = ("site.json", "site.yaml", "policy.yaml", "link.json")
+_KEPT: Final = ("site.json", "site.yaml", "mapping.yaml", "policy.yaml", "link.json")
 
 
 def backup(folder: SiteFolder, out: Path, passphrase: str) -> None:

@@ -21,7 +21,8 @@ def network(spec: ImageClassification) -> "torch.nn.Module":
     """The network as a torch module: pictures (records, channels, rows, columns) to logits (records, 1)."""
     from torch import nn
 
-    layers, inputs = dict[str, nn.Module](), spec.channels
+    inputs: int = spec.channels
+    layers: dict[str, nn.Module] = {}
     for number, width in enumerate(spec.widths):
         layers[f"convolution{number}"] = nn.Conv2d(inputs, width, 3, padding=1, bias=False)
         layers[f"normalisation{number}"] = nn.GroupNorm(spec.groups, width, affine=False)

@@ -111,6 +111,7 @@ class Demo:
         (folder / "site.yaml").write_text("data:\n  - {connector: csv, path: data/patients.csv}\n")
         ids = part.table.column("patient").to_pylist()
         testing = folder / "data" / "test-patients.txt"
+        assert part.test_rows is not None, "its test patients are published"
         testing.write_text("\n".join(ids[row] for row in part.test_rows) + "\n")
         self._run("site", "admit", str(folder), "--column", "patient", "--test-ids", str(testing))
 

@@ -23,11 +23,14 @@ FOLDER: Final = "WARDROUND_DATA"
 
 @dataclass(frozen=True, slots=True)
 class SiteTable:
-    """A site's table as its own system would export it, and the rows (from 0) that are its test patients."""
+    """A site's table as its own system would export it, and the rows (from 0) that are its test patients.
+
+    ``test_rows`` None: by the hash of each patient.
+    """
 
     site: str
     table: pa.Table
-    test_rows: np.ndarray
+    test_rows: np.ndarray | None
 
     def cohort(self, contract: DataContract, test_share: float) -> Cohort:
         """The cohort under ``contract``, divided as the data set is published."""

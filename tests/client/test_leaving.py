@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -56,6 +57,9 @@ def link(site: SiteFolder) -> Path:
 def process() -> Iterator[subprocess.Popen[bytes]]:
     """A process that could be ours, by its command line."""
     running = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "wardround site start"])
+    # Between its start and the kernel's note of its arguments a process has none.
+    while b"wardround" not in Path(f"/proc/{running.pid}/cmdline").read_bytes():
+        time.sleep(0.01)
     yield running
     running.kill()
     running.wait()

@@ -11,10 +11,12 @@ from wardround.client.tasks import TASKS, Scores
 from wardround.client.tasks.classification import LogLoss, accuracy, auroc, log_loss
 from wardround.client.tasks.survival import CoxLoss, PiecewiseLoss, concordance
 from wardround.privacy.gradients import Examples
+from wardround.protocol.image_tasks import ImageClassification
 from wardround.protocol.tasks import SurvivalCox, SurvivalPiecewise, TabularClassification
 
 GENERATOR = np.random.Generator(np.random.PCG64(3))
 SPECS = {
+    "image_classification": ImageClassification(size=(16, 12), widths=(4, 8), groups=2),
     "tabular_classification": TabularClassification(hidden=(5,), activation="tanh"),
     "survival_cox": SurvivalCox(hidden=(4,), activation="relu"),
     "survival_piecewise": SurvivalPiecewise(cuts=(1.0, 2.5), baseline_rate=0.3),
@@ -109,7 +111,7 @@ def test_every_task_is_what_the_protocol_says(name: str) -> None:
     task = TASKS[name](spec, 7)
     assert task.layout == spec.layout(7) and task.couples_patients == spec.couples_patients
     assert task.engine.size == spec.layout(7).size
-    features = GENERATOR.normal(size=(9, 7))
+    features = GENERATOR.normal(size=(9, *spec.shape) if isinstance(spec, ImageClassification) else (9, 7))
     outputs = task.engine.outputs(GENERATOR.normal(size=task.engine.size), features)
     assert len(outputs) == 9
     patients = Examples(features, survival_targets(9) + 0.5, np.array([0, 0, 1, 2, 2, 2, 3, 4, 5]), 6)

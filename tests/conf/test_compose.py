@@ -20,6 +20,7 @@ CHOICES = [f"{group}={file.stem}" for group in GROUPS for file in sorted((ROOT /
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_of_every_group_composes_into_a_plan(choice: str) -> None:
     words = [choice, "privacy=none"] if choice.startswith(("task=cox", "task=piecewise")) else [choice]
+    words += ["study=lung_ct"] if choice == "task=cnn" else []
     configuration = parse_configuration(compose_configuration(words))
     if configuration.task.label_kind == "survival":
         with pytest.raises(UsageError, match="survival"):

@@ -50,7 +50,7 @@ def test_it_shows_what_a_round_would_do_and_leaves_ledger_and_folder_as_they_wer
     before = contents(folder), entries(folder)
     capsys.readouterr()
     dry_run_command(folder, plan.digest[:12], 2, False)
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     assert (contents(folder), entries(folder)) == before
     assert "199 train, 104 test" in said and "show it to nobody outside" in said and "auroc" in said
 

@@ -18,6 +18,7 @@ from wardround.privacy.dpsgd import private_gradient
 from wardround.privacy.gradients import Array, Examples
 from wardround.privacy.sampling import poisson_sample
 from wardround.protocol.errors import UsageError
+from wardround.protocol.image_tasks import ImageClassification
 from wardround.protocol.tasks import SurvivalCox, SurvivalPiecewise, TabularClassification
 
 torch.set_num_threads(1)
@@ -55,6 +56,9 @@ FAMILIES: dict[str, tuple[Callable[[], Task], tuple[int, ...]]] = {
     "survival_piecewise linear": (piecewise(()), (COLUMNS,)),
     "survival_piecewise tanh": (piecewise((6,)), (COLUMNS,)),
     "survival_piecewise deep relu": (piecewise((6, 4), "relu"), (COLUMNS,)),
+    "image_classification": (
+        lambda: TASKS["image_classification"](ImageClassification(size=(8, 8), widths=(4, 32), groups=2), 1), (1, 8, 8),
+    ),
     "module mlp": (module(lambda: nn.Linear(5, 6), nn.Tanh, lambda: nn.Linear(6, 1)), (5,)),
     "module sequence": (
         module(lambda: nn.Linear(5, 6), lambda: nn.LayerNorm(6), nn.ReLU, nn.Flatten, lambda: nn.Linear(18, 1)),
@@ -91,7 +95,7 @@ def made(name: str, records: list[int], seed: int = 5) -> tuple[Task, Array, Exa
 
 
 def rounding(name: str) -> float:
-    return ROUNDING["module" if name.startswith("module") else "dense"]
+    return ROUNDING["module" if name.startswith(("module", "image")) else "dense"]
 
 
 def without(examples: Examples, patient: int) -> Examples:

@@ -356,11 +356,11 @@ def test_a_result_that_was_withdrawn_later_is_gone(as_rows: AsRows, tmp_path: Pa
 
 
 def test_codes_of_a_site_get_a_name_of_their_own(as_rows: AsRows, tmp_path: Path) -> None:
-    coding = {"coding": [{"system": "urn:example:lab", "code": "718-7"}]}
+    coding = {"coding": [{"system": "https://lab.example.org/codes", "code": "718-7"}]}
     export(tmp_path / "x", "all.ndjson", [patient("a"), observation("o1", "a", 12.0, code=coding)])
     cohort = {"columns": {"x": {"from": "measurement", "codes": ["lab:718-7", "local:718-7"], "take": "count"}}}
     assert as_rows(read_fhir(tmp_path / "x", cohort=cohort))[0]["x"] == 0
-    own = {"urn:example:lab": "lab"}
+    own = {"https://lab.example.org/codes": "lab"}
     assert as_rows(read_fhir(tmp_path / "x", cohort=cohort, systems=own))[0]["x"] == 1
 
 
@@ -449,8 +449,8 @@ def test_what_is_no_export_is_refused_in_two_lines_that_name_it(what: str, as_ro
         {"cohort": {}},
         {"cohort": "age"},
         {"cohort": HB, "bounds": "maybe"},
-        {"cohort": HB, "systems": {"urn:x": "Not a name"}},
-        {"cohort": HB, "systems": ["urn:x"]},
+        {"cohort": HB, "systems": {"http://lab.example.org": "Not a name"}},
+        {"cohort": HB, "systems": ["http://lab.example.org"]},
         {"cohort": HB, "time_zone": "Berlin"},
         {"cohort": {"columns": {"x": {"from": "measurement"}}}},
     ],

@@ -1,0 +1,63 @@
+"""Every format of the synthetic hospitals, through the readers of a site: the same features from every system."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wardround.client.connectors.table import Records, joined
+from wardround.client.reading import patients_in, read_records
+from wardround.client.settings import read_settings
+from wardround.protocol.contract import DataContract
+from wardround.simulations.synthetic.cohort import CONTRACT_FILE, WRITERS
+from wardround.simulations.synthetic.hospitals import hospitals
+
+TABLES = [name for name, kinds in WRITERS.items() if "emr" in kinds and name != "csv"]
+PATIENTS = 60
+
+
+def records_of(folder: Path, site: str, contract: DataContract) -> Records:
+    return joined(read_records(read_settings(folder / site), folder / site, contract, site))
+
+
+def contract_in(folder: Path) -> DataContract:
+    return DataContract.model_validate(json.loads((folder / CONTRACT_FILE).read_text()))
+
+
+def by_patient(records: Records) -> dict[str, tuple[float, ...]]:
+    rows = np.column_stack([records.features, records.targets]).tolist()
+    return {str(patient): tuple(row) for patient, row in zip(records.patients, rows, strict=True)}
+
+
+@pytest.mark.parametrize("format", TABLES)
+def test_a_system_of_another_kind_gives_the_features_of_the_plain_table(made: Callable[..., Path], format: str) -> None:
+    plain, other = made("csv"), made(format)
+    contract = contract_in(other)
+    for hospital in hospitals(4, 11):
+        expected, found = (by_patient(records_of(folder, hospital.name, contract)) for folder in (plain, other))
+        assert len(expected) > 30 and len(found) == len(expected)
+        if format != "omop":  # whose persons have numbers of their own
+            assert set(found) == set(expected)
+            found = {id_: found[id_] for id_ in expected}
+        ours, theirs = (np.array(list(rows.values())) for rows in (found, expected))
+        if format == "omop":
+            ours, theirs = (np.array(sorted(np.round(rows, 3).tolist())) for rows in (ours, theirs))
+        # One hospital writes creatinine in umol/L, rounded.
+        assert np.abs(ours - theirs).max() < 2e-3, (hospital.name, np.abs(ours - theirs).max(axis=0))
+
+
+@pytest.mark.parametrize("format", ["csv", "omop", "fhir"])
+def test_the_patients_of_a_source_are_those_of_the_hospital(made: Callable[..., Path], format: str) -> None:
+    folder = made(format) / hospitals(1, 11)[0].name
+    settings = read_settings(folder)
+    assert len(patients_in(settings, folder, contract_in(made(format)).patient_id or "")) == PATIENTS
+
+
+def test_pictures_in_dicom_files_become_records(made: Callable[..., Path]) -> None:
+    folder = made("dicom", "ct", 2, 12)
+    contract = contract_in(folder)
+    found = records_of(folder, hospitals(1, 11)[0].name, contract)
+    assert len(found.patients) >= 8 and np.isfinite(found.features).all() and len(np.unique(found.targets)) == 2
+    assert set(found.excluded) <= {"text may be burned into the picture", "label without a picture", "no pixels"}
