@@ -227,6 +227,14 @@ def test_a_withdrawn_result_is_gone(status: str, read: Callable[..., Rows]) -> N
         assert read(*files, cohort=COUNT)[0]["x"] == 1
 
 
+def test_of_messages_of_one_moment_the_withdrawal_counts_and_then_the_correction(read: Callable[..., Rows]) -> None:
+    first, corrected, gone = result("31.0"), result("13.0", status="C"), result("", status="W")
+    for files in ([first, corrected], [corrected, first]):
+        assert read(*files)[0]["x"] == 13.0
+    for files in ([first, corrected, gone], [gone, corrected, first]):
+        assert read(*files, cohort=COUNT)[0]["x"] == 0
+
+
 def test_a_result_that_comes_back_after_it_was_withdrawn_counts(read: Callable[..., Rows]) -> None:
     history = [result("31.0"), result("", status="W", sent="20240106"), result("12.0", status="C", sent="20240107")]
     assert read(*history)[0]["x"] == 12.0
