@@ -20,14 +20,14 @@ from wardround.conf.planning import make_plan
 from wardround.conf.schema import parse_configuration
 from wardround.protocol.identity import Identity
 
-SHORTEST = 6
-"""Shorter identifiers occur by chance among the bytes of pixels."""
+SHORTEST, FEWEST_DIGITS = 6, 8
+"""Shorter identifiers occur by chance: words among the bytes of pixels, numbers among the digits of hashes."""
 
 
 def hidings(identifier: str) -> list[bytes]:
     """The ways in which an identifier may lie in a file."""
     words = {identifier, identifier.upper(), identifier.lower(), *identifier.replace("^", " ").split()}
-    plain = [word for word in words if len(word) >= SHORTEST]
+    plain = [word for word in words if len(word) >= (FEWEST_DIGITS if word.isdigit() else SHORTEST)]
     found = [word.encode(code) for word in plain for code in ("utf-8", "utf-16-le", "utf-16-be")]
     return found + [base64.b64encode(word.encode())[:-3] for word in plain if len(word) > 8]
 
