@@ -109,7 +109,7 @@ def picture_words(image: ImageInput) -> str:
     low, high = image.window
     what = f"{image.modality} pictures, values {low:g} to {high:g}"
     if image.features == "histogram":
-        return f"{what}, as the shares of {image.bins} equal parts of that range"
+        return f"{what}, as the square roots of the shares of {image.bins} equal parts of that range"
     size = " x ".join(str(count) for count in image.size)
     step = "" if image.spacing is None else f" at {' x '.join(f'{step:g}' for step in image.spacing)} mm"
     return f"{what}, as {size} pixels{step}, {'grey' if image.channels == 1 else 'in colour'}"
@@ -256,7 +256,7 @@ def reading_words(contract: DataContract) -> str:
         fields = listed([column.meaning for column in contract.columns]) or "no field"
         return (
             f"{picture_words(contract.image)[0].upper()}{picture_words(contract.image)[1:]}. Of a header {fields} is "
-            f"read, and whose picture it is; labels come from a table of the hospital's, column "
+            f"used, besides whose picture it is; labels come from a table of the hospital's, column "
             f"'{', '.join(contract.label.columns)}'. Nothing else is read."
         )
     tokens = [f"'{token}'" if token else "an empty cell" for token in contract.missing_tokens]
