@@ -4,9 +4,10 @@ Annotations in braces, ``{beats}/min``, count for nothing, as UCUM says. An amou
 substance's molar mass. International units are units of their own: what one is depends on the substance.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from wardround.protocol.errors import UsageError
 
@@ -53,10 +54,20 @@ def _as_mass(unit: Any, molar_mass: float) -> Any:
     return unit * _unit("g/mol") * molar_mass if _substance(unit) else unit
 
 
+LONGEST: Final = 64
+SENSIBLE: Final = re.compile(r"(?!.*\d{5})(?!.*\*\d{3})")
+"""Not this: numbers of five digits, and powers of three, which take for ever to multiply out."""
+
+
 @cache
 def _unit(code: str) -> Any:
     try:
-        return _registry().from_ucum(code)
+        if len(code) > LONGEST or not SENSIBLE.match(code):
+            raise ValueError
+        unit = _registry().from_ucum(code)
+        _ = unit.dimensionality, float(unit.magnitude)
+        return unit
+    # The parser and pint raise what a code leads them to; an annotation alone is no quantity.
     except Exception:
         raise UsageError(f"'{code}' is no UCUM unit", "UCUM writes mmol/L, mm[Hg], 10*9/L, Cel") from None
 
