@@ -1,9 +1,9 @@
 """How events of a clinical system become one row per patient: the options that OMOP, FHIR and HL7 v2 share.
 
-A site writes it as ``cohort`` under ``options`` of a data source. The contract's columns stay the plan's; this says where the site's
-own system holds them. Codes are written ``system:code``, for example ``loinc:718-7``, ``snomed:44054006``,
-``icd10:I21.9``, ``rxnorm:197361``, ``local:HB`` and, in OMOP, ``concept:3000963`` (with all its descendants where the
-vocabulary is there).
+A site writes it as ``cohort`` under ``options`` of a data source. The contract's columns stay the plan's; this says
+where the site's own system holds them. Codes are written ``system:code``, for example ``loinc:718-7``,
+``snomed:44054006``, ``icd10:I21.9``, ``rxnorm:197361``, ``local:HB`` and, in OMOP, ``concept:3000963`` (with all its
+descendants where the vocabulary is there).
 
 ::
 
