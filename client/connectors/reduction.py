@@ -4,6 +4,7 @@ Every reduction gives the same for the same events in any order: ties are broken
 (Shewchuk 1997, Adaptive precision floating-point arithmetic: partial sums that do not overlap).
 """
 
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Sequence
 from math import fsum, inf, isinf, nan
@@ -18,21 +19,23 @@ def writable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-class Reducer:
+class Reducer(ABC):
     """One column. Patients are numbered from 0 by ``grow``; ``numeric`` says whether only numbers are taken."""
 
     type: pa.DataType = pa.float64()
     numeric = True
 
+    @abstractmethod
     def grow(self) -> None:
         """One patient more."""
-        raise NotImplementedError
 
+    @abstractmethod
     def add(self, patient: int, seconds: float, number: float | None, text: str | None) -> None:
-        raise NotImplementedError
+        """Take one of the patient's events."""
 
+    @abstractmethod
     def cell(self, patient: int) -> float | int | str | None:
-        raise NotImplementedError
+        """The cell of a patient with an event."""
 
     def none(self) -> float | int | str | None:
         """The cell of a patient without an event."""

@@ -1,6 +1,6 @@
 """Which events of a source a ``CohortSpec`` takes, and what is kept of them."""
 
-import re
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Collection
 from typing import Final, get_args
@@ -11,15 +11,10 @@ from wardround.client.connectors.cohort_spec import CohortSpec, Kind
 from wardround.client.connectors.cohort_spec import Event as EventColumn
 from wardround.client.connectors.events import Clock, Event, Tally
 from wardround.client.connectors.reduction import Reducer, reducer_of
-from wardround.client.connectors.units import Conversion, conversion
+from wardround.client.connectors.units import SAME, Conversion, check_unit, conversion, dimensionless
 from wardround.protocol.errors import UsageError
 
 DAY: Final = 86_400.0
-UNITS: Final = 10_000
-"""So many spellings of units are remembered; text in a unit's field must not fill the memory."""
-LONGEST_UNIT: Final = 40
-_POWER: Final = re.compile(r"[^\d./\s]\s*[+-]?\d{3,}|\d{7,}")
-_ANNOTATION: Final = re.compile(r"\{[^{}]*\}")
 
 
 def kinds_of(spec: CohortSpec, columns: Collection[str] | None) -> frozenset[str]:
@@ -49,7 +44,10 @@ class Plan:
                     f"column '{name}' has a window of days, and the cohort has no index", "name an 'index', or no days"
                 )
             if column.unit is not None:
-                _check_unit(name, column.unit)
+                try:
+                    check_unit(column.unit)
+                except UsageError as error:
+                    raise UsageError(f"column '{name}': {error.message}", error.hint) from None
             for code in column.codes:
                 self.by_code.setdefault((column.source, code), []).append(name)
             if not column.codes:
@@ -73,37 +71,18 @@ class Plan:
         return not index.codes or any(code in index.codes for code in event.codes)
 
 
-def _check_unit(name: str, unit: str) -> None:
-    if _plain(unit) is None:
-        raise UsageError(f"column '{name}': '{unit}' is no UCUM unit that can be read", "write a shorter unit")
-    try:
-        conversion("1", _plain(unit) or "1")
-    except UsageError as error:
-        if "is no UCUM unit" in error.message:
-            raise UsageError(f"column '{name}': {error.message}", error.hint) from None
-
-
-def _plain(unit: str) -> str | None:
-    """The unit, 1 for a bare annotation such as {score}; None for what a parser of units had better not see.
-
-    A unit's field holds whatever a system wrote: 10*999999999 would be computed, and a long text parsed.
-    """
-    unit = unit.strip()
-    if len(unit) > LONGEST_UNIT or _POWER.search(unit):
-        return None
-    return "1" if _ANNOTATION.fullmatch(unit) else unit
-
-
-class Sink:
+class Sink(ABC):
     """Takes the events that count."""
 
+    @abstractmethod
     def takes(self, event: Event) -> bool:
-        raise NotImplementedError
+        """Whether the event counts."""
 
+    @abstractmethod
     def add(self, event: Event) -> None:
-        raise NotImplementedError
+        """Take an event that counts."""
 
-    def see(self, event: Event) -> None:
+    def see(self, event: Event) -> None:  # noqa: B027 (most have nothing to do here)
         """Every event, taken or not."""
 
 
@@ -134,7 +113,6 @@ class Reduction(Sink):
         self.taken = array("q")
         self.last = array("d")
         self.columns: dict[str, Reducer] = {name: reducer_of(column) for name, column in plan.takes.items()}
-        self.units: dict[tuple[str, str], Conversion | None] = {}
         self.one_unit: dict[str, str | None] = {}
 
     def takes(self, event: Event) -> bool:
@@ -212,19 +190,11 @@ class Reduction(Sink):
     def _conversion(self, column: EventColumn, unit: str | None) -> Conversion | None:
         assert column.unit is not None
         if not unit:
-            return Conversion(1.0) if _plain(column.unit) == "1" else None
-        at = (unit, f"{column.unit} {column.molar_mass}")
-        if at not in self.units:
-            have, want = _plain(unit), _plain(column.unit)
-            if have is None or want is None:
-                return None
-            if len(self.units) >= UNITS:
-                self.units.clear()
-            try:
-                self.units[at] = conversion(have, want, column.molar_mass)
-            except Exception:  # The text is a stranger's: whatever the libraries make of it, it is no unit.
-                self.units[at] = None
-        return self.units[at]
+            return SAME if dimensionless(column.unit) else None
+        try:
+            return conversion(unit, column.unit, column.molar_mass)
+        except UsageError:
+            return None
 
     def _number_of(self, patient: str) -> int:
         number = self.number.get(patient)

@@ -27,14 +27,16 @@ def test_a_value_is_converted(source: str, target: str, mass: float | None, valu
     assert value * by.factor + by.offset == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize(("source", "target"), [("mg/dL", "kg"), ("mmol/L", "mg/dL"), ("[IU]/L", "mg/L")])
+@pytest.mark.parametrize(
+    ("source", "target"), [("mg/dL", "kg"), ("mmol/L", "mg/dL"), ("[IU]/L", "mg/L"), ("{score}", "g/L")]
+)
 def test_what_measures_different_things_is_refused(source: str, target: str) -> None:
     with pytest.raises(UsageError, match="cannot be converted"):
         conversion(source, target)
 
 
 @pytest.mark.parametrize(
-    "code", ["", "milligrams", "{score}", "10*99999999999", "10*400/uL", "99999999/uL", "m" * 500, "g/(", "\x00"]
+    "code", ["", "milligrams", "10*99999999999", "10*400/uL", "99999999/uL", "m" * 500, "g/(", "\x00"]
 )
 def test_what_is_no_unit_is_refused_at_once(code: str) -> None:
     began = time.process_time()
