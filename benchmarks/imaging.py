@@ -45,7 +45,7 @@ class Case:
 
 
 CASES = (
-    Case("lung_ct", ("rounds=30", "local.epochs=2", "local.batch_size=8", "local.learning_rate=0.1"), 0.87),
+    Case("lung_ct", ("rounds=80", "local.epochs=2", "local.batch_size=8", "local.learning_rate=0.1"), 0.87),
     Case("lung_ct_histogram", ("rounds=60", "local.epochs=5", "local.batch_size=8", "local.learning_rate=0.5"), 0.93),
     Case("chest_xray", ("rounds=15",), 0.93),
 )

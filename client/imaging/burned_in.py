@@ -39,29 +39,45 @@ def text_is_likely(modality: str, image_type: tuple[str, ...], declared: str) ->
 
 def shows_text(pixels: npt.NDArray[Any]) -> bool:
     """Whether a picture (rows, columns) shows a line of glyphs, white or black."""
-    values = np.asarray(pixels, np.float64)
-    seen = values[np.isfinite(values)]
-    if seen.size == 0 or (reach := float(seen.max() - seen.min())) == 0.0:
+    values = np.asarray(pixels)
+    if values.size == 0:
         return False
-    filled = np.nan_to_num(values, nan=float(seen.min()))
-    bright = filled >= seen.max() - NEAR * reach
-    # Black marks count only on a ground that is not black itself.
-    dark = filled <= seen.min() + NEAR * reach
-    return _line_of_glyphs(bright) or (dark.mean() < 0.05 and _line_of_glyphs(dark))
+    low, high = _range(values)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        values = np.where(np.isfinite(values), values, np.nan)
+        low, high = _range(values)
+    reach = high - low
+    if not reach > 0.0:
+        return False
+    if _line_of_glyphs(values >= high - NEAR * reach):
+        return True
+    # Black marks count only on a ground that is not black itself; padding is black.
+    other = values > low + NEAR * reach
+    return values.size - int(np.count_nonzero(other)) < 0.05 * values.size and _line_of_glyphs(~other)
+
+
+def _range(values: npt.NDArray[Any]) -> tuple[float, float]:
+    """Smallest and largest; these two of numpy pass over NaN, which stands for padding."""
+    return float(np.fmin.reduce(values, axis=None)), float(np.fmax.reduce(values, axis=None))
 
 
 def _line_of_glyphs(marks: npt.NDArray[np.bool_]) -> bool:
     from scipy import ndimage
 
+    # Few pixels of a picture are near an end of its range: the rest need not be searched.
+    rows, columns = np.flatnonzero(marks.any(axis=1)), np.flatnonzero(marks.any(axis=0))
+    if not len(rows):
+        return False
+    marks = marks[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     labelled, _ = ndimage.label(marks, np.ones((3, 3)))
     boxes = []
-    for number, (rows, columns) in enumerate(ndimage.find_objects(labelled), 1):
-        height, width = rows.stop - rows.start, columns.stop - columns.start
+    for number, (tall, wide) in enumerate(ndimage.find_objects(labelled), 1):
+        height, width = tall.stop - tall.start, wide.stop - wide.start
         if HEIGHT[0] <= height <= HEIGHT[1] and width <= 1.5 * height:
-            area = int((labelled[rows, columns] == number).sum())
+            area = int((labelled[tall, wide] == number).sum())
             # Letters are strokes: they fill neither all of their box nor next to nothing.
             if 0.15 <= area / (height * width) <= 0.95:
-                boxes.append((rows.start, height, columns.start, columns.stop))
+                boxes.append((tall.start, height, wide.start, wide.stop))
     return any(_line(box, boxes) >= GLYPHS for box in boxes)
 
 

@@ -5,6 +5,7 @@ the exposure, not the person; a study names those that it reads in its contract.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 NUMBERS: Final[Mapping[str, str]] = {
@@ -29,10 +30,19 @@ NUMBERS: Final[Mapping[str, str]] = {
 """DICOM keyword and UCUM unit (PS3.6; units of PS3.3)."""
 
 
+@cache
+def _tag(keyword: str) -> Any:
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.tag import Tag
+
+    return Tag(tag_for_keyword(keyword))
+
+
 def field(dataset: Any, keyword: str) -> Any:
     """The value of a header field; None where it is absent or cannot be decoded."""
     try:
-        return dataset.get(keyword)
+        element = dataset.get(_tag(keyword))
+        return None if element is None else element.value
     # pydicom decodes a value when it is asked for, and raises whatever a broken one leads it to.
     except Exception:
         return None
@@ -48,8 +58,11 @@ def numbers_of(dataset: Any) -> dict[str, float]:
     """The allowed fields that ``dataset`` has and that are finite numbers; one that is none is as if it were absent."""
     found = {}
     for keyword in NUMBERS:
+        given = field(dataset, keyword)
+        if given is None:
+            continue
         try:
-            value = float(field(dataset, keyword))
+            value = float(given)
         except (TypeError, ValueError, ArithmeticError, AttributeError):
             continue
         if abs(value) < 1e12:  # false for NaN and infinities

@@ -74,9 +74,10 @@ def pictures_of(dataset: Any, wanted: Wanted, place: str) -> Iterator[Picture | 
 
 def _frames(dataset: Any) -> list[npt.NDArray[np.float32]]:
     """Every frame in modality units: (channels, rows, columns), brighter is larger, padding is NaN."""
-    from pydicom.pixels import apply_modality_lut, convert_color_space
+    from pydicom.pixels import apply_modality_lut, convert_color_space, pixel_array
 
-    stored = dataset.pixel_array
+    # Not the data set's own property, which looks twice whether it has decoded these pixels before.
+    stored = pixel_array(dataset, raw=True)
     kind = text(dataset, "PhotometricInterpretation")
     if int(field(dataset, "SamplesPerPixel") or 1) == 3:
         if kind.startswith("YBR"):
@@ -123,9 +124,14 @@ def _affine(dataset: Any) -> npt.NDArray[np.float64] | None:
     along_row, along_column = np.array(turned[:3], float), np.array(turned[3:], float)
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = along_row * steps[1], along_column * steps[0]
-    affine[:3, 2] = np.cross(along_row, along_column) * float(field(dataset, "SliceThickness") or 1)
+    affine[:3, 2] = _across(along_row, along_column) * float(field(dataset, "SliceThickness") or 1)
     affine[:3, 3] = np.array(position, float)
     return affine
+
+
+def _across(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The vector product; numpy's takes longer than the rest of the geometry."""
+    return np.array((a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]))
 
 
 def _count(dataset: Any) -> int:

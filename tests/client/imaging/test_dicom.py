@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pydicom.data
 import pytest
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataset import FileDataset
 
 from wardround.client.connectors import dicom as dicom_module
 from wardround.client.connectors import read_pictures
@@ -238,24 +240,20 @@ def test_a_reader_that_looks_at_more_fields_would_be_noticed(write_dicom: WriteD
     """What the reader asks of a header: this list, and nothing else."""
     asked: set[str] = set()
 
-    class Watched:
-        def __init__(self, inner: Any) -> None:
-            self.__dict__["inner"] = inner
+    class Watched(FileDataset):
+        def get(self, key: Any, default: Any = None) -> Any:
+            asked.add(key if isinstance(key, str) else keyword_for_tag(key))
+            return super().get(key, default)
 
-        def get(self, key: str, default: Any = None) -> Any:
-            asked.add(key)
-            return self.inner.get(key, default)
-
-        def __contains__(self, key: str) -> bool:
-            return key in self.inner
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.inner, name)
+    def watched(file: Path) -> Any:
+        dataset = opened(file)
+        dataset.__class__ = Watched
+        return dataset
 
     write_dicom("a.dcm", PatientBirthDate="19500101", ReferringPhysicianName="Abel^Ann")
     opened = dicom_module.dataset_in
     try:
-        dicom_module.dataset_in = lambda file: Watched(opened(file))  # type: ignore[assignment]
+        dicom_module.dataset_in = watched
         read(archive)
     finally:
         dicom_module.dataset_in = opened

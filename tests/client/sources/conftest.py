@@ -1,91 +1,12 @@
-"""A PostgreSQL of the tests' own: started on loopback as an ordinary user, with a role that may only read."""
+"""A PostgreSQL of the tests' own."""
 
-import os
-import pwd
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.pool import NullPool
-
-PASSWORD = "only:read@me/ö"
-
-
-@dataclass(frozen=True)
-class Postgres:
-    """A running server; ``admin`` may do everything, the role ``reader`` may read the schema public."""
-
-    port: int
-
-    def admin(self, database: str = "postgres") -> Engine:
-        return create_engine(
-            f"postgresql+psycopg://postgres:admin@127.0.0.1:{self.port}/{database}", poolclass=NullPool
-        )
-
-    def source(self, folder: Path, **changes: object) -> Path:
-        """A connection file for the role that reads, and its password's."""
-        secret = folder / "reader.password"
-        secret.write_text(str(changes.pop("password", PASSWORD)) + "\n")
-        secret.chmod(0o600)
-        values = {"url": f"postgresql+psycopg://reader@127.0.0.1:{self.port}/postgres", "password_file": secret.name}
-        path = folder / "database.yaml"
-        path.write_text("".join(f"{key}: {value}\n" for key, value in (values | changes).items()))
-        return path
-
-
-def _programs() -> Path:
-    found = shutil.which("initdb")
-    places = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    assert places, "PostgreSQL is here without initdb"
-    return places[-1]
+from _postgres import Postgres, running
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """PostgreSQL refuses to run as root, so root's tests run it as its own user."""
-    folder, programs = Path(tempfile.mkdtemp(prefix="wardround-postgres-")), _programs()
-    as_user: dict[str, object] = {}
-    if os.geteuid() == 0:
-        user = pwd.getpwnam("postgres")
-        os.chown(folder, user.pw_uid, user.pw_gid)
-        as_user = {"user": user.pw_uid, "group": user.pw_gid, "cwd": folder}
-    (folder / "pw").write_text("admin\n")
-    (folder / "pw").chmod(0o644)
-    made = ["-U", "postgres", "--auth=scram-sha-256", f"--pwfile={folder / 'pw'}", "-E", "UTF8", "--locale=C.UTF-8"]
-    subprocess.run([programs / "initdb", "-D", folder / "data", *made], check=True, capture_output=True, **as_user)  # type: ignore[call-overload]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = ["-h", "127.0.0.1", "-p", str(port), "-k", str(folder), "-c", "fsync=off", "-c", "logging_collector=off"]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [programs / "postgres", "-D", folder / "data", *options], stdout=log, stderr=log, **as_user
-        )  # type: ignore[call-overload]
-    try:
-        until = time.monotonic() + 30
-        while True:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            assert time.monotonic() < until and server.poll() is None, (folder / "log").read_text()[-2000:]
-            time.sleep(0.1)
-        running = Postgres(port)
-        with running.admin().connect() as connection:
-            connection.execute(text(f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'"))
-            connection.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader"))
-            connection.execute(text("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO reader"))
-            connection.commit()
-        yield running
-    finally:
-        # Fast shutdown: it does not wait for those who are still connected.
-        server.send_signal(signal.SIGINT)
-        server.wait(20)
-        shutil.rmtree(folder, ignore_errors=True)
+    with running() as found:
+        yield found
