@@ -29,6 +29,9 @@ from wardround.protocol.errors import Unavailable, UsageError, WardroundError
 TRIES: Final = 3
 """Times that a connection is tried that gave no row yet; later ones wait longer."""
 
+STREAMED: Final = {"yield_per": BATCH_ROWS}
+"""Rows through a cursor at the server, so many with each question; left alone SQLAlchemy begins with five."""
+
 _SAID: Final = {
     "28P01": ("the database refuses the user or the password", "check 'url' and 'password_file'"),
     "28000": ("the database refuses the user", "ask its administrator for a role that may log in from here"),
@@ -150,12 +153,11 @@ def _once(
             statement: Any = asked if wanted else text("SELECT 1 WHERE 1 = 0")
         else:
             statement, wanted = text(query or ""), []
-        streamed = {"stream_results": True, "max_row_buffer": BATCH_ROWS}
-        result = connection.execute(statement, execution_options=streamed)
+        result = connection.execute(statement, execution_options=STREAMED)
         names = list(result.keys()) if query is not None else wanted
         kept = [place for place, name in enumerate(names) if columns is None or name in columns]
         yield _batch([], names, kept)
-        for part in result.partitions(BATCH_ROWS):
+        for part in result.partitions():
             yield _batch(part, names, kept)
 
 

@@ -18,7 +18,7 @@ from wardround.client.connectors.cohort_spec import CohortSpec, parse_spec
 from wardround.client.connectors.cohort_spec import Event as EventColumn
 from wardround.client.connectors.events import BOUND, NOT_TIME, Event, Person, Tally
 from wardround.client.connectors.omop_tables import Tables, opened
-from wardround.client.connectors.sifting import kinds_of
+from wardround.client.connectors.sifting import KEPT, kinds_of
 from wardround.client.connectors.timeline import rows
 from wardround.protocol.errors import UsageError
 
@@ -115,7 +115,9 @@ def read_omop(
     with opened(path, schema) as tables:
         source = _Source(tables, spec, columns, tally)
         persons = _persons(tables, spec, columns)
-        yield from rows(spec, persons, source, columns=columns, time_zone=time_zone, tally=tally)
+        index = None if spec.index is None else _Of(source, (spec.index.kind,))
+        events = _Of(source, source.kinds)
+        yield from rows(spec, persons, events, index_events=index, columns=columns, time_zone=time_zone, tally=tally)
 
 
 def _persons(tables: Tables, spec: CohortSpec, columns: Collection[str] | None) -> Iterator[Person]:
@@ -142,8 +144,20 @@ def _birth(year: str, month: str, day: str) -> date | None:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class _Of:
+    """Events of some kinds, as often as they are asked for."""
+
+    source: "_Source"
+    kinds: Sequence[str]
+
+    def __iter__(self) -> Iterator[Event]:
+        for kind in self.kinds:
+            yield from self.source.of(kind)
+
+
 class _Source:
-    """Events of the kinds that the specification names, as often as they are read."""
+    """The tables and the concepts that the specification names."""
 
     def __init__(self, tables: Tables, spec: CohortSpec, columns: Collection[str] | None, tally: Tally) -> None:
         self.tables, self.tally = tables, tally
@@ -157,20 +171,23 @@ class _Source:
             if vocabulary == "UCUM"
         } if "measurement" in self.kinds else {}  # fmt: skip
 
-    def __iter__(self) -> Iterator[Event]:
-        for kind in self.kinds:
-            yield from self._of(kind, KINDS[kind])
-
-    def _of(self, kind: str, at: _Kind) -> Iterator[Event]:
+    def of(self, kind: str) -> Iterator[Event]:
+        """The events of one kind."""
+        at = KINDS[kind]
         codes, measured = self.codes[kind], kind == "measurement"
         ids = None
         if codes is not None and not any(code.startswith("local:") for code in codes):
             ids = {id_ for id_, of in self.known.items() if codes & set(of)}
         wanted = (*at.columns, *VALUES) if measured else at.columns
+        names = dict[tuple[str, str, str], tuple[str, ...]]()
         for row in self.tables.rows(at.table, wanted, (at.concept, at.source_concept), ids):
             person, concept, source, said, day, moment = row[:6]
-            named = self._named(concept, source, said)
-            if codes is not None and not codes & set(named):
+            at_concept = (concept, source, said)
+            if (named := names.get(at_concept)) is None:
+                named = self._named(*at_concept)
+                if len(names) < KEPT:
+                    names[at_concept] = named
+            if codes is not None and codes.isdisjoint(named):
                 continue
             time = _time(moment) or _time(day)
             if time is None and (moment or day):

@@ -13,8 +13,6 @@ from wardround.protocol.errors import Unavailable, UsageError
 MOST_IDS: Final = 20_000
 """More concepts than these are sifted here and not by the database."""
 
-AT_ONCE: Final = 10_000
-
 
 class Tables(Protocol):
     """The tables of one source."""
@@ -140,7 +138,7 @@ class Database:
         from sqlalchemy import table as named_table
         from sqlalchemy.exc import DBAPIError
 
-        from wardround.client.connectors.database import explained
+        from wardround.client.connectors.database import STREAMED, explained
 
         if table not in self.names or (ids is not None and not ids):
             return
@@ -155,11 +153,10 @@ class Database:
         count = 0
         try:
             with self.engine.connect() as connection:
-                streamed = {"stream_results": True, "max_row_buffer": AT_ONCE}
-                for part in connection.execute(asked, execution_options=streamed).partitions(AT_ONCE):
+                for part in connection.execute(asked, execution_options=STREAMED).partitions():
                     count += len(part)
                     for row in part:
-                        yield tuple("" if cell is None else str(cell) for cell in row)
+                        yield tuple(["" if cell is None else str(cell) for cell in row])
         except DBAPIError as error:
             fault = explained(error)
             if count and isinstance(fault, Unavailable):

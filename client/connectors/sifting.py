@@ -15,6 +15,8 @@ from wardround.client.connectors.units import SAME, Conversion, check_unit, conv
 from wardround.protocol.errors import UsageError
 
 DAY: Final = 86_400.0
+KEPT: Final = 4096
+"""Sets of codes whose columns are remembered; an event brings one of a few as a rule."""
 
 
 def kinds_of(spec: CohortSpec, columns: Collection[str] | None) -> frozenset[str]:
@@ -52,16 +54,21 @@ class Plan:
                 self.by_code.setdefault((column.source, code), []).append(name)
             if not column.codes:
                 self.by_kind.setdefault(column.source, []).append(name)
+        self.known: dict[tuple[str, tuple[str, ...]], list[str]] = {}
         self.ages = spec.index is None and "age" in self.about.values()
         self.reads_events = bool(self.takes) or spec.index is not None or self.ages
 
     def columns_of(self, event: Event) -> list[str]:
         """The columns that take this event, each once."""
-        found = self.by_kind.get(event.kind, [])
-        for code in event.codes:
-            more = self.by_code.get((event.kind, code))
-            if more:
-                found = found + [name for name in more if name not in found]
+        at = (event.kind, event.codes)
+        found = self.known.get(at)
+        if found is None:
+            taken = [*self.by_kind.get(event.kind, ())]
+            for code in event.codes:
+                taken += self.by_code.get((event.kind, code), ())
+            found = list(dict.fromkeys(taken))
+            if len(self.known) < KEPT:
+                self.known[at] = found
         return found
 
     def is_index(self, event: Event) -> bool:

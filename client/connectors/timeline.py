@@ -36,6 +36,7 @@ def rows(
     persons: Iterable[Person],
     events: Iterable[Event | Person],
     *,
+    index_events: Iterable[Event | Person] | None = None,
     columns: Collection[str] | None = None,
     time_zone: str = "UTC",
     tally: Tally | None = None,
@@ -48,6 +49,7 @@ def rows(
     Args:
         persons: read once.
         events: read as often as needed (so no bare iterator); persons may lie among them.
+        index_events: those among which the index lies, where a source can tell them apart; None: ``events``.
         columns: only these; None: all.
         time_zone: IANA name of the site's zone, such as Europe/Berlin.
         tally: counts what is left out. It is cleared when the source is read again.
@@ -71,7 +73,8 @@ def rows(
         return
     index: dict[str, float] | None = None
     if spec.index is not None:
-        index = _read(events, people, tally, lambda: Indexes(plan, clock, tally)).times
+        among = events if index_events is None else index_events
+        index = _read(among, people, tally, lambda: Indexes(plan, clock, tally)).times
     reduced = _read(events, people, tally, lambda: Reduction(plan, clock, tally, index))
     yield from _batches(plan, people, reduced, index, clock, tally)
 
