@@ -38,7 +38,8 @@ class Postgres:
     def script(self, file: Path) -> None:
         """Run a script of psql as the administrator, in the script's folder."""
         subprocess.run(
-            [shutil.which("psql") or self.programs / "psql", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(self.port),
+            [shutil.which("psql") or self.programs / "psql",
+             "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(self.port),
              "-U", "postgres", "-f", file.name],
             check=True, cwd=file.parent, env=os.environ | {"PGPASSWORD": "admin"},
         )  # fmt: skip

@@ -29,7 +29,7 @@ from wardround.protocol.errors import Unavailable, UsageError, WardroundError
 TRIES: Final = 3
 """Times that a connection is tried that gave no row yet; later ones wait longer."""
 
-STREAMED: Final = {"yield_per": BATCH_ROWS}
+STREAMED: Final = {"stream_results": True, "yield_per": BATCH_ROWS}
 """Rows through a cursor at the server, so many with each question; left alone SQLAlchemy begins with five."""
 
 _SAID: Final = {
@@ -157,7 +157,7 @@ def _once(
         names = list(result.keys()) if query is not None else wanted
         kept = [place for place, name in enumerate(names) if columns is None or name in columns]
         yield _batch([], names, kept)
-        for part in result.partitions():
+        for part in result.partitions(BATCH_ROWS):
             yield _batch(part, names, kept)
 
 

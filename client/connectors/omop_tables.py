@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from wardround.client.connectors.parts import Part, parts, reading
+from wardround.client.connectors.table import BATCH_ROWS
 from wardround.protocol.errors import Unavailable, UsageError
 
 MOST_IDS: Final = 20_000
@@ -153,7 +154,7 @@ class Database:
         count = 0
         try:
             with self.engine.connect() as connection:
-                for part in connection.execute(asked, execution_options=STREAMED).partitions():
+                for part in connection.execute(asked, execution_options=STREAMED).partitions(BATCH_ROWS):
                     count += len(part)
                     for row in part:
                         yield tuple(["" if cell is None else str(cell) for cell in row])

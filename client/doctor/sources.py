@@ -57,11 +57,14 @@ def _csv_head(source: TableAt) -> None:
     delimiter = source.options.get("delimiter", ",")
     if not isinstance(delimiter, str) or len(delimiter) != 1:
         raise _Unreadable("has a delimiter of more than one character", "Write delimiter as one character.")
+    encoding = str(source.options.get("encoding", "UTF-8"))
     try:
-        with source.path.open(encoding="utf-8-sig", newline="") as lines:
+        with source.path.open(encoding="utf-8-sig" if encoding.lower() == "utf-8" else encoding, newline="") as lines:
             cells = next(csv_rows([lines.readline(2**20)], delimiter=delimiter), [])
-    except (UnicodeDecodeError, CsvError):
-        raise _Unreadable("is no text in UTF-8, or no CSV", "Export it as CSV in UTF-8.") from None
+    except (LookupError, UnicodeError, CsvError):
+        raise _Unreadable(
+            f"is no text in {encoding}, or no CSV", "Set 'encoding' in its options, or export it as CSV in UTF-8."
+        ) from None
     if not any(cells):
         raise _Unreadable("is empty, or its first line is", "Run the export again.")
     if len(cells) == 1 and any(mark in cells[0] for mark in ",;\t|"):

@@ -1,4 +1,7 @@
-"""The report as one HTML file: no network, no script, every value escaped, styles allowed by their hash alone."""
+"""The report as one HTML file: no network, no script, every value escaped, styles allowed by their hash alone.
+
+Pictures, where a study has some, are phantoms that the page itself holds.
+"""
 
 from base64 import b64encode
 from functools import cache
@@ -10,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from wardround.console.reports import charts, findings, numbers, words
+from wardround.console.reports.thumbnails import thumbnails
 from wardround.console.reports.view import View
 from wardround.privacy.accounting import rounded_up
 from wardround.protocol.plan import StudyPlan
@@ -29,6 +33,7 @@ def render_report(result: SimulationResult, plan: StudyPlan) -> str:
         css=css,
         css_hash=b64encode(sha256(css.encode()).digest()).decode(),
         words=words,
+        thumbnails=thumbnails(plan.contract),
     )
     return f"{page}\n"
 

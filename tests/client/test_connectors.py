@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from wardround.client.connectors import cohort_from_table, make_cohort, read_table
+from wardround.client.connectors import cohort_from_table, make_cohort, read_batches, read_table
 from wardround.client.connectors.table import apply_contract
 from wardround.protocol.contract import (
     ClassLabel,
@@ -116,6 +116,50 @@ def test_a_wrong_delimiter_is_guessed_in_the_hint(tmp_path: Path) -> None:
 def test_what_is_no_table_is_refused_without_quoting_it(text: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=says):
         table(text, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [("utf-8", "utf-8-sig"), ("cp1252", "cp1252"), ("latin-1", "latin-1"), ("utf-16", "utf-16")],
+)
+def test_a_file_is_read_in_the_encoding_that_the_site_names(encoding: str, written: str, tmp_path: Path) -> None:
+    (tmp_path / "site.csv").write_bytes("größe,note\n170,naïve\n".encode(written))
+    found = read_table("csv", tmp_path / "site.csv", {"encoding": encoding})
+    assert found.to_pydict() == {"größe": ["170"], "note": ["naïve"]}
+
+
+def test_bytes_of_another_encoding_are_refused_wherever_they_stand(tmp_path: Path) -> None:
+    rows = [b"p%d,Mueller" % number for number in range(50_000)]
+    rows[40_000] = "p,Müller".encode("cp1252")
+    (tmp_path / "mixed.csv").write_bytes(b"patient,name\n" + b"\n".join(rows) + b"\n")
+    with pytest.raises(UsageError, match="not a CSV table") as error:
+        read_table("csv", tmp_path / "mixed.csv", {})
+    assert "it is read as utf-8" in error.value.hint and "ller" not in error.value.lines()
+    with pytest.raises(UsageError, match="no encoding 'utf8mb4'"):
+        read_table("csv", tmp_path / "mixed.csv", {"encoding": "utf8mb4"})
+
+
+@pytest.mark.parametrize("header", [b"", b"patient,age\n"], ids=["in the header", "below it"])
+def test_a_line_of_64_mb_is_refused_and_does_not_come_into_memory(header: bytes, tmp_path: Path) -> None:
+    with (tmp_path / "one.csv").open("wb") as file:
+        file.write(header)
+        for _ in range(64):
+            file.write(b"x" * (1 << 20))
+    before = pa.total_allocated_bytes()
+    with pytest.raises(UsageError, match=r"longer than|not a CSV table"):
+        for batch in read_batches("csv", tmp_path / "one.csv", {}):
+            assert batch.nbytes < 1 << 20
+    assert pa.total_allocated_bytes() - before < 32 << 20
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9, 0.999])
+def test_parquet_that_was_cut_short_is_refused(share: float, tmp_path: Path) -> None:
+    path = tmp_path / "cut.parquet"
+    parquet.write_table(pa.table({"patient": [f"p{number}" for number in range(5_000)]}), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(UsageError, match="not a Parquet file, or not a whole one"):
+        read_table("parquet", path, {})
 
 
 def test_a_missing_file_an_unknown_connector_and_an_unknown_option_are_named(tmp_path: Path) -> None:
