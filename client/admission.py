@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from wardround.client.cache import FeatureCache, source_state
-from wardround.client.connectors import Cohort
+from wardround.client.connectors import IMAGE_CONNECTORS, Cohort
 from wardround.client.consent import Consent
 from wardround.client.reading import mapping_file, patients_in, read_records
 from wardround.client.secure import SecureSite
@@ -62,6 +62,8 @@ def _state(settings: SiteSettings, folder: Path) -> Iterator[str]:
         yield source.model_dump_json()
         hours = source.keep_hours
         yield source_state(folder / source.path, str(int(time.time() // (3600 * hours))))
+        if source.connector in IMAGE_CONNECTORS and "table" in source.options:
+            yield source_state(folder / source.path / str(source.options["table"]), "")
         rules = mapping_file(source, folder)
         yield rules.read_text(encoding="utf-8", errors="replace") if rules.exists() else ""
         if source.labels is not None:

@@ -24,6 +24,7 @@ import pytest
 SERVERS = {
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "cc": ("cc",),
+    "orthanc": ("Orthanc", "/usr/sbin/Orthanc"),
     "postgres": ("postgres", *map(str, Path("/usr/lib/postgresql").glob("*/bin/postgres"))),
     "squid": ("squid", "/usr/sbin/squid"),
     "systemd-analyze": ("systemd-analyze",),

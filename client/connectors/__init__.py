@@ -16,11 +16,14 @@ import pyarrow as pa
 from wardround.client.connectors.cohort import Cohort, make_cohort
 from wardround.client.connectors.csv import read_csv
 from wardround.client.connectors.dicom import read_dicom
+from wardround.client.connectors.dicomweb import read_dicomweb
 from wardround.client.connectors.excel import read_excel
 from wardround.client.connectors.fhir import read_fhir
 from wardround.client.connectors.hl7v2 import read_hl7v2
+from wardround.client.connectors.nifti import read_nifti
 from wardround.client.connectors.omop import read_omop
 from wardround.client.connectors.parquet import read_parquet
+from wardround.client.connectors.png import read_png
 from wardround.client.connectors.sql import read_sql
 from wardround.client.connectors.table import apply_contract
 from wardround.client.imaging.picture import Pictures
@@ -52,6 +55,9 @@ CONNECTORS: Final[dict[str, Callable[..., Iterator[pa.RecordBatch]]]] = {
 
 IMAGE_CONNECTORS: Final[dict[str, Callable[..., Pictures]]] = {
     "dicom": read_dicom,
+    "dicomweb": read_dicomweb,
+    "nifti": read_nifti,
+    "png": read_png,
 }
 
 _Yields = TypeVar("_Yields")

@@ -5,7 +5,6 @@ rows come through a cursor at the server, some thousand at a time. What was read
 breaks off is an error, and the site's cache stays as it was.
 """
 
-import stat
 import time
 from collections.abc import Collection, Iterator, Sequence
 from datetime import date, datetime
@@ -23,6 +22,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, NoSuchTableError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from wardround.client.connectors.secret_file import read_secret
 from wardround.client.connectors.table import BATCH_ROWS
 from wardround.protocol.errors import Unavailable, UsageError, WardroundError
 
@@ -81,7 +81,7 @@ def open_engine(path: Path) -> Engine:
     if url.password:
         raise UsageError(f"'{path.name}' has a password in its url", "write it to a file and name it in password_file")
     if about.password_file is not None:
-        url = url.set(password=_password(path.parent / about.password_file))
+        url = url.set(password=read_secret(path.parent / about.password_file, "password", "password_file"))
     try:
         return _engine(url, path.parent, about.timeout_seconds)
     except (NoSuchModuleError, ModuleNotFoundError):
@@ -103,15 +103,6 @@ def _engine(url: URL, beside: Path, seconds: float) -> Engine:
         limit = f"-c default_transaction_read_only=on -c statement_timeout={round(seconds * 1000)}"
         arguments = {"connect_timeout": 10, "options": limit}
     return create_engine(url, poolclass=NullPool, connect_args=arguments, hide_parameters=True)
-
-
-def _password(path: Path) -> str:
-    try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise UsageError(f"others may read the password file '{path.name}'", f"run: chmod 600 {path}")
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        raise UsageError(f"the password file '{path.name}' cannot be read", "check 'password_file'") from None
 
 
 def _rows(

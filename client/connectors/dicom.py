@@ -6,10 +6,10 @@ no pixels or no patient, or repeats another is left out under a fixed reason and
 
 import logging
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
+from wardround.client.connectors.parts import files_below
 from wardround.client.imaging.header import text
 from wardround.client.imaging.picture import LeftOut, Pictures
 from wardround.client.imaging.pixels import Wanted, pictures_of
@@ -22,13 +22,14 @@ NOT_DICOM: Final = "not a DICOM file"
 TWICE: Final = "the same SOP instance twice"
 EMPTY: Final = "empty file"
 
-_KEYWORDS: Final = {
+KEYWORDS: Final = {
     "patient": "PatientID",
     "accession": "AccessionNumber",
     "study": "StudyInstanceUID",
     "series": "SeriesInstanceUID",
     "sop": "SOPInstanceUID",
 }
+"""How a label table can name a picture by its header."""
 
 _BESIDE: Final = frozenset({"DICOMDIR", "Thumbs.db", ".DS_Store"})
 """Files that lie in such folders and hold no picture."""
@@ -55,7 +56,7 @@ def read_dicom(
 
 
 def _read(path: Path, modality: str, labels_by: LabelsBy, keep_text: bool, under: str) -> Pictures:
-    _silence()
+    silence()
     seen: set[str] = set()
     for file in files_below(path):
         place = file.relative_to(path).as_posix()
@@ -70,26 +71,17 @@ def _read(path: Path, modality: str, labels_by: LabelsBy, keep_text: bool, under
             yield LeftOut(TWICE, place)
             continue
         seen.add(uid)
-        key = place if labels_by == "file" else text(dataset, _KEYWORDS[labels_by])
+        key = place if labels_by == "file" else text(dataset, KEYWORDS[labels_by])
         yield from pictures_of(dataset, Wanted(modality, key, keep_text), place)
 
 
-def _silence() -> None:
+def silence() -> None:
     """pydicom warns of odd values by quoting them, in the log and on the error stream; a header is full of names."""
     from pydicom import config
 
     config.settings.reading_validation_mode = config.IGNORE
     logging.getLogger("pydicom").disabled = True
     warnings.filterwarnings("ignore", module="pydicom")
-
-
-def files_below(path: Path) -> Iterator[Path]:
-    """Every regular file below ``path``, folder after folder, by name. Links to folders are not followed."""
-    for entry in sorted(path.iterdir()):
-        if entry.is_dir() and not entry.is_symlink():
-            yield from files_below(entry)
-        elif entry.is_file():
-            yield entry
 
 
 def dataset_in(file: Path) -> Any:

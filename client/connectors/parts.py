@@ -55,6 +55,15 @@ def parts(path: Path, endings: Collection[str], what: str, first: str = "") -> I
             yield Part(path.name, _opener(path))
 
 
+def files_below(path: Path) -> Iterator[Path]:
+    """Every regular file below ``path``, folder after folder, by name. Links to folders are not followed."""
+    for entry in sorted(path.iterdir()):
+        if entry.is_dir() and not entry.is_symlink():
+            yield from files_below(entry)
+        elif entry.is_file():
+            yield entry
+
+
 @contextmanager
 def reading(name: str) -> Iterator[None]:
     """Turns what goes wrong in a file into a UsageError that names it."""

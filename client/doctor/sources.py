@@ -5,14 +5,14 @@ a name or a value.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from csv import Error as CsvError
 from csv import reader as csv_rows
 from datetime import UTC, datetime
 from typing import Final
 
-from wardround.client.connectors import read_batches
-from wardround.client.connectors.dicom import files_below
-from wardround.client.connectors.parts import parts
+from wardround.client.connectors import nifti, png, read_batches
+from wardround.client.connectors.parts import files_below, parts
 from wardround.client.doctor.examined import Examined, TableAt
 from wardround.client.doctor.words import Finding, failed, ok, warning
 from wardround.protocol.errors import Unavailable, WardroundError
@@ -132,6 +132,30 @@ def _folder(source: TableAt) -> None:
         raise _Unreadable("is an empty folder", "Correct 'path' in site.yaml, or run the export.")
 
 
+def _with_files(*endings: str) -> Callable[[TableAt], None]:
+    """A folder with a file that ends so."""
+
+    def head(source: TableAt) -> None:
+        _folder(source)
+        if not any(file.name.lower().endswith(endings) for file in files_below(source.path)):
+            raise _Unreadable(f"holds no file that ends with {' or '.join(endings)}", "Check 'connector' and 'path'.")
+
+    return head
+
+
+def _archive(source: TableAt) -> None:
+    """The archive lets this user in and answers a search."""
+    from wardround.client.connectors.archive import Archive
+
+    try:
+        with closing(Archive(source.path)) as archive:
+            next(archive.studies(source.options.get("search") or {}), None)
+    except Unavailable:
+        raise _Unreadable("does not answer", "Check host, port and firewall, and that the system runs.") from None
+    except WardroundError as error:
+        raise _Unreadable(f"cannot be read: {error.message}", f"{error.hint[0].upper()}{error.hint[1:]}.") from None
+
+
 BEGINNINGS: Final[dict[str, tuple[tuple[str, ...], tuple[bytes, ...]]]] = {
     "fhir": ((".ndjson", ".json"), (b"{",)),
     "hl7v2": ((".hl7", ".txt", ".dat", ".msg"), (b"MSH", b"FHS", b"BHS")),
@@ -142,11 +166,14 @@ BEGINNINGS: Final[dict[str, tuple[tuple[str, ...], tuple[bytes, ...]]]] = {
 HEADS: Final[dict[str, Callable[[TableAt], None]]] = {
     "csv": _csv_head,
     "dicom": _folder,
+    "dicomweb": _archive,
     "excel": _first_batch,
     "fhir": _first_file,
     "hl7v2": _first_file,
+    "nifti": _with_files(*nifti.ENDINGS),
     "omop": _first_file,
     "parquet": _parquet_head,
+    "png": _with_files(*png.ENDINGS),
     "sql": _first_batch,
 }
 """Connector -> how the head of its file is read. Each raises OSError or _Unreadable."""

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wardround.client.connectors.units import conversion
+from wardround.client.connectors.units import SAME, conversion
 from wardround.client.mapping.rules import ColumnRule, Mapping
 from wardround.protocol.contract import DataContract, NumberColumn, SurvivalLabel
 from wardround.protocol.errors import UsageError
@@ -47,23 +47,36 @@ def mapped(
             f"{source}: no column named {', '.join(repr(name) for name in missing)}",
             "check 'from' in mapping.yaml, and the export",
         )
-    units = _units(contract)
-    columns = []
-    for name in contract.column_names:
-        rule = mapping.columns.get(name)
-        if rule is None:
-            columns.append(batch.column(name))
-        else:
-            where = f"{source}: row {{row}}, column '{rule.source}'"
-            columns.append(_column(batch, rule, units.get(name), contract.missing_tokens, where, first_row))
+    columns = [mapped_column(name, batch, mapping, contract, source, first_row) for name in contract.column_names]
     return pa.RecordBatch.from_arrays(columns, list(contract.column_names))
 
 
-def _units(contract: DataContract) -> dict[str, str]:
-    units = {column.name: column.unit for column in contract.columns if isinstance(column, NumberColumn)}
-    if isinstance(contract.label, SurvivalLabel):
-        units[contract.label.time] = contract.label.unit
-    return units
+def mapped_column(
+    name: str, batch: pa.RecordBatch, mapping: Mapping, contract: DataContract, source: str, first_row: int = 0
+) -> pa.Array:
+    """The contract's column ``name``, as ``mapped`` makes it; its local columns must be there.
+
+    Raises:
+        UsageError: a unit does not fit, or a value is covered by no rule.
+    """
+    rule = mapping.columns.get(name)
+    if rule is None:
+        return batch.column(name)
+    unit = _unit(name, contract)
+    if rule.unit is not None and unit is None:
+        raise UsageError(
+            f"{source}: the rule for '{name}' names a unit, and the contract has none for it", "check mapping.yaml"
+        )
+    where = f"{source}: row {{row}}, column '{rule.source}'"
+    return _column(batch, rule, unit, contract.missing_tokens, where, first_row)
+
+
+def _unit(name: str, contract: DataContract) -> str | None:
+    label = contract.label
+    if isinstance(label, SurvivalLabel) and name == label.time:
+        return label.unit
+    numbers = (column for column in contract.columns if isinstance(column, NumberColumn))
+    return next((column.unit for column in numbers if column.name == name), None)
 
 
 def _column(
@@ -79,7 +92,7 @@ def _column(
         return _each(texts, lambda cell: _code(cell, rule, absent), where, first_row)
     if rule.unit is None and rule.decimal == "." and not rule.thousands:
         return _each(texts, lambda cell: None if cell in absent else cell, where, first_row)
-    by = conversion(rule.unit, unit, rule.molar_mass) if rule.unit and unit else conversion("1", "1")
+    by = conversion(rule.unit, unit, rule.molar_mass) if rule.unit and unit else SAME
 
     def number(cell: str) -> str | None:
         if cell in absent:

@@ -77,6 +77,19 @@ class Studies:
             ).fetchall()
         return tuple(StoredStudy(StudyPlan.parse(bytes(content)), at, refused) for content, at, refused in rows)
 
+    def named(self, wanted: str) -> StoredStudy:
+        """The newest plan of a study's name, or the one whose digest begins so (six characters or more).
+
+        Raises:
+            UsageError: no such plan was proposed to this site.
+        """
+        held = self.all()
+        for study in held:
+            if study.plan.study == wanted or (len(wanted) >= 6 and study.digest.startswith(wanted)):
+                return study
+        known = ", ".join(f"{study.plan.study} ({study.digest[:12]})" for study in held) or "none"
+        raise UsageError(f"no study '{wanted}' was proposed to this site", f"known here: {known}")
+
     def refuse(self, digest: str, reason: str | None) -> None:
         """Note an officer's refusal; None takes it back."""
         with explained("the site's list of studies"):

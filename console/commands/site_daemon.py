@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from wardround.client.store.folder import SiteFolder
-from wardround.protocol.errors import Unavailable, UsageError
+from wardround.protocol.errors import Unavailable
 
 
 def start_command(folder: Path, link: bool) -> None:
@@ -68,10 +68,7 @@ def report_command(folder: Path, study: str, as_json: bool) -> None:
 
     opened = SiteFolder.open(folder)
     store = open_store(opened.database)
-    plans = [held.plan for held in Studies(store).all()]
-    plan = next((plan for plan in plans if plan.study == study or plan.digest.startswith(study)), None)
-    if plan is None:
-        raise UsageError(f"this site knows no study '{study}'", f"known here: {', '.join(p.study for p in plans)}")
+    plan = Studies(store).named(study).plan
     receipts = [receipt for receipt in Receipts(store).of(plan.digest) if receipt.state == "closed"]
     in_sum = sum(receipt.line[opened.site].outcome == "replied" for receipt in receipts)
     parts = (Ledger(store, opened.site, opened.identity()), Members(store, opened.patients_key()))

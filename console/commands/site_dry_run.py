@@ -11,7 +11,6 @@ from rich.table import Table
 from wardround.client.dry_run import DryRun, TriedRound, dry_run
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.studies import Studies
-from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import StudyPlan
 
 NOTE = "Nothing of this was sent, kept or charged. It is exact and not noised: show it to nobody outside the site."
@@ -26,7 +25,7 @@ def dry_run_command(folder: Path, study: str, rounds: int, as_json: bool) -> Non
     from wardround.client.tasks import task_from
 
     opened = SiteFolder.open(folder)
-    plan = _plan(Studies(open_copy(opened.database)), study)
+    plan = Studies(open_copy(opened.database)).named(study).plan
     store = open_store(opened.database)
     try:
         cohort = cohort_of(plan, opened, read_settings(opened.path), Members(store, opened.patients_key()))
@@ -46,15 +45,6 @@ def dry_run_command(folder: Path, study: str, rounds: int, as_json: bool) -> Non
     for warning in found.warnings:
         console.print(f"! {warning}", style="yellow", highlight=False)
     console.print(NOTE, highlight=False)
-
-
-def _plan(studies: Studies, wanted: str) -> StudyPlan:
-    plans = [held.plan for held in studies.all()]
-    found = [plan for plan in plans if plan.study == wanted or (len(wanted) >= 6 and plan.digest.startswith(wanted))]
-    if not found:
-        known = ", ".join(f"{plan.study} ({plan.digest[:12]})" for plan in plans) or "none"
-        raise UsageError(f"no study '{wanted}' was proposed to this site", f"known here: {known}")
-    return found[0]
 
 
 def _facts(plan: StudyPlan, found: DryRun) -> list[str]:

@@ -119,7 +119,11 @@ def contract_of(kind: str, format: str) -> DataContract:
     if kind != "emr":
         from wardround.simulations.synthetic.subjects import picture_contract
 
-        return picture_contract(kind)
+        contract = picture_contract(kind)
+        if format == "png" and contract.image is not None:
+            # Eight bits of a file instead of a detector's twelve.
+            return contract.model_copy(update={"image": contract.image.model_copy(update={"window": (0.0, 255.0)})})
+        return contract
     if format == "hl7v2":
         return CONTRACT.model_copy(
             update={"columns": tuple(column for column in CONTRACT.columns if column.name != "furosemide")}

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -282,7 +283,9 @@ def test_a_table_that_cannot_be_read_is_found(
     assert words is None or words in found.sentence
 
 
-def test_every_connector_has_its_head_read_and_refuses_another_kind_of_file(tmp_path: Path) -> None:
+def test_every_connector_has_its_head_read_and_refuses_another_kind_of_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert set(sources.HEADS) == {*CONNECTORS, *IMAGE_CONNECTORS}
     good = {name: tmp_path / name for name in sources.HEADS} | {"excel": tmp_path / "excel.xlsx"}
     parquet.write_table(pa.table({"a": [1]}), good["parquet"])
@@ -294,18 +297,30 @@ def test_every_connector_has_its_head_read_and_refuses_another_kind_of_file(tmp_
     good["sql"].write_text("url: sqlite:///emr.sqlite")
     good["fhir"].write_text('{"resourceType": "Patient", "id": "1"}\n')
     good["hl7v2"].write_text("MSH|^~\\&|LAB\r")
-    for name, file in (("omop", "person.csv"), ("dicom", "1.dcm")):
+    for name, file in (("omop", "person.csv"), ("dicom", "1.dcm"), ("nifti", "1.nii.gz"), ("png", "1.jpg")):
         good[name].mkdir()
         (good[name] / file).write_text("person_id\n")
+    # No archive is here: that it would be asked is what can be seen.
+    good["dicomweb"].write_text("url: http://127.0.0.1:1/dicom-web")
     options: dict[str, dict[str, Any]] = {"sql": {"table": "t"}}
     # Bytes that several readers could begin with are told apart by the study's own reading.
     alike = {("csv", "fhir"), ("csv", "hl7v2"), ("csv", "sql"), ("omop", "csv"), ("omop", "fhir"), ("omop", "hl7v2")}
     alike |= {("omop", "parquet"), ("omop", "excel"), ("omop", "sql"), ("omop", "dicom"), ("dicom", "omop")}
+    alike |= {("dicom", "nifti"), ("dicom", "png"), ("omop", "dicomweb"), ("csv", "dicomweb"), ("dicomweb", "dicomweb")}
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     for name, other in itertools.product(sources.HEADS, repeat=2):
         source = TableAt(name, good[other], options.get(name, {}))
         state = one(sources.check_data(Examined(site_folder=tmp_path, data=(source,)))).state
         if (name, other) not in alike:
             assert state is (OK if name == other else FAILED), (name, other)
+
+
+def test_an_archive_that_does_not_answer_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    (tmp_path / "pacs.yaml").write_text("url: http://127.0.0.1:1/dicom-web")
+    source = TableAt("dicomweb", tmp_path / "pacs.yaml", {})
+    found = one(sources.check_data(Examined(site_folder=tmp_path, data=(source,))))
+    assert found.state is FAILED and "does not answer" in found.sentence
 
 
 def test_a_database_that_does_not_answer_is_found(tmp_path: Path) -> None:
@@ -382,6 +397,9 @@ def test_a_port_that_another_program_holds_is_found_and_the_sites_own_supernode_
         for line, state in (("supernode", OK), ("other", FAILED)):
             child = subprocess.Popen([sys.executable, "-c", "input()", line], stdin=subprocess.PIPE)
             (tmp_path / "supernode.pid").write_text(str(child.pid))
+            # A process has no words for a moment after it was started.
+            while not Path(f"/proc/{child.pid}/cmdline").read_bytes():
+                time.sleep(0.01)
             assert one(local.check_port(examined)).state is state
             child.communicate(b"\n")
         assert one(local.check_port(examined)).state is FAILED

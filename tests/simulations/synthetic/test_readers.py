@@ -1,5 +1,6 @@
 """Every format of the synthetic hospitals, through the readers of a site: the same features from every system."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -61,3 +62,31 @@ def test_pictures_in_dicom_files_become_records(made: Callable[..., Path]) -> No
     found = records_of(folder, hospitals(1, 11)[0].name, contract)
     assert len(found.patients) >= 8 and np.isfinite(found.features).all() and len(np.unique(found.targets)) == 2
     assert set(found.excluded) <= {"text may be burned into the picture", "label without a picture", "no pixels"}
+
+
+@pytest.mark.parametrize(("format", "kind", "shape"), [("png", "xray", (1, 64, 64)), ("nifti", "mri", (1, 24, 64, 64))])
+def test_pictures_in_png_and_nifti_files_become_records(
+    made: Callable[..., Path], format: str, kind: str, shape: tuple[int, ...]
+) -> None:
+    folder = made(format, kind, 2, 12)
+    name, contract = hospitals(1, 11)[0].name, contract_in(folder)
+    found = records_of(folder, name, contract)
+    assert found.features.shape[1:] == shape and np.isfinite(found.features).all() and not found.excluded
+    with (folder / name / "data" / "labels.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert sorted(map(str, found.patients)) == sorted(row["patient"] for row in rows)
+    column = contract.label.columns[0]
+    assert found.targets.sum() == sum(row[column] == "1" for row in rows)
+
+
+def test_png_and_dicom_hold_the_same_x_rays(made: Callable[..., Path]) -> None:
+    name = hospitals(1, 11)[0].name
+    one, two = (
+        records_of(made(format, "xray", 1, 8), name, contract_in(made(format, "xray", 1, 8)))
+        for format in ("png", "dicom")
+    )
+    means = [{p: r.features[r.patients == p].mean() for p in set(r.patients)} for r in (one, two)]
+    shared = means[0].keys() & means[1].keys()
+    assert len(shared) >= 5
+    # Eight bits instead of twelve, and every third file a JPEG.
+    assert max(abs(means[0][patient] - means[1][patient]) for patient in shared) < 0.01
