@@ -9,6 +9,24 @@ import typer
 def add(data: typer.Typer) -> None:
     """Hang the commands below ``wardround data``."""
     _synthetic(data)
+    _readiness(data)
+
+
+def _readiness(data: typer.Typer) -> None:
+    @data.command("check")
+    def data_check(
+        folder: Annotated[Path, typer.Argument(help="The site's folder.")],
+        study: Annotated[str, typer.Argument(help="The name or digest of a study that was proposed here.")],
+        for_consortium: Annotated[
+            Path | None, typer.Option(help="Also write the part that others may see: thresholded counts, as JSON.")
+        ] = None,
+        threshold: Annotated[int, typer.Option(help="Counts below it are suppressed there; at least 10.")] = 10,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    ) -> None:
+        """Look at the site's data before round 1: columns, units, labels, patients. Nothing is sent or charged."""
+        from wardround.console.commands.data_check import check_command
+
+        check_command(folder, study, for_consortium, threshold, as_json)
 
 
 def _synthetic(data: typer.Typer) -> None:

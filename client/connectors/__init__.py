@@ -17,6 +17,7 @@ from wardround.client.connectors.cohort import Cohort, make_cohort
 from wardround.client.connectors.csv import read_csv
 from wardround.client.connectors.dicom import read_dicom
 from wardround.client.connectors.dicomweb import read_dicomweb
+from wardround.client.connectors.events import Tally
 from wardround.client.connectors.excel import read_excel
 from wardround.client.connectors.fhir import read_fhir
 from wardround.client.connectors.hl7v2 import read_hl7v2
@@ -67,14 +68,22 @@ _GIVEN: Final = ("path", "image", "columns", "tally")
 
 
 def read_batches(
-    connector: str, path: Path, options: Mapping[str, Any], columns: Collection[str] | None = None
+    connector: str,
+    path: Path,
+    options: Mapping[str, Any],
+    columns: Collection[str] | None = None,
+    tally: Tally | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The table behind ``path`` in batches, with at least ``columns`` of it (None: all).
+
+    ``tally`` counts what a reader of events leaves out; it is whole when all batches are taken.
 
     Raises:
         UsageError: an unknown connector or option, or a file that cannot be read; some when the batches are taken.
     """
-    return _reader(CONNECTORS, connector, options)(path, columns=columns, **options)
+    reader = _reader(CONNECTORS, connector, options)
+    counted = {"tally": tally} if tally is not None and "tally" in inspect.signature(reader).parameters else {}
+    return reader(path, columns=columns, **counted, **options)
 
 
 def read_table(

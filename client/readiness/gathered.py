@@ -1,0 +1,302 @@
+"""What the checks need of a site's data, read once: numbers and codes by column, labels, patients, and counts.
+
+Eight bytes for each cell are kept and the patients' ids, in this process only; pictures are decoded one at a time and
+only what lies beside them is kept.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from wardround.client.connectors import IMAGE_CONNECTORS, read_batches, read_pictures
+from wardround.client.connectors.events import Tally
+from wardround.client.imaging.picture import LeftOut
+from wardround.client.imaging.prepare import Unfit, features_of
+from wardround.client.imaging.records import NO_LABEL, NO_PICTURE
+from wardround.client.mapping import Mapping, local_columns
+from wardround.client.mapping.apply import mapped_column
+from wardround.client.reading import labels_of, mapping_of
+from wardround.client.settings import DataSource, SiteSettings
+from wardround.client.store.members import Part
+from wardround.protocol.contract import CodeColumn, DataContract, NumberColumn
+from wardround.protocol.errors import UsageError, WardroundError
+
+AT_ONCE: Final = 512
+"""Pictures whose rows are looked at together."""
+
+Numbers = npt.NDArray[np.float64]
+
+
+class Division(Protocol):
+    """How the site divides its patients; ``store.members.Members`` is one."""
+
+    def parts(self, ids: Sequence[str]) -> Sequence[Part | None]:
+        """The part of each patient; None: not admitted."""
+
+
+@dataclass(slots=True)
+class Column:
+    """One column of the contract: ``values`` is NaN where there is no usable one; a code is its place in the list.
+
+    ``outside`` are the numbers out of range, which ``values`` has too. ``faults`` counts what a round would refuse.
+    """
+
+    values: Numbers
+    faults: Counter[str] = field(default_factory=Counter)
+    missing: int = 0
+
+
+@dataclass(slots=True)
+class Gathered:
+    """A site's data under a contract, as far as they could be read."""
+
+    contract: DataContract
+    declared: int | None
+    division: Division
+    rows: int = 0
+    columns: dict[str, Column] = field(default_factory=dict)
+    label: Numbers = field(default_factory=lambda: np.zeros(0))
+    patients: list[str] = field(default_factory=list)
+    content: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    header: dict[str, Numbers] = field(default_factory=dict)
+    absent: dict[str, int] = field(default_factory=dict)
+    unread: list[WardroundError] = field(default_factory=list)
+    broken_rules: list[UsageError] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def gather(
+    contract: DataContract, settings: SiteSettings, folder: Path, division: Division, declared: int | None = None
+) -> Gathered:
+    """Read every source of ``settings``. What cannot be read is in ``unread`` and ``absent``; nothing is raised for it.
+
+    Raises:
+        UsageError: the site names no data.
+    """
+    if not settings.data:
+        raise UsageError("the site names no data", "write 'data:' into site.yaml; docs/site.md shows how")
+    found = Gathered(contract, declared, division)
+    parts: list[_Rows] = []
+    for number, source in enumerate(settings.data, 1):
+        try:
+            for batch in _batches(source, folder, found, f"data source {number}"):
+                parts.append(_Rows.of(batch, found))
+        except WardroundError as error:
+            found.unread.append(error)
+    _joined(parts, found)
+    return found
+
+
+def _batches(source: DataSource, folder: Path, found: Gathered, name: str) -> Iterator[dict[str, pa.Array | None]]:
+    contract, path = found.contract, folder / source.path
+    if contract.image is not None:
+        if source.connector not in IMAGE_CONNECTORS or source.labels is None:
+            raise UsageError(f"{name} holds no pictures with labels, and the plan asks for them", "see docs/imaging.md")
+        yield from _picture_rows(source, path, folder, found)
+        return
+    rules, first, tally = mapping_of(source, folder), 0, Tally()
+    for batch in read_batches(source.connector, path, source.options, local_columns(rules, contract), tally):
+        yield {each: _column(each, batch, rules, found, name, first) for each in contract.column_names}
+        first += batch.num_rows
+    found.left_out.update(tally.counts)
+
+
+def _column(
+    name: str, batch: pa.RecordBatch, rules: Mapping, found: Gathered, source: str, first: int
+) -> pa.Array | None:
+    """The contract's column as text, or None where it is not there or its rule does not cover it."""
+    needed = local_columns(rules, _only(found.contract, name))
+    if any(each not in batch.schema.names for each in needed if each):
+        found.absent[name] = found.absent.get(name, 0) + batch.num_rows
+        return pa.nulls(batch.num_rows, pa.string())
+    try:
+        column = mapped_column(name, batch, rules, found.contract, source, first)
+    except UsageError as error:
+        if len(found.broken_rules) < 20:
+            found.broken_rules.append(error)
+        return pa.nulls(batch.num_rows, pa.string())
+    return column if pa.types.is_string(column.type) else column.cast(pa.string())
+
+
+class _Named:
+    """A contract that is asked for one column's name only."""
+
+    def __init__(self, name: str) -> None:
+        self.column_names = (name,)
+
+
+def _only(contract: DataContract, name: str) -> Any:
+    return _Named(name)
+
+
+def _picture_rows(
+    source: DataSource, path: Path, folder: Path, found: Gathered
+) -> Iterator[dict[str, pa.Array | None]]:
+    contract = found.contract
+    assert contract.image is not None and source.labels is not None
+    labels = labels_of(source.labels, folder, contract)
+    held: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for each in read_pictures(source.connector, path, contract.image, source.options):
+        if isinstance(each, LeftOut):
+            found.left_out[each.reason] += 1
+            seen.add(each.place)
+            continue
+        seen.add(each.key)
+        if each.key not in labels:
+            found.left_out[NO_LABEL] += 1
+            continue
+        try:
+            features_of(each, contract.image)
+        except Unfit as error:
+            found.left_out[error.message] += 1
+            continue
+        row = {**labels[each.key], **each.numbers}
+        if contract.patient_id is not None:
+            row[contract.patient_id] = each.patient
+        row["\0header"] = dict(each.numbers)
+        row["\0pixels"] = hash(each.pixels.tobytes())
+        held.append(row)
+        if len(held) == AT_ONCE:
+            yield _as_columns(held, contract)
+            held = []
+    found.left_out[NO_PICTURE] += len(labels.keys() - seen)
+    if held:
+        yield _as_columns(held, contract)
+
+
+def _as_columns(held: list[dict[str, Any]], contract: DataContract) -> dict[str, pa.Array | None]:
+    def text(value: Any) -> str | None:
+        return None if value is None else str(value)
+
+    columns: dict[str, pa.Array | None] = {
+        name: pa.array([text(row.get(name)) for row in held], pa.string()) for name in contract.column_names
+    }
+    columns["\0header"] = pa.array([row["\0header"] for row in held]) if any(row["\0header"] for row in held) else None
+    columns["\0pixels"] = pa.array([row["\0pixels"] for row in held], pa.int64())
+    return columns
+
+
+@dataclass(slots=True)
+class _Rows:
+    """A batch, taken apart."""
+
+    count: int
+    columns: dict[str, Column]
+    label: Numbers
+    patients: list[str]
+    content: npt.NDArray[np.int64]
+    header: list[dict[str, float]]
+
+    @classmethod
+    def of(cls, batch: dict[str, pa.Array | None], found: Gathered) -> "_Rows":
+        contract = found.contract
+        texts = {name: _stripped(batch[name], contract) for name in contract.column_names}
+        count = len(next(iter(texts.values())))
+        columns = {}
+        for column in contract.columns:
+            cells = texts[column.name]
+            columns[column.name] = (
+                _numbers(cells, column) if isinstance(column, NumberColumn) else _codes(cells, column)
+            )
+        label, label_column = _label(texts, contract)
+        columns[contract.label.columns[0]] = label_column
+        patient = contract.patient_id
+        ids = [id_ or "" for id_ in texts[patient]] if patient is not None else []
+        others = [texts[name] for name in contract.column_names if name != patient]
+        pixels = batch.get("\0pixels")
+        if pixels is not None:
+            content = pixels.to_numpy(zero_copy_only=False)
+        else:
+            content = np.array([hash(row) for row in zip(*others, strict=True)], np.int64)
+        raw = batch.get("\0header")
+        header = [] if raw is None else [row or {} for row in raw.to_pylist()]
+        return cls(count, columns, label, ids, content, header)
+
+
+def _stripped(column: pa.Array | None, contract: DataContract) -> list[str | None]:
+    """Cells without spaces around them; None where missing."""
+    assert column is not None
+    tokens = set(contract.missing_tokens)
+    cells = (None if cell is None else cell.strip() for cell in column.to_pylist())
+    return [None if cell is None or cell in tokens else cell for cell in cells]
+
+
+def _number(cell: str | None) -> float:
+    try:
+        return np.nan if cell is None else float(cell)
+    except ValueError:
+        return np.inf
+
+
+def _numbers(cells: list[str | None], column: NumberColumn) -> Column:
+    values = np.array([_number(cell) for cell in cells], float)
+    empty = np.array([cell is None for cell in cells], bool)
+    codes = np.isin(values, column.missing_codes)
+    broken = ~empty & ~np.isfinite(values)
+    values[broken | codes] = np.nan
+    outside = ~np.isnan(values) & ~((values >= column.minimum) & (values <= column.maximum))
+    outside &= ~np.isin(values, column.also_allowed)
+    faults = Counter({"no number": int(broken.sum()), "outside": int(outside.sum())})
+    return Column(values, faults, int(empty.sum() + codes.sum()))
+
+
+def _codes(cells: list[str | None], column: CodeColumn) -> Column:
+    places = {code: place for place, code in enumerate(column.codes)}
+    values = np.array([np.nan if cell is None else places.get(_whole(cell), -1) for cell in cells], float)
+    unknown = values == -1
+    values[unknown] = np.nan
+    return Column(values, Counter({"unknown code": int(unknown.sum())}), sum(cell is None for cell in cells))
+
+
+def _whole(cell: str) -> str:
+    number = _number(cell)
+    return str(int(number)) if np.isfinite(number) and number.is_integer() else cell
+
+
+def _label(texts: dict[str, list[str | None]], contract: DataContract) -> tuple[Numbers, Column]:
+    """1 and 0 of a class or of an observed event, NaN where unknown; and the label as a column with its faults."""
+    label = contract.label
+    cells = texts[label.columns[-1]]
+    positive, negative = (label.positive, label.negative) if label.kind == "class" else (("1",), ("0",))
+    values = np.full(len(cells), np.nan)
+    unknown = 0
+    for row, cell in enumerate(cells):
+        if cell is None:
+            continue
+        if (code := _whole(cell)) in positive or code in negative:
+            values[row] = float(code in positive)
+        else:
+            unknown += 1
+    faults = Counter({"unknown code": unknown})
+    if label.kind == "survival":
+        times = np.array([_number(cell) for cell in texts[label.time]], float)
+        bad = ~np.isnan(times) & ~((times >= 0) & (times <= label.maximum_time))
+        faults["outside"] = int(bad.sum())
+    return values, Column(values, faults, sum(cell is None for cell in cells))
+
+
+def _joined(parts: list[_Rows], found: Gathered) -> None:
+    found.rows = sum(part.count for part in parts)
+    if not parts:
+        return
+    for name in parts[0].columns:
+        columns = [part.columns[name] for part in parts]
+        faults: Counter[str] = Counter()
+        for column in columns:
+            faults.update(column.faults)
+        values = np.concatenate([column.values for column in columns])
+        found.columns[name] = Column(values, faults, sum(column.missing for column in columns))
+    found.label = np.concatenate([part.label for part in parts])
+    found.content = np.concatenate([part.content for part in parts])
+    found.patients = [id_ for part in parts for id_ in part.patients]
+    rows = [row for part in parts for row in (part.header or [{}] * part.count)]
+    for name in sorted({name for row in rows for name in row}):
+        value = (row.get(name) for row in rows)
+        found.header[name] = np.array([np.nan if each is None else each for each in value], float)
