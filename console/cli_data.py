@@ -28,6 +28,18 @@ def _readiness(data: typer.Typer) -> None:
 
         check_command(folder, study, for_consortium, threshold, as_json)
 
+    @data.command("map")
+    def data_map(
+        folder: Annotated[Path, typer.Argument(help="The site's folder.")],
+        study: Annotated[str, typer.Argument(help="The name or digest of a study that was proposed here.")],
+        source: Annotated[int, typer.Option(help="Which data source of site.yaml, counted from 1.")] = 1,
+        out: Annotated[Path | None, typer.Option(help="A new file; left out: the screen.")] = None,
+    ) -> None:
+        """Propose a mapping.yaml for the site's own columns, with a reason for every line."""
+        from wardround.console.commands.data_map import map_command
+
+        map_command(folder, study, source, out)
+
 
 def _synthetic(data: typer.Typer) -> None:
     @data.command("make-cohort")

@@ -52,10 +52,10 @@ def read_dicom(
         raise UsageError("'labels_by' is not a way to name a picture", f"one of {', '.join(get_args(LabelsBy))}")
     if not path.is_dir():
         raise UsageError(f"no folder '{path.name}' in '{path.parent}'", "check 'path' of this source")
-    return _read(path, image.modality, labels_by, keep_text, under)
+    return _read(path, image, labels_by, keep_text, under)
 
 
-def _read(path: Path, modality: str, labels_by: LabelsBy, keep_text: bool, under: str) -> Pictures:
+def _read(path: Path, image: ImageInput, labels_by: LabelsBy, keep_text: bool, under: str) -> Pictures:
     silence()
     seen: set[str] = set()
     for file in files_below(path):
@@ -72,7 +72,7 @@ def _read(path: Path, modality: str, labels_by: LabelsBy, keep_text: bool, under
             continue
         seen.add(uid)
         key = place if labels_by == "file" else text(dataset, KEYWORDS[labels_by])
-        yield from pictures_of(dataset, Wanted(modality, key, keep_text), place)
+        yield from pictures_of(dataset, Wanted(image, key, keep_text), place)
 
 
 def silence() -> None:

@@ -73,5 +73,5 @@ def _read(path: Path, image: ImageInput, labels_by: str, search: dict[str, str],
                     except Gone:
                         yield LeftOut(NOT_GIVEN, instance)
                         continue
-                    wanted = Wanted(image.modality, text(dataset, KEYWORDS[labels_by]), keep_text)
+                    wanted = Wanted(image, text(dataset, KEYWORDS[labels_by]), keep_text)
                     yield from pictures_of(dataset, wanted, instance)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from wardround.client.imaging.burned_in import shows_text, text_is_likely
 from wardround.client.imaging.header import field, numbers_of, text
 from wardround.client.imaging.picture import LeftOut, Picture
+from wardround.protocol.contract import ImageInput
 
 NO_PATIENT: Final = "no patient id"
 NO_PIXELS: Final = "no pixels"
@@ -27,11 +28,23 @@ MOST_FRAMES: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a source asks of a data set. ``modality`` 'OT' takes any; ``keep_text`` turns the search for text off."""
+    """What a source asks of a data set: what the plan's ``image`` needs, and nothing more is decoded.
 
-    modality: str
+    The modality 'OT' takes any; ``keep_text`` turns the search for text off; ``key`` names the label.
+    """
+
+    image: ImageInput
     key: str
     keep_text: bool = False
+
+    @property
+    def numbers(self) -> bool:
+        """Header numbers stand beside a histogram only."""
+        return self.image.features == "histogram"
+
+    @property
+    def affine(self) -> bool:
+        return self.image.orientation == "LPS"
 
 
 def pictures_of(dataset: Any, wanted: Wanted, place: str) -> Iterator[Picture | LeftOut]:
@@ -46,7 +59,7 @@ def pictures_of(dataset: Any, wanted: Wanted, place: str) -> Iterator[Picture | 
     if "PixelData" not in dataset:
         yield LeftOut(NO_PIXELS, place)
         return
-    if wanted.modality not in ("OT", text(dataset, "Modality")):
+    if wanted.image.modality not in ("OT", text(dataset, "Modality")):
         yield LeftOut(OTHER_MODALITY, place)
         return
     kind = tuple(text(dataset, "ImageType").strip("[]").replace("'", "").split(", "))
@@ -59,12 +72,12 @@ def pictures_of(dataset: Any, wanted: Wanted, place: str) -> Iterator[Picture | 
         return
     try:
         frames = _frames(dataset)
-        spacing, affine = _spacing(dataset), _affine(dataset)
+        spacing, affine = _spacing(dataset), _affine(dataset) if wanted.affine else None
     # pydicom and its plug-ins raise whatever their codecs raise, and their messages quote the file.
     except Exception:
         yield LeftOut(NOT_DECODED, place)
         return
-    numbers = numbers_of(dataset)
+    numbers = numbers_of(dataset) if wanted.numbers else {}
     for frame in frames:
         if not wanted.keep_text and shows_text(frame[0]):
             yield LeftOut(TEXT, place)

@@ -6,33 +6,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from wardround.client.connectors.units import Conversion, conversion
+from wardround.client.mapping.likely_units import FAR, FITS, fit, likely_units
 from wardround.client.readiness.finding import Finding, Severity
 from wardround.client.readiness.gathered import Gathered
 from wardround.protocol.contract import NumberColumn
-from wardround.protocol.errors import UsageError
 
 MUCH_MISSING: Final = 0.3
-
-FAR: Final = 4.0
-"""A median that lies so many of the contract's scales from its centre is looked at."""
-
-FITS: Final = 0.95
-"""A unit is suspected when in it so many values would lie in range."""
-
-UNITS: Final = (
-    "kg", "g", "[lb_av]", "m", "cm", "mm", "[in_i]", "mm[Hg]", "kPa", "Cel", "[degF]", "K", "g/L", "g/dL", "mg/dL",
-    "mg/L", "ug/L", "ng/mL", "mol/L", "mmol/L", "umol/L", "nmol/L", "10*9/L", "10*6/L", "/uL", "10*3/uL", "10*12/L",
-    "a", "mo", "wk", "d", "h", "min", "s", "ms", "/min", "/s", "%", "1", "L", "mL", "L/min", "mL/min", "U/L", "kat/L",
-)  # fmt: skip
-"""Units in which hospitals write what a contract asks for in another."""
-
-MOLAR_MASS: Final = {
-    "cholesterol": 386.65, "triglycerid": 885.4, "glucose": 180.156, "sugar": 180.156, "creatinin": 113.12,
-    "urea": 60.06, "uric": 168.11, "bilirubin": 584.66, "calcium": 40.08, "magnesium": 24.305, "phosph": 30.974,
-    "iron": 55.845, "hemoglobin": 64_458.0, "albumin": 66_500.0, "cortisol": 362.46,
-}  # fmt: skip
-"""g/mol by a piece of a column's name or meaning; phosphate is reported as phosphorus."""
 
 
 def check_columns(found: Gathered) -> Iterator[Finding]:
@@ -92,17 +71,17 @@ def check_units(found: Gathered) -> Iterator[Finding]:
         values = kept.values[np.isfinite(kept.values)]
         if len(values) < 10:
             continue
-        inside, median = _inside(values, column), float(np.median(values))
-        if inside >= FITS and abs(median - column.center) <= FAR * column.scale:
+        inside, distance = fit(values, column)
+        if inside >= FITS and distance <= FAR:
             continue
-        likely = _likely(values, column)
-        if likely is not None:
-            unit, by = likely
+        units = likely_units(values, column)
+        if units:
+            likely = units[0]
             yield Finding(
                 "unit", Severity.STOPS if inside < FITS else Severity.LOOK,
-                f"Column '{column.name}' looks like {unit}, and the contract is in {column.unit} (a factor of "
-                f"{by.factor:.4g}).", f"Write 'unit: {unit}' into the column's rule in mapping.yaml, if it is so.",
-                column.name,
+                f"Column '{column.name}' looks like {likely.unit}, and the contract is in {column.unit} (a factor of "
+                f"{likely.by.factor:.4g}).",
+                f"Write 'unit: {likely.unit}' into the column's rule in mapping.yaml, if it is so.", column.name,
             )  # fmt: skip
         elif inside >= FITS:
             yield Finding(
@@ -110,29 +89,6 @@ def check_units(found: Gathered) -> Iterator[Finding]:
                 f"Column '{column.name}' lies far from the contract's centre of {column.center:g} {column.unit}.",
                 "Check its unit, and whether a code such as 0 or 999 stands for missing.", column.name,
             )  # fmt: skip
-
-
-def _likely(values: npt.NDArray[np.float64], column: NumberColumn) -> tuple[str, Conversion] | None:
-    """The unit in which nearly all values would be in range and their median nearest to the centre."""
-    text = f"{column.name} {column.meaning}".lower()
-    mass = next((mass for piece, mass in MOLAR_MASS.items() if piece in text), None)
-    best: tuple[float, str, Conversion] | None = None
-    for unit in UNITS:
-        try:
-            by = conversion(unit, column.unit, mass)
-        except UsageError:
-            continue
-        if 0.999 < by.factor < 1.001 and abs(by.offset) < 1e-9:
-            continue
-        changed = values * by.factor + by.offset
-        distance = abs(float(np.median(changed)) - column.center) / column.scale
-        if _inside(changed, column) >= FITS and distance <= FAR and (best is None or distance < best[0]):
-            best = (distance, unit, by)
-    return None if best is None else best[1:]
-
-
-def _inside(values: npt.NDArray[np.float64], column: NumberColumn) -> float:
-    return float(((values >= column.minimum) & (values <= column.maximum)).mean())
 
 
 def _one_value(values: npt.NDArray[np.float64]) -> bool:

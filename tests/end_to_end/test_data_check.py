@@ -11,6 +11,7 @@ import typer
 from wardround.client.store.database import open_store
 from wardround.client.store.studies import Studies
 from wardround.console.commands.data_check import check_command
+from wardround.console.commands.data_map import map_command
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.plan import StudyPlan
 
@@ -63,3 +64,19 @@ def test_wrong_words_are_refused(proposed: tuple[Path, StudyPlan], tmp_path: Pat
         check_command(folder, "heart_disease", None, 5, False)
     with pytest.raises(Unavailable, match="cannot be written"):
         check_command(folder, "heart_disease", tmp_path / "none" / "x.json", 10, False)
+
+
+def test_a_proposal_is_printed_or_written_once(
+    proposed: tuple[Path, StudyPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, plan = proposed
+    map_command(folder, "heart_disease", 1, None)
+    printed = capsys.readouterr().out
+    assert f"'heart_disease' ({plan.digest[:12]})" in printed and "# age: the name is the contract's" in printed
+    map_command(folder, "heart_disease", 1, tmp_path / "mapping.yaml")
+    assert (tmp_path / "mapping.yaml").read_text() == printed
+    assert "12 of 12 columns are proposed" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="is there already"):
+        map_command(folder, "heart_disease", 1, tmp_path / "mapping.yaml")
+    with pytest.raises(UsageError, match="no data source 2"):
+        map_command(folder, "heart_disease", 2, None)

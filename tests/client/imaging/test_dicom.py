@@ -30,8 +30,8 @@ def read(folder: Path, image: ImageInput = CT, **options: Any) -> list[Picture |
     return list(read_pictures("dicom", folder, image, options))
 
 
-def only(folder: Path, **options: Any) -> Picture:
-    (found,) = read(folder, **options)
+def only(folder: Path, image: ImageInput = CT, **options: Any) -> Picture:
+    (found,) = read(folder, image, **options)
     assert isinstance(found, Picture)
     return found
 
@@ -79,8 +79,8 @@ def test_every_frame_is_a_picture_of_its_patient(write_dicom: WriteDicom, archiv
 def test_geometry_is_that_of_the_header(write_dicom: WriteDicom, archive: Path) -> None:
     turned = {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1], "ImagePositionPatient": [1, 2, 3], "SliceThickness": 4}
     write_dicom("a.dcm", **turned)
-    affine = only(archive).affine
-    assert affine is not None
+    affine = only(archive, CT.model_copy(update={"orientation": "LPS"})).affine
+    assert affine is not None and only(archive).affine is None
     # A step along a row goes back by the column spacing, one down a column goes down by the row spacing.
     assert (affine @ [1, 0, 0, 1])[:3].tolist() == [1, 2.75, 3] and (affine @ [0, 1, 0, 1])[:3].tolist() == [1, 2, 2.5]
     assert (affine @ [0, 0, 1, 1])[:3].tolist() == [-3, 2, 3]
@@ -102,7 +102,9 @@ def test_the_label_is_found_by_what_the_site_says(
 
 def test_only_allowed_numbers_come_over_the_border(write_dicom: WriteDicom, archive: Path) -> None:
     write_dicom("a.dcm", KVP="120", SliceThickness="2.5", PatientAge="064Y", PatientWeight="81.5", EchoTime="")
-    assert only(archive).numbers == {"KVP": 120, "SliceThickness": 2.5, "BitsStored": 16}
+    beside = CT.model_copy(update={"features": "histogram"})
+    assert only(archive, beside).numbers == {"KVP": 120, "SliceThickness": 2.5, "BitsStored": 16}
+    assert only(archive).numbers == {}, "beside pixels there are no columns, so no number is read"
     assert not {"PatientAge", "PatientWeight", "PatientSize", "StudyDate", "AccessionNumber"} & set(NUMBERS)
 
 
@@ -254,7 +256,7 @@ def test_a_reader_that_looks_at_more_fields_would_be_noticed(write_dicom: WriteD
     opened = dicom_module.dataset_in
     try:
         dicom_module.dataset_in = watched
-        read(archive)
+        read(archive, CT.model_copy(update={"features": "histogram", "orientation": "LPS"}))
     finally:
         dicom_module.dataset_in = opened
     assert "PatientID" in asked

@@ -1,0 +1,227 @@
+"""A first ``mapping.yaml``: which local column may be which of the contract's, and why; nothing is guessed silently.
+
+A column is proposed when its name says so and its values fit. Where several fit, or the values speak against the name,
+or two units would both do, the column is left open and the reason is written down. A person at the site decides.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import yaml
+
+from wardround.client.connectors.units import conversion
+from wardround.client.mapping.likely_units import FAR, FITS, UNITS, Likely, fit, likely_units, molar_mass_of
+from wardround.client.mapping.profile import FEW, Profile
+from wardround.client.mapping.vocabulary import answer_of, likeness, plain
+from wardround.protocol.contract import ClassLabel, CodeColumn, DataContract, NumberColumn, SurvivalLabel
+from wardround.protocol.errors import UsageError
+
+ALIKE: Final = 0.8
+"""A name that is less like is not proposed."""
+
+CLEARLY: Final = 0.5
+"""One unit is taken over another when its median lies nearer to the centre by so many scales."""
+
+STAND_FOR_MISSING: Final = (-1.0, -9.0, -99.0, -999.0, 0.0, 99.0, 999.0, 9999.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """One column of the contract: the rule that is proposed, '' as it is under its own name, or None: left open."""
+
+    name: str
+    rule: dict[str, Any] | None
+    why: str
+
+    @property
+    def is_open(self) -> bool:
+        return self.rule is None
+
+
+class _Against(Exception):
+    """A local column does not fit; the text says why and shows no rare value."""
+
+
+def propose(contract: DataContract, found: Sequence[Profile]) -> list[Proposed]:
+    """A proposal for every column that the contract reads, in its order."""
+    return [_column(name, contract, found) for name in contract.column_names]
+
+
+def _column(name: str, contract: DataContract, found: Sequence[Profile]) -> Proposed:
+    meaning = _meaning(name, contract)
+    ranked = sorted(((likeness(p.name, name, meaning), p) for p in found), key=lambda pair: -pair[0])
+    alike = [(score, profile) for score, profile in ranked if score >= ALIKE]
+    if not alike:
+        return Proposed(name, None, f"no column's name is like '{name}' or means {meaning or 'the same'}")
+    best = [profile for score, profile in alike if score >= alike[0][0] - 0.02]
+    fitting, against = [], []
+    for profile in best:
+        try:
+            fitting.append((profile, *_rule(name, contract, profile)))
+        except _Against as reason:
+            against.append(f"'{profile.name}' {reason}")
+    if len(fitting) > 1:
+        names = ", ".join(f"'{profile.name}'" for profile, *_ in fitting)
+        return Proposed(name, None, f"several columns fit: {names}")
+    if not fitting:
+        return Proposed(name, None, "; ".join(against))
+    ((profile, rule, why),) = fitting
+    said = "the name is the contract's" if plain(profile.name) == plain(name) else f"the name '{profile.name}' says so"
+    source = {} if profile.name == name and not rule else {"from": profile.name}
+    return Proposed(name, source | rule, f"{said}, and {why}")
+
+
+def _meaning(name: str, contract: DataContract) -> str:
+    if name == contract.patient_id:
+        return "patient"
+    if name in contract.label.columns:
+        return "outcome"
+    return next(column.meaning for column in contract.columns if column.name == name)
+
+
+def _rule(name: str, contract: DataContract, profile: Profile) -> tuple[dict[str, Any], str]:
+    if not profile.filled:
+        raise _Against("is empty")
+    if name == contract.patient_id:
+        return {}, f"{len(profile.filled):,} different ids stand in {profile.rows:,} records"
+    label = contract.label
+    if name in label.columns:
+        if isinstance(label, SurvivalLabel) and name == label.time:
+            return _time(label, profile)
+        positive, negative = (label.positive, label.negative) if isinstance(label, ClassLabel) else (("1",), ("0",))
+        meanings = dict.fromkeys(positive, "yes") | dict.fromkeys(negative, "no")
+        return _codes(meanings, {"yes": positive[0], "no": negative[0]}, profile)
+    column = next(column for column in contract.columns if column.name == name)
+    if isinstance(column, CodeColumn):
+        return _codes(column.codes, {}, profile)
+    return _numbers(column, contract, profile)
+
+
+def _absent(profile: Profile, contract_tokens: Sequence[str] = ()) -> dict[str, Any]:
+    words = [word for word in profile.absent if word not in contract_tokens]
+    return {"missing": sorted(words)} if words else {}
+
+
+def _time(label: SurvivalLabel, profile: Profile) -> tuple[dict[str, Any], str]:
+    if profile.decimal is None:
+        raise _Against("holds more than numbers")
+    inside = float(((profile.numbers >= 0) & (profile.numbers <= label.maximum_time)).mean())
+    if inside < FITS:
+        raise _Against(f"lies in 0 to {label.maximum_time:g} {label.unit} for {inside:.0%} of its values only")
+    return ({"decimal": ","} if profile.decimal == "," else {}) | _absent(profile), f"{inside:.0%} are in range"
+
+
+def _codes(codes: dict[str, str], generic: dict[str, str], profile: Profile) -> tuple[dict[str, Any], str]:
+    """Every value is a code, or is written as a code's meaning is."""
+    whole = {value: value[:-2] if value.endswith(".0") else value for value in profile.filled}
+    if all(value in codes for value in whole.values()):
+        return _absent(profile), f"all {len(whole)} values are the contract's codes"
+    by_answer = dict(generic)
+    for code, meaning in codes.items():
+        for answer in answer_of(meaning):
+            by_answer.setdefault(answer, code)
+    rule, unknown = {}, []
+    for value, code in whole.items():
+        named = [each for each, meaning in codes.items() if plain(meaning) == plain(value) or each == code]
+        fitting = {by_answer[answer] for answer in answer_of(value) if answer in by_answer} | set(named)
+        if len(fitting) == 1:
+            rule[value] = fitting.pop()
+        else:
+            unknown.append(value)
+    if unknown:
+        shown = [f"'{value}'" for value in sorted(unknown) if profile.filled[value] >= FEW][:10]
+        raise _Against(
+            f"has {len(unknown)} values that are none of the contract's codes or meanings"
+            + (f", such as {', '.join(shown)}" if shown and len(unknown) <= 20 else "")
+        )
+    if len(set(rule.values())) < len(rule) and len(rule) <= 2:
+        raise _Against("has two values for one code")
+    meant = ", ".join(f"{value} as {codes[code]}" for value, code in sorted(rule.items()))
+    return {"codes": dict(sorted(rule.items()))} | _absent(profile), f"its values are read as: {meant}"
+
+
+def _numbers(column: NumberColumn, contract: DataContract, profile: Profile) -> tuple[dict[str, Any], str]:
+    if profile.decimal is None:
+        raise _Against("holds more than numbers, or both decimal signs")
+    rule: dict[str, Any] = {"decimal": ","} if profile.decimal == "," else {}
+    values, stands = _without_sentinels(profile.numbers, column)
+    words = [*_absent(profile, contract.missing_tokens).get("missing", []), *stands]
+    if words:
+        rule["missing"] = words
+    named = _unit_in(profile.name, column)
+    inside, distance = fit(values, column)
+    as_it_is, others = inside >= FITS and distance <= FAR, likely_units(values, column)
+    if named is not None and named != column.unit:
+        chosen = next((each for each in others if each.unit == named), None)
+        if chosen is None:
+            raise _Against(f"names {named}, and in {named} its values do not fit the contract")
+        return _in_unit(chosen, rule), f"its name says {named}; {chosen.inside:.0%} of its values are then in range"
+    if as_it_is:
+        nearer = [each for each in others if each.distance < distance - CLEARLY]
+        if nearer and named is None:
+            raise _Against(f"could be in {column.unit} or in {nearer[0].unit}: both fit")
+        return rule, f"{inside:.0%} of its values lie in {column.minimum:g} to {column.maximum:g} {column.unit}"
+    if not others:
+        raise _Against(f"fits the contract neither in {column.unit} nor in another unit")
+    if len(others) > 1 and others[1].distance - others[0].distance < CLEARLY:
+        raise _Against(f"could be in {others[0].unit} or in {others[1].unit}")
+    chosen = others[0]
+    return _in_unit(chosen, rule), f"{chosen.inside:.0%} of its values fit as {chosen.unit}, and not as {column.unit}"
+
+
+def _in_unit(likely: Likely, rule: dict[str, Any]) -> dict[str, Any]:
+    mass = {} if likely.molar_mass is None else {"molar_mass": likely.molar_mass}
+    return {"unit": likely.unit} | mass | rule
+
+
+def _without_sentinels(values: Any, column: NumberColumn) -> tuple[Any, list[str]]:
+    """Numbers that stand for a missing value: far from all others, out of range, and not few."""
+    rest = values
+    stands: list[str] = []
+    for sentinel in STAND_FOR_MISSING:
+        same = rest == sentinel
+        known = sentinel in (*column.missing_codes, *column.also_allowed)
+        if known or not FEW <= same.sum() < 0.9 * len(rest):
+            rest = rest[~same] if known and not same.all() else rest
+            continue
+        others = rest[~same]
+        low, high = np.quantile(others, (0.01, 0.99))
+        reach = max(high - low, 1e-9)
+        if sentinel < low - reach or sentinel > high + reach:
+            rest = others
+            stands.append(f"{sentinel:g}")
+    return rest, stands
+
+
+def _unit_in(name: str, column: NumberColumn) -> str | None:
+    """A unit that the local name ends with, where it measures what the contract's does."""
+    last = name.replace("(", " ").replace(")", " ").replace("[", " ").replace("]", " ").replace("_", " ").split()[-1:]
+    mass = molar_mass_of(column)
+    for unit in (*UNITS, column.unit):
+        written = {unit.casefold(), plain(unit)} if len(unit) > 1 else {unit}
+        if last and (last[0].casefold() in written or last[0] == unit):
+            try:
+                return unit if conversion(unit, column.unit, mass) is not None else None
+            except UsageError:
+                return None
+    return None
+
+
+def as_yaml(proposed: Sequence[Proposed], title: str) -> str:
+    """The proposal as a file that can be used as it is: open columns are comments."""
+    lines = [
+        f"# Proposed for {title}. Read every line before it is used;",
+        "# what is not certain was left open.",
+        "columns:",
+    ]
+    for each in proposed:
+        lines.append(f"  # {each.name}: {'OPEN: ' if each.is_open else ''}{each.why}.")
+        if each.rule:
+            rule = yaml.safe_dump(each.rule, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10_000)
+            name = yaml.safe_dump(each.name, allow_unicode=True).splitlines()[0]
+            lines.append(f"  {name}: {rule.strip()}")
+    if not any(each.rule for each in proposed):
+        lines[2] = "columns: {}"
+    return "\n".join(lines) + "\n"
