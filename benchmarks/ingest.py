@@ -138,10 +138,10 @@ def enlarged(folder: Path, out: Path) -> Path:
     for file in out.rglob("*.dcm"):
         dataset = dcmread(file)
         if "PixelData" in dataset:
-            times = 512 // dataset.Rows
-            dataset.PixelData = np.kron(
-                dataset.pixel_array, np.ones((times, times), dataset.pixel_array.dtype)
-            ).tobytes()
+            if dataset.file_meta.TransferSyntaxUID.is_compressed:
+                dataset.decompress()
+            values, times = dataset.pixel_array, 512 // dataset.Rows
+            dataset.PixelData = np.kron(values, np.ones((times, times), values.dtype)).tobytes()
             dataset.Rows, dataset.Columns = dataset.Rows * times, dataset.Columns * times
             dataset.PixelSpacing = [float(step) / times for step in dataset.PixelSpacing]
             dataset.compress(RLELossless)

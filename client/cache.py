@@ -10,10 +10,13 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, BinaryIO, Final, Protocol
 
 import numpy as np
@@ -33,6 +36,9 @@ IN_MEMORY: Final = 64 << 20
 """Features of fewer bytes are held in memory; larger ones are mapped, and only the batch that was drawn is read."""
 
 ROWS_AT_ONCE: Final = 1024
+
+STALE: Final = 24 * 3600.0
+"""Seconds after which a cache that was begun and not finished is nobody's any more."""
 
 
 class Division(Protocol):
@@ -68,6 +74,7 @@ class FeatureCache:
             return found
         try:
             (self.folder / CACHE).mkdir(mode=0o700, exist_ok=True)
+            self._sweep()
             fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder / CACHE))
             try:
                 _write(fresh, state, records(), division)
@@ -80,6 +87,13 @@ class FeatureCache:
         if made is None:
             raise Unavailable("the site's cache was changed while it was made", "run it again")
         return made
+
+    def _sweep(self) -> None:
+        """Remove what a process that was killed left half made. Others are at work for hours at most."""
+        for half in (self.folder / CACHE).glob(".new-*"):
+            with suppress(FileNotFoundError):
+                if time.time() - half.stat().st_mtime > STALE:
+                    shutil.rmtree(half, ignore_errors=True)
 
     def _kept(self, place: Path, state: str) -> Cohort | None:
         try:
@@ -110,13 +124,20 @@ def source_state(path: Path, live_since: str) -> str:
     ``live_since`` changes.
     """
     if path.is_dir():
-        files = sorted(each for each in path.rglob("*") if each.is_file())
-        lines = [f"{each.relative_to(path)} {each.stat().st_size} {each.stat().st_mtime_ns}" for each in files]
+        lines = [f"{each.relative_to(path)} {shape}" for each in sorted(path.rglob("*")) if (shape := _shape(each))]
         return digest(CACHE, "\n".join(lines).encode())
     if not path.exists():
         return "not there"
-    live = live_since if path.suffix in (".yaml", ".yml") else ""
-    return f"{path.stat().st_size} {path.stat().st_mtime_ns} {live}"
+    return f"{_shape(path)} {live_since if path.suffix in ('.yaml', '.yml') else ''}"
+
+
+def _shape(path: Path) -> str:
+    """Size and time of a regular file; '' for anything else, such as a link that leads nowhere."""
+    try:
+        about = path.stat()
+    except OSError:
+        return ""
+    return f"{about.st_size} {about.st_mtime_ns}" if S_ISREG(about.st_mode) else ""
 
 
 def _opened(path: Path) -> npt.NDArray[Any]:

@@ -8,7 +8,7 @@ import os
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -53,9 +53,9 @@ class DryRun:
     clip_norm: float | None
     clipped: float | None
     loss_at_start: float
-    rounds: list[TriedRound] = field(default_factory=list)
-    peak_mib: float = 0.0
-    warnings: list[str] = field(default_factory=list)
+    rounds: list[TriedRound]
+    peak_mib: float
+    warnings: list[str]
 
 
 def dry_run(
@@ -80,16 +80,9 @@ def dry_run(
     rule, private = LocalRule(plan.local.learning_rate), isinstance(event, PoissonGaussian)
     clip = plan.privacy.clip_norm if private else None
     lengths = _lengths(task, model.astype(np.float64), cohort.train)
-    found = DryRun(
-        cohort.train.patients,
-        cohort.test.patients,
-        dict(cohort.excluded),
-        declared,
-        (float(lengths.min()), float(np.median(lengths)), float(lengths.max())),
-        clip,
-        None if clip is None else float((lengths > clip).mean()),
-        engine.mean_loss(model.astype(np.float64), cohort.train),
-    )
+    loss_at_start = engine.mean_loss(model.astype(np.float64), cohort.train)
+    clipped = None if clip is None else float((lengths > clip).mean())
+    tried_rounds: list[TriedRound] = []
     for number in range(1, rounds + 1):
         began = time.perf_counter()
         if isinstance(event, PoissonGaussian):
@@ -103,10 +96,21 @@ def dry_run(
         scores = score(task, model, cohort.test) if cohort.test.patients else None
         metrics = {} if scores is None else {name: point(metric, scores) for name, metric in task.metrics.items()}
         tried = TriedRound(seconds, engine.mean_loss(model.astype(np.float64), cohort.train), metrics)
-        found.rounds.append(tried)
+        tried_rounds.append(tried)
         told(number, tried)
-    found.warnings.extend(_warnings(plan, cohort, found))
-    return _with_peak(found)
+    return DryRun(
+        train_patients=cohort.train.patients,
+        test_patients=cohort.test.patients,
+        excluded=dict(cohort.excluded),
+        declared_patients=declared,
+        norms=(float(lengths.min()), float(np.median(lengths)), float(lengths.max())),
+        clip_norm=clip,
+        clipped=clipped,
+        loss_at_start=loss_at_start,
+        rounds=tried_rounds,
+        peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        warnings=_warnings(plan, cohort, clipped, loss_at_start, tried_rounds),
+    )
 
 
 def _lengths(task: Task, model: Array, patients: Examples) -> Array:
@@ -119,25 +123,23 @@ def _lengths(task: Task, model: Array, patients: Examples) -> Array:
     )
 
 
-def _warnings(plan: StudyPlan, cohort: Cohort, found: DryRun) -> list[str]:
-    said = []
+def _warnings(
+    plan: StudyPlan, cohort: Cohort, clipped: float | None, loss_at_start: float, rounds: list[TriedRound]
+) -> list[str]:
+    said, declared = [], plan.declared_patients(cohort.site)
     if plan.task.label_kind == "class" and len(np.unique(cohort.train.targets)) < 2:
         said.append("the training patients have one class only: this site has no model of its own to compare with")
     if not cohort.test.patients:
         said.append("no patient tests at this site, so there is no metric")
-    if cohort.train.patients < 0.5 * found.declared_patients or cohort.train.patients > 2 * found.declared_patients:
+    if not 0.5 * declared <= cohort.train.patients <= 2 * declared:
         said.append(
-            f"the plan declares {found.declared_patients} patients here, and there are {cohort.train.patients}: "
+            f"the plan declares {declared} patients here, and there are {cohort.train.patients}: "
             "batches are sized by the declared number"
         )
-    if found.clipped is not None and found.clipped > 0.95:
+    if clipped is not None and clipped > 0.95:
         said.append("almost every patient is clipped: the gradient's direction counts and its length does not")
-    if found.rounds and not np.isfinite(found.rounds[-1].loss):
+    if not np.isfinite(rounds[-1].loss):
         said.append("the model ran away: its loss is not a finite number; the learning rate is too high")
-    elif found.rounds and found.rounds[-1].loss > 1.5 * found.loss_at_start:
+    elif rounds[-1].loss > 1.5 * loss_at_start:
         said.append("the loss grew by more than half: noise or learning rate are high for this site alone")
     return said
-
-
-def _with_peak(found: DryRun) -> DryRun:
-    return replace(found, peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -153,7 +153,7 @@ def copy_tree(target: Path) -> None:
     """What the tests need, without compiled files, and links that make ``wardround.X`` importable from the copy."""
     config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     folders = config["tool"]["setuptools"]["package-dir"].values()
-    for folder in [*folders, "tests", "scripts", "docs"]:
+    for folder in [*folders, "tests", "benchmarks", "scripts", "docs"]:
         shutil.copytree(ROOT / folder, target / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(ROOT / "pyproject.toml", target)
     subprocess.run([sys.executable, "scripts/link.py"], cwd=target, check=True)

@@ -87,7 +87,7 @@ def pictures_of(dataset: Any, wanted: Wanted, place: str) -> Iterator[Picture | 
 
 def _frames(dataset: Any) -> list[npt.NDArray[np.float32]]:
     """Every frame in modality units: (channels, rows, columns), brighter is larger, padding is NaN."""
-    from pydicom.pixels import apply_modality_lut, convert_color_space, pixel_array
+    from pydicom.pixels import convert_color_space, pixel_array
 
     # Not the data set's own property, which looks twice whether it has decoded these pixels before.
     stored = pixel_array(dataset, raw=True)
@@ -97,7 +97,7 @@ def _frames(dataset: Any) -> list[npt.NDArray[np.float32]]:
             stored = convert_color_space(stored, kind, "RGB")
         colour = stored.reshape(-1, *stored.shape[-3:])
         return [np.moveaxis(frame, -1, 0).astype(np.float32) for frame in colour]
-    values = np.asarray(apply_modality_lut(stored, dataset), np.float32)
+    values = _rescaled(stored, dataset)
     if kind == "MONOCHROME1":
         # Larger is darker; mirrored within the range that the bits can hold (PS3.3 C.7.6.3.1.2).
         low, high = _reach(dataset)
@@ -105,9 +105,23 @@ def _frames(dataset: Any) -> list[npt.NDArray[np.float32]]:
     padding = field(dataset, "PixelPaddingValue")
     if padding is not None:
         last = field(dataset, "PixelPaddingRangeLimit")
-        last = padding if last is None else last
-        values = np.where((stored >= min(padding, last)) & (stored <= max(padding, last)), np.float32(np.nan), values)
+        outside = stored == padding if last is None else (stored >= min(padding, last)) & (stored <= max(padding, last))
+        values[outside] = np.nan
     return [frame[None] for frame in values.reshape(-1, *values.shape[-2:])]
+
+
+def _rescaled(stored: npt.NDArray[Any], dataset: Any) -> npt.NDArray[np.float32]:
+    """Stored values in modality units (PS3.3 C.11.1), as an array of their own."""
+    from pydicom.pixels import apply_modality_lut
+
+    slope, intercept = field(dataset, "RescaleSlope"), field(dataset, "RescaleIntercept")
+    exact = stored.dtype.itemsize <= 2 and slope == 1 and intercept is not None and float(intercept).is_integer()
+    if exact and "ModalityLUTSequence" not in dataset:
+        # As CT is stored: whole numbers, which single precision holds exactly.
+        values = stored.astype(np.float32)
+        values += np.float32(intercept)
+        return values
+    return np.array(apply_modality_lut(stored, dataset), np.float32)
 
 
 def _reach(dataset: Any) -> tuple[float, float]:

@@ -162,3 +162,13 @@ def test_a_running_system_counts_as_changed_after_its_time(tmp_path: Path) -> No
     assert len(states) == 2
     assert len({source_state(tmp_path / "table.csv", hour) for hour in "112"}) == 1
     assert source_state(tmp_path / "none", "") == "not there"
+
+
+def test_what_a_killed_process_left_half_made_is_removed_after_a_day(tmp_path: Path) -> None:
+    old, fresh = tmp_path / "cache" / ".new-old", tmp_path / "cache" / ".new-fresh"
+    for half in (old, fresh):
+        half.mkdir(parents=True)
+        (half / "features.raw").write_bytes(b"x")
+    os.utime(old, (0, 0))
+    FeatureCache(tmp_path, "a")._sweep()
+    assert fresh.exists() and not old.exists()
