@@ -3,22 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import pyarrow as pa
 
-from wardround.client.connectors import IMAGE_CONNECTORS, read_batches, read_pictures, read_table
+from wardround.client.connectors import IMAGE_CONNECTORS, picture_patients, read_batches, read_pictures, read_table
 from wardround.client.connectors.table import Records, apply_contract
-from wardround.client.imaging.picture import Picture
 from wardround.client.imaging.records import Labels, picture_records
 from wardround.client.mapping import Mapping, local_columns, mapped, read_mapping
 from wardround.client.mapping.rules import MAPPING
 from wardround.client.settings import DataSource, LabelTable, SiteSettings
-from wardround.protocol.contract import DataContract, ImageInput
+from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
-
-ANY_IMAGE: Final = ImageInput(modality="OT", size=(8, 8), window=(0.0, 1.0))
-"""What a source is asked for where only its patients count."""
 
 
 def read_records(settings: SiteSettings, folder: Path, contract: DataContract, site: str) -> Iterator[Records]:
@@ -102,9 +97,7 @@ def patients_in(settings: SiteSettings, folder: Path, id_column: str) -> list[st
 def _patients(source: DataSource, folder: Path, id_column: str) -> Iterator[str]:
     path = folder / source.path
     if source.connector in IMAGE_CONNECTORS:
-        for found in read_pictures(source.connector, path, ANY_IMAGE, source.options):
-            if isinstance(found, Picture):
-                yield found.patient.strip()
+        yield from (patient.strip() for patient in picture_patients(source.connector, path, source.options))
         return
     for batch in read_batches(source.connector, path, source.options, [id_column]):
         if id_column not in batch.schema.names:

@@ -15,16 +15,16 @@ import pyarrow as pa
 
 from wardround.client.connectors.cohort import Cohort, make_cohort
 from wardround.client.connectors.csv import read_csv
-from wardround.client.connectors.dicom import read_dicom
-from wardround.client.connectors.dicomweb import read_dicomweb
+from wardround.client.connectors.dicom import patients_in_dicom, read_dicom
+from wardround.client.connectors.dicomweb import patients_in_archive, read_dicomweb
 from wardround.client.connectors.events import Tally
 from wardround.client.connectors.excel import read_excel
 from wardround.client.connectors.fhir import read_fhir
 from wardround.client.connectors.hl7v2 import read_hl7v2
-from wardround.client.connectors.nifti import read_nifti
+from wardround.client.connectors.nifti import patients_in_nifti, read_nifti
 from wardround.client.connectors.omop import read_omop
 from wardround.client.connectors.parquet import read_parquet
-from wardround.client.connectors.png import read_png
+from wardround.client.connectors.png import patients_in_png, read_png
 from wardround.client.connectors.sql import read_sql
 from wardround.client.connectors.table import apply_contract
 from wardround.client.imaging.picture import Pictures
@@ -39,6 +39,7 @@ __all__ = [
     "cohort_from_table",
     "make_cohort",
     "patient_tests",
+    "picture_patients",
     "read_batches",
     "read_pictures",
     "read_table",
@@ -61,7 +62,18 @@ IMAGE_CONNECTORS: Final[dict[str, Callable[..., Pictures]]] = {
     "png": read_png,
 }
 
+IMAGE_PATIENTS: Final[dict[str, Callable[..., Iterator[str]]]] = {
+    "dicom": patients_in_dicom,
+    "dicomweb": patients_in_archive,
+    "nifti": patients_in_nifti,
+    "png": patients_in_png,
+}
+"""Whose pictures a source holds, without decoding one; each takes the options of its reader."""
+
 _Yields = TypeVar("_Yields")
+
+ANY_IMAGE: Final = ImageInput(modality="OT", size=(8, 8), window=(0.0, 1.0))
+"""What a source is asked for where only its patients count."""
 
 _GIVEN: Final = ("path", "image", "columns", "tally")
 """What the caller gives a reader; the rest of its parameters are options of a site."""
@@ -99,6 +111,15 @@ def read_table(
 def read_pictures(connector: str, path: Path, image: ImageInput, options: Mapping[str, Any]) -> Pictures:
     """The pictures behind ``path``, one at a time. Raises UsageError for an unknown connector or option."""
     return _reader(IMAGE_CONNECTORS, connector, options)(path, image, **options)
+
+
+def picture_patients(connector: str, path: Path, options: Mapping[str, Any]) -> Iterator[str]:
+    """The patients of an image source, some more than once; '' for a picture of nobody.
+
+    Raises UsageError and Unavailable as ``read_pictures`` does.
+    """
+    read_pictures(connector, path, ANY_IMAGE, options)
+    return IMAGE_PATIENTS[connector](path, **options)
 
 
 def _reader(

@@ -85,6 +85,11 @@ class Archive:
         """Study instance UIDs that ``search`` finds, each once (QIDO-RS, PS3.18 10.6)."""
         yield from self._paged(self._client.search_for_studies, "0020000D", search_filters=dict(search))
 
+    def patients(self, search: Mapping[str, str]) -> Iterator[str]:
+        """The patient's id of every study that ``search`` finds; '' where the archive lists none."""
+        rows = self._rows(self._client.search_for_studies, "0020000D", search_filters=dict(search))
+        yield from (_value(row, "00100020") for row in rows)
+
     def series(self, study: str) -> Iterator[str]:
         """Series instance UIDs of a study."""
         yield from self._paged(lambda **page: self._client.search_for_series(study, **page), "0020000E")
@@ -103,6 +108,10 @@ class Archive:
         return _asked(lambda: self._client.retrieve_instance(study, series, instance, media_types=stored))
 
     def _paged(self, search: Callable[..., list[dict[str, Any]]], tag: str, **more: Any) -> Iterator[str]:
+        yield from (_value(row, tag) for row in self._rows(search, tag, **more))
+
+    def _rows(self, search: Callable[..., list[dict[str, Any]]], tag: str, **more: Any) -> Iterator[dict[str, Any]]:
+        """What is found, a page at a time; each once by the UID under ``tag``."""
         seen: set[str] = set()
         while True:
             try:
@@ -112,9 +121,9 @@ class Archive:
             found = [_value(row, tag) for row in page]
             if found and not any(found):
                 raise UsageError(*_NO_DICOMWEB)
-            fresh = [uid for uid in found if uid and uid not in seen]
+            fresh = {uid: row for uid, row in zip(found, page, strict=True) if uid and uid not in seen}
             seen.update(fresh)
-            yield from fresh
+            yield from fresh.values()
             # An archive that knows no offset would give the first page for ever.
             if len(page) < PAGE or not fresh:
                 return

@@ -6,6 +6,7 @@ no pixels or no patient, or repeats another is left out under a fixed reason and
 
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -73,6 +74,20 @@ def _read(path: Path, image: ImageInput, labels_by: LabelsBy, keep_text: bool, u
         seen.add(uid)
         key = place if labels_by == "file" else text(dataset, KEYWORDS[labels_by])
         yield from pictures_of(dataset, Wanted(image, key, keep_text), place)
+
+
+def patients_in_dicom(path: Path, *, under: str = "", **_: Any) -> Iterator[str]:
+    """The patient of every file below ``path``, '' where a header has none; no pixel is read."""
+    from pydicom import dcmread
+
+    silence()
+    for file in files_below(path):
+        if file.relative_to(path).as_posix().startswith(under):
+            try:
+                yield text(dcmread(file, force=True, stop_before_pixels=True, specific_tags=["PatientID"]), "PatientID")
+            # As in dataset_in: pydicom raises whatever a broken file leads it to.
+            except Exception:
+                continue
 
 
 def silence() -> None:

@@ -8,7 +8,7 @@ The path names a YAML file with the connection, so that no password lies in ``si
     ca_file: hospital-ca.pem
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -52,6 +52,14 @@ def read_dicomweb(
         if name not in SEARCH:
             raise UsageError("'search' names what studies cannot be chosen by", f"one of {', '.join(SEARCH)}")
     return _read(path, image, labels_by, chosen, keep_text)
+
+
+def patients_in_archive(path: Path, *, search: Mapping[str, Any] | None = None, **_: Any) -> Iterator[str]:
+    """The patient of every study that ``search`` finds, as the archive lists it; no instance is fetched."""
+    from wardround.client.connectors.archive import Archive
+
+    with closing(Archive(path)) as archive:
+        yield from archive.patients({str(name): str(value) for name, value in (search or {}).items()})
 
 
 def _read(path: Path, image: ImageInput, labels_by: str, search: dict[str, str], keep_text: bool) -> Pictures:

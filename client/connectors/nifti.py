@@ -4,6 +4,7 @@ Of a header only shape, type, scaling and the affine are used; its texts (descri
 extensions are not looked at. A plan of two dimensions gets the axial slices of a volume, each a picture of its patient.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,6 +56,17 @@ def read_nifti(
         raise UsageError(f"no folder '{path.name}' in '{path.parent}'", "check 'path' of this source")
     patients = None if table is None else patients_by_file(path / table, file, patient)
     return _read(path, image, patients, modality, keep_text)
+
+
+def patients_in_nifti(
+    path: Path, *, table: str | None = None, file: str = "file", patient: str = "patient", **_: Any
+) -> Iterator[str]:
+    """The patients of the table or of the files' names, whether or not their volumes can be used."""
+    if table is not None:
+        yield from patients_by_file(path / table, file, patient).values()
+        return
+    places = (each.relative_to(path).as_posix() for each in files_below(path))
+    yield from (_named(place) for place in places if place.lower().endswith(ENDINGS))
 
 
 def _read(

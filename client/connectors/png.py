@@ -4,6 +4,7 @@ Only pixels are used: text chunks, EXIF (its orientation too), colour profiles a
 are those that the file stores, brighter is larger; PNG and JPEG know no millimetres and no Hounsfield units.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +50,11 @@ def read_png(
     if not path.is_dir():
         raise UsageError(f"no folder '{path.name}' in '{path.parent}'", "check 'path' of this source")
     return _read(path, image.modality, patients_by_file(path / table, file, patient), modality, keep_text)
+
+
+def patients_in_png(path: Path, *, table: str, file: str = "file", patient: str = "patient", **_: Any) -> Iterator[str]:
+    """The patients of the table, whether or not their pictures can be used."""
+    yield from patients_by_file(path / table, file, patient).values()
 
 
 def _read(path: Path, wanted: str, patients: dict[str, str], modality: str | None, keep_text: bool) -> Pictures:

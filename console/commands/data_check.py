@@ -66,7 +66,8 @@ def _show(title: str, findings: list[Finding], outward: Path | None) -> None:
     count = Counter(finding.severity for finding in findings)
     stops, look = count[Severity.STOPS], count[Severity.LOOK]
     if stops:
-        console.print(f"Not ready: {stops} of these stop the study here, {look} are to be looked at.", highlight=False)
+        stopping = "1 finding stops" if stops == 1 else f"{stops} findings stop"
+        console.print(f"Not ready: {stopping} the study here; {look} to be looked at.", highlight=False)
     else:
         console.print(f"Ready; {look} to be looked at." if look else "Ready.", highlight=False)
     console.print(NOTE, highlight=False)

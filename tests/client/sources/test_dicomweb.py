@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from _orthanc import PASSWORD, Orthanc, running
 
-from wardround.client.connectors import read_pictures
+from wardround.client.connectors import picture_patients, read_pictures
 from wardround.client.connectors.dicomweb import NOT_GIVEN
 from wardround.client.imaging.picture import LeftOut, Picture
 from wardround.client.imaging.pixels import OTHER_MODALITY
@@ -88,6 +88,15 @@ def test_a_search_chooses_studies_and_a_label_can_be_any_field(orthanc: Orthanc,
     other = read(source, ImageInput(modality="MR", size=(8, 8), window=(0, 1)))
     assert {one.reason for one in other if isinstance(one, LeftOut)} >= {OTHER_MODALITY}
     assert not by_key(other)
+
+
+@archive_server
+def test_patients_are_listed_without_fetching_an_instance(orthanc: Orthanc, folder: Path, tmp_path: Path) -> None:
+    relay = Relay(orthanc)
+    with fake(relay) as url:
+        found = set(picture_patients("dicomweb", orthanc.source(tmp_path, url=url), {}))
+    assert found == set(picture_patients("dicom", folder / "data" / "dicom", {})) and len(found) == 12
+    assert relay.asked == 0
 
 
 @archive_server

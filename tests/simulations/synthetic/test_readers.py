@@ -90,3 +90,14 @@ def test_png_and_dicom_hold_the_same_x_rays(made: Callable[..., Path]) -> None:
     assert len(shared) >= 5
     # Eight bits instead of twelve, and every third file a JPEG.
     assert max(abs(means[0][patient] - means[1][patient]) for patient in shared) < 0.01
+
+
+@pytest.mark.parametrize(("format", "kind"), [("dicom", "ct"), ("png", "xray"), ("nifti", "mri")])
+def test_the_patients_of_pictures_are_known_without_decoding_one(
+    made: Callable[..., Path], format: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = made(format, kind, 2, 12) / hospitals(1, 11)[0].name
+    monkeypatch.setattr("pydicom.pixels.pixel_array", None)
+    monkeypatch.setattr("PIL.Image.open", None)
+    monkeypatch.setattr("nibabel.Nifti1Image.from_filename", None)
+    assert len(patients_in(read_settings(folder), folder, "patient")) == 12
