@@ -45,7 +45,7 @@ def _of(source: DataSource, folder: Path, contract: DataContract, name: str) -> 
         yield from picture_records(pictures, labels_of(source.labels, folder, contract), contract, name)
         return
     first, rules = 0, mapping_of(source, folder)
-    for batch in read_batches(source.connector, path, source.options, local_columns(rules, contract)):
+    for batch in read_batches(source.connector, path, source.options, local_columns(rules, contract.column_names)):
         yield apply_contract(mapped(batch, rules, contract, name, first), contract, name, first)
         first += batch.num_rows
 

@@ -4,7 +4,7 @@ Pure. A value that no rule covers stops the study with column, row and rule, and
 about its data, and a value that they do not know is a mistake in one of the two.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from typing import Any
 
@@ -22,10 +22,10 @@ class _NotCovered(ValueError):
     """A value that the rule does not know."""
 
 
-def local_columns(mapping: Mapping, contract: DataContract) -> list[str]:
-    """The site's own columns that the contract's need, each once."""
+def local_columns(mapping: Mapping, names: Iterable[str]) -> list[str]:
+    """The site's own columns that the contract's ``names`` need, each once."""
     found: dict[str, None] = {}
-    for name in contract.column_names:
+    for name in names:
         rule = mapping.columns.get(name)
         found |= dict.fromkeys([name] if rule is None else [rule.source, *([rule.years_to] if rule.years_to else [])])
     return list(found)
@@ -41,7 +41,7 @@ def mapped(
     Raises:
         UsageError: a column is missing, a unit does not fit, or a value is covered by no rule.
     """
-    missing = [name for name in local_columns(mapping, contract) if name not in batch.schema.names]
+    missing = [name for name in local_columns(mapping, contract.column_names) if name not in batch.schema.names]
     if missing:
         raise UsageError(
             f"{source}: no column named {', '.join(repr(name) for name in missing)}",

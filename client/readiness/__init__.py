@@ -5,8 +5,9 @@ only what its checks need, and names all that it finds. Its findings are for the
 makes the part that others may see.
 """
 
+from wardround.client.readiness.checks import CHECKS, check
 from wardround.client.readiness.consortium import for_consortium
-from wardround.client.readiness.findings import CHECKS, Finding, Severity, check
+from wardround.client.readiness.finding import Finding, Severity
 from wardround.client.readiness.gathered import Gathered, gather
 
 __all__ = ["CHECKS", "Finding", "Gathered", "Severity", "check", "for_consortium", "gather"]

@@ -30,6 +30,9 @@ from wardround.protocol.errors import UsageError, WardroundError
 AT_ONCE: Final = 512
 """Pictures whose rows are looked at together."""
 
+MOST_RULES: Final = 20
+"""Breaks of mapping rules that are named; each batch can bring one for each column."""
+
 Numbers = npt.NDArray[np.float64]
 
 
@@ -44,7 +47,7 @@ class Division(Protocol):
 class Column:
     """One column of the contract: ``values`` is NaN where there is no usable one; a code is its place in the list.
 
-    ``outside`` are the numbers out of range, which ``values`` has too. ``faults`` counts what a round would refuse.
+    Numbers out of range are among ``values``, so that a wrong unit can be seen; ``faults`` counts what a round refuses.
     """
 
     values: Numbers
@@ -86,65 +89,60 @@ def gather(
     for number, source in enumerate(settings.data, 1):
         try:
             for batch in _batches(source, folder, found, f"data source {number}"):
-                parts.append(_Rows.of(batch, found))
+                parts.append(_Rows.of(batch, contract))
         except WardroundError as error:
             found.unread.append(error)
     _joined(parts, found)
     return found
 
 
-def _batches(source: DataSource, folder: Path, found: Gathered, name: str) -> Iterator[dict[str, pa.Array | None]]:
+@dataclass(slots=True)
+class _Batch:
+    """Records as they come from a source: the contract's columns as text, and of pictures what lies beside them."""
+
+    columns: dict[str, pa.Array]
+    header: list[dict[str, float]] = field(default_factory=list)
+    pixels: list[int] = field(default_factory=list)
+
+
+def _batches(source: DataSource, folder: Path, found: Gathered, name: str) -> Iterator[_Batch]:
     contract, path = found.contract, folder / source.path
     if contract.image is not None:
         if source.connector not in IMAGE_CONNECTORS or source.labels is None:
             raise UsageError(f"{name} holds no pictures with labels, and the plan asks for them", "see docs/imaging.md")
-        yield from _picture_rows(source, path, folder, found)
+        yield from _pictures(source, path, folder, found)
         return
     rules, first, tally = mapping_of(source, folder), 0, Tally()
-    for batch in read_batches(source.connector, path, source.options, local_columns(rules, contract), tally):
-        yield {each: _column(each, batch, rules, found, name, first) for each in contract.column_names}
+    local = local_columns(rules, contract.column_names)
+    for batch in read_batches(source.connector, path, source.options, local, tally):
+        yield _Batch({each: _column(each, batch, rules, found, name, first) for each in contract.column_names})
         first += batch.num_rows
     found.left_out.update(tally.counts)
 
 
-def _column(
-    name: str, batch: pa.RecordBatch, rules: Mapping, found: Gathered, source: str, first: int
-) -> pa.Array | None:
-    """The contract's column as text, or None where it is not there or its rule does not cover it."""
-    needed = local_columns(rules, _only(found.contract, name))
-    if any(each not in batch.schema.names for each in needed if each):
+def _column(name: str, batch: pa.RecordBatch, rules: Mapping, found: Gathered, source: str, first: int) -> pa.Array:
+    """The contract's column as text; empty where it is not there or its rule does not cover it."""
+    nothing = pa.nulls(batch.num_rows, pa.string())
+    if any(each not in batch.schema.names for each in local_columns(rules, [name])):
         found.absent[name] = found.absent.get(name, 0) + batch.num_rows
-        return pa.nulls(batch.num_rows, pa.string())
+        return nothing
     try:
         column = mapped_column(name, batch, rules, found.contract, source, first)
     except UsageError as error:
-        if len(found.broken_rules) < 20:
+        if len(found.broken_rules) < MOST_RULES:
             found.broken_rules.append(error)
-        return pa.nulls(batch.num_rows, pa.string())
+        return nothing
     return column if pa.types.is_string(column.type) else column.cast(pa.string())
 
 
-class _Named:
-    """A contract that is asked for one column's name only."""
-
-    def __init__(self, name: str) -> None:
-        self.column_names = (name,)
-
-
-def _only(contract: DataContract, name: str) -> Any:
-    return _Named(name)
-
-
-def _picture_rows(
-    source: DataSource, path: Path, folder: Path, found: Gathered
-) -> Iterator[dict[str, pa.Array | None]]:
+def _pictures(source: DataSource, path: Path, folder: Path, found: Gathered) -> Iterator[_Batch]:
     contract = found.contract
     assert contract.image is not None and source.labels is not None
     labels = labels_of(source.labels, folder, contract)
-    held: list[dict[str, Any]] = []
-    seen: set[str] = set()
     # A histogram's pictures bring the numbers of their headers, which may tell the label.
     asked = contract.image.model_copy(update={"features": "histogram"})
+    held: list[tuple[dict[str, Any], dict[str, float], int]] = []
+    seen: set[str] = set()
     for each in read_pictures(source.connector, path, asked, source.options):
         if isinstance(each, LeftOut):
             found.left_out[each.reason] += 1
@@ -162,27 +160,21 @@ def _picture_rows(
         row = {**labels[each.key], **each.numbers}
         if contract.patient_id is not None:
             row[contract.patient_id] = each.patient
-        row["\0header"] = dict(each.numbers)
-        row["\0pixels"] = hash(each.pixels.tobytes())
-        held.append(row)
+        held.append((row, dict(each.numbers), hash(each.pixels.tobytes())))
         if len(held) == AT_ONCE:
-            yield _as_columns(held, contract)
+            yield _of_pictures(held, contract)
             held = []
     found.left_out[NO_PICTURE] += len(labels.keys() - seen)
     if held:
-        yield _as_columns(held, contract)
+        yield _of_pictures(held, contract)
 
 
-def _as_columns(held: list[dict[str, Any]], contract: DataContract) -> dict[str, pa.Array | None]:
-    def text(value: Any) -> str | None:
+def _of_pictures(held: list[tuple[dict[str, Any], dict[str, float], int]], contract: DataContract) -> _Batch:
+    def cell(value: Any) -> str | None:
         return None if value is None else str(value)
 
-    columns: dict[str, pa.Array | None] = {
-        name: pa.array([text(row.get(name)) for row in held], pa.string()) for name in contract.column_names
-    }
-    columns["\0header"] = pa.array([row["\0header"] for row in held]) if any(row["\0header"] for row in held) else None
-    columns["\0pixels"] = pa.array([row["\0pixels"] for row in held], pa.int64())
-    return columns
+    columns = {name: pa.array([cell(row.get(name)) for row, *_ in held], pa.string()) for name in contract.column_names}
+    return _Batch(columns, [numbers for _, numbers, _ in held], [pixels for *_, pixels in held])
 
 
 @dataclass(slots=True)
@@ -197,10 +189,8 @@ class _Rows:
     header: list[dict[str, float]]
 
     @classmethod
-    def of(cls, batch: dict[str, pa.Array | None], found: Gathered) -> "_Rows":
-        contract = found.contract
-        texts = {name: _stripped(batch[name], contract) for name in contract.column_names}
-        count = len(next(iter(texts.values())))
+    def of(cls, batch: _Batch, contract: DataContract) -> "_Rows":
+        texts = {name: _stripped(column, contract) for name, column in batch.columns.items()}
         columns = {}
         for column in contract.columns:
             cells = texts[column.name]
@@ -212,19 +202,12 @@ class _Rows:
         patient = contract.patient_id
         ids = [id_ or "" for id_ in texts[patient]] if patient is not None else []
         others = [texts[name] for name in contract.column_names if name != patient]
-        pixels = batch.get("\0pixels")
-        if pixels is not None:
-            content = pixels.to_numpy(zero_copy_only=False)
-        else:
-            content = np.array([hash(row) for row in zip(*others, strict=True)], np.int64)
-        raw = batch.get("\0header")
-        header = [] if raw is None else [row or {} for row in raw.to_pylist()]
-        return cls(count, columns, label, ids, content, header)
+        content = np.array(batch.pixels or [hash(row) for row in zip(*others, strict=True)], np.int64)
+        return cls(len(label), columns, label, ids, content, batch.header)
 
 
-def _stripped(column: pa.Array | None, contract: DataContract) -> list[str | None]:
+def _stripped(column: pa.Array, contract: DataContract) -> list[str | None]:
     """Cells without spaces around them; None where missing."""
-    assert column is not None
     tokens = set(contract.missing_tokens)
     cells = (None if cell is None else cell.strip() for cell in column.to_pylist())
     return [None if cell is None or cell in tokens else cell for cell in cells]

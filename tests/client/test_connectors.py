@@ -7,7 +7,14 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from wardround.client.connectors import cohort_from_table, make_cohort, read_batches, read_table
+from wardround.client.connectors import (
+    IMAGE_CONNECTORS,
+    IMAGE_PATIENTS,
+    cohort_from_table,
+    make_cohort,
+    read_batches,
+    read_table,
+)
 from wardround.client.connectors.table import apply_contract
 from wardround.protocol.contract import (
     ClassLabel,
@@ -273,3 +280,7 @@ def test_a_contract_that_contradicts_itself_is_refused() -> None:
             columns=(NumberColumn(name="sick", meaning="", unit="1", minimum=0, maximum=1, missing=CompleteCases()),),
             label=CONTRACT.label,
         )
+
+
+def test_every_source_of_pictures_can_say_whose_they_are() -> None:
+    assert set(IMAGE_PATIENTS) == set(IMAGE_CONNECTORS)

@@ -56,12 +56,12 @@ def test_without_rules_a_table_stays_as_it_is() -> None:
     given = batch(age=["1", None, "?"])
     found = mapped(given, Mapping(), CONTRACT, "x")
     assert found.to_pydict() == given.select(list(CONTRACT.column_names)).to_pydict()
-    assert local_columns(Mapping(), CONTRACT) == list(CONTRACT.column_names)
+    assert local_columns(Mapping(), CONTRACT.column_names) == list(CONTRACT.column_names)
 
 
 def test_only_the_columns_of_the_rules_are_asked_for() -> None:
     both = rules(age={"from": "born", "years_to": "seen"}, sex={"from": "Geschlecht", "codes": {"w": "0", "m": "1"}})
-    assert local_columns(both, CONTRACT) == ["born", "seen", "chol", "Geschlecht", "num", "patient"]
+    assert local_columns(both, CONTRACT.column_names) == ["born", "seen", "chol", "Geschlecht", "num", "patient"]
 
 
 def test_millimoles_become_milligrams_by_the_molar_mass() -> None:

@@ -1,4 +1,4 @@
-"""What a check says, and the list of checks: one family a file, one line here."""
+"""The list of checks: a function that looks at what was gathered, and a line here."""
 
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -8,8 +8,6 @@ from wardround.client.readiness.gathered import Gathered
 from wardround.client.readiness.label import check_label, check_leaks
 from wardround.client.readiness.people import check_duplicates, check_patients, check_split
 from wardround.client.readiness.values import check_columns, check_left_out, check_pictures, check_units
-
-__all__ = ["CHECKS", "Finding", "Severity", "check"]
 
 CHECKS: Final[dict[str, Callable[[Gathered], Iterator[Finding]]]] = {
     "columns": check_columns,
