@@ -9,9 +9,9 @@ import pyarrow as pa
 from wardround.client.connectors import IMAGE_CONNECTORS, picture_patients, read_batches, read_pictures, read_table
 from wardround.client.connectors.table import Records, apply_contract
 from wardround.client.imaging.records import Labels, picture_records
-from wardround.client.mapping import Mapping, local_columns, mapped, read_mapping
+from wardround.client.mapping import Mapping, local_columns, mapped, mapped_column, read_mapping
 from wardround.client.mapping.rules import MAPPING
-from wardround.client.settings import DataSource, LabelTable, SiteSettings
+from wardround.client.settings import DataSource, SiteSettings
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
 
@@ -42,7 +42,7 @@ def _of(source: DataSource, folder: Path, contract: DataContract, name: str) -> 
         if source.labels is None:
             raise UsageError(f"{name} names no table of labels", "write 'labels:' beside its path; docs/imaging.md")
         pictures = read_pictures(source.connector, path, contract.image, source.options)
-        yield from picture_records(pictures, labels_of(source.labels, folder, contract), contract, name)
+        yield from picture_records(pictures, labels_of(source, folder, contract), contract, name)
         return
     first, rules = 0, mapping_of(source, folder)
     for batch in read_batches(source.connector, path, source.options, local_columns(rules, contract.column_names)):
@@ -63,11 +63,22 @@ def mapping_of(source: DataSource, folder: Path) -> Mapping:
     return read_mapping(path) if path.exists() else Mapping()
 
 
-def labels_of(table: LabelTable, folder: Path, contract: DataContract) -> Labels:
-    """The rows of a label table by the key of their picture. Raises UsageError for a key that comes twice."""
+def labels_of(source: DataSource, folder: Path, contract: DataContract) -> Labels:
+    """The rows of a source's label table by the key of their picture, by the site's rules as any table.
+
+    Raises:
+        UsageError: a column is missing, a rule does not cover a value, or a key comes twice.
+    """
+    assert source.labels is not None
+    table, rules = source.labels, mapping_of(source, folder)
     wanted = [name for name in contract.column_names if name != contract.patient_id]
-    found = read_table(table.connector, folder / table.path, table.options, [table.key, *wanted])
-    missing = [name for name in (table.key, *contract.label.columns) if name not in found.column_names]
+    found = read_table(
+        table.connector, folder / table.path, table.options, [table.key, *local_columns(rules, wanted)]
+    ).combine_chunks()
+    there = [name for name in wanted if set(local_columns(rules, [name])) <= set(found.column_names)]
+    missing = (
+        [table.key] if table.key not in found.column_names else [n for n in contract.label.columns if n not in there]
+    )
     if missing:
         raise UsageError(f"the table of labels has no column '{missing[0]}'", "check 'labels' in site.yaml")
     keys = [str(cell).strip() for cell in found.column(table.key).to_pylist()]
@@ -75,7 +86,9 @@ def labels_of(table: LabelTable, folder: Path, contract: DataContract) -> Labels
         raise UsageError(
             f"the table of labels names {len(keys) - len(set(keys))} picture(s) twice", "give each picture one row"
         )
-    return dict(zip(keys, found.select([n for n in wanted if n in found.column_names]).to_pylist(), strict=True))
+    rows = pa.RecordBatch.from_pydict({name: found.column(name).combine_chunks() for name in found.column_names})
+    cells = {name: mapped_column(name, rows, rules, contract, "the table of labels") for name in there}
+    return dict(zip(keys, pa.table(cells).to_pylist() if cells else [{} for _ in keys], strict=True))
 
 
 def patients_in(settings: SiteSettings, folder: Path, id_column: str) -> list[str]:

@@ -19,8 +19,7 @@ from wardround.client.connectors.events import Tally
 from wardround.client.imaging.picture import LeftOut
 from wardround.client.imaging.prepare import Unfit, features_of
 from wardround.client.imaging.records import NO_LABEL, NO_PICTURE
-from wardround.client.mapping import Mapping, local_columns
-from wardround.client.mapping.apply import mapped_column
+from wardround.client.mapping import Mapping, local_columns, mapped_column
 from wardround.client.reading import labels_of, mapping_of
 from wardround.client.settings import DataSource, SiteSettings
 from wardround.client.store.members import Part
@@ -138,7 +137,7 @@ def _column(name: str, batch: pa.RecordBatch, rules: Mapping, found: Gathered, s
 def _pictures(source: DataSource, path: Path, folder: Path, found: Gathered) -> Iterator[_Batch]:
     contract = found.contract
     assert contract.image is not None and source.labels is not None
-    labels = labels_of(source.labels, folder, contract)
+    labels = labels_of(source, folder, contract)
     # A histogram's pictures bring the numbers of their headers, which may tell the label.
     asked = contract.image.model_copy(update={"features": "histogram"})
     held: list[tuple[dict[str, Any], dict[str, float], int]] = []

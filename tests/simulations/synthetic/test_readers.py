@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from wardround.client.connectors.table import Records, joined
 from wardround.client.reading import patients_in, read_records
 from wardround.client.settings import read_settings
 from wardround.protocol.contract import DataContract
+from wardround.protocol.errors import UsageError
 from wardround.simulations.synthetic.cohort import CONTRACT_FILE, WRITERS
 from wardround.simulations.synthetic.hospitals import hospitals
 
@@ -101,3 +103,23 @@ def test_the_patients_of_pictures_are_known_without_decoding_one(
     monkeypatch.setattr("PIL.Image.open", None)
     monkeypatch.setattr("nibabel.Nifti1Image.from_filename", None)
     assert len(patients_in(read_settings(folder), folder, "patient")) == 12
+
+
+def test_the_rules_of_a_site_hold_for_its_table_of_labels(made: Callable[..., Path], tmp_path: Path) -> None:
+    name = hospitals(1, 11)[0].name
+    folder, contract = made("png", "xray", 2, 12), contract_in(made("png", "xray", 2, 12))
+    shutil.copytree(folder / name, tmp_path / name)
+    labels = tmp_path / name / "data" / "labels.csv"
+    with labels.open() as lines:
+        rows = list(csv.DictReader(lines))
+    with labels.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "patient", "Verschattung"])
+        writer.writerows([r["file"], r["patient"], {"1": "ja", "0": "nein"}[r["opacity"]]] for r in rows)
+    with pytest.raises(UsageError, match="no column 'opacity'"):
+        records_of(tmp_path, name, contract)
+    (tmp_path / name / "mapping.yaml").write_text(
+        'columns:\n  opacity: {from: Verschattung, codes: {ja: "1", nein: "0"}}\n'
+    )
+    ours, theirs = records_of(tmp_path, name, contract), records_of(folder, name, contract)
+    assert np.array_equal(ours.targets, theirs.targets) and np.array_equal(ours.features, theirs.features)
