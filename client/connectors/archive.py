@@ -68,18 +68,22 @@ def connection_in(path: Path) -> Connection:
 
 
 class Archive:
-    """One archive. Every method raises UsageError or Unavailable, in words that name no patient."""
+    """One archive. Every method raises UsageError or Unavailable, in words that name no patient.
 
-    def __init__(self, path: Path) -> None:
+    ``tries``: how often a question is asked while the archive is busy or away.
+    """
+
+    def __init__(self, path: Path, tries: int = TRIES) -> None:
         from dicomweb_client.web import DICOMwebClient
 
         about = connection_in(path)
         _silence()
-        self._client = DICOMwebClient(about.url, session=_session(about, path.parent), timeout=about.timeout_seconds)
+        self._tries, self._session = tries, _session(about, path.parent)
+        self._client = DICOMwebClient(about.url, session=self._session, timeout=about.timeout_seconds)
         self._client.set_http_retry_params(retry=False)
 
     def close(self) -> None:
-        self._client._session.close()
+        self._session.close()
 
     def studies(self, search: Mapping[str, str]) -> Iterator[str]:
         """Study instance UIDs that ``search`` finds, each once (QIDO-RS, PS3.18 10.6)."""
@@ -105,7 +109,7 @@ class Archive:
             Gone: the archive lists it and does not give it.
         """
         stored = (("application/dicom", "*"),)
-        return _asked(lambda: self._client.retrieve_instance(study, series, instance, media_types=stored))
+        return self._asked(lambda: self._client.retrieve_instance(study, series, instance, media_types=stored))
 
     def _paged(self, search: Callable[..., list[dict[str, Any]]], tag: str, **more: Any) -> Iterator[str]:
         yield from (_value(row, tag) for row in self._rows(search, tag, **more))
@@ -115,7 +119,7 @@ class Archive:
         seen: set[str] = set()
         while True:
             try:
-                page = _asked(lambda: search(limit=PAGE, offset=len(seen), **more))
+                page = self._asked(lambda: search(limit=PAGE, offset=len(seen), **more))
             except Gone:
                 page = []
             found = [_value(row, tag) for row in page]
@@ -124,9 +128,24 @@ class Archive:
             fresh = {uid: row for uid, row in zip(found, page, strict=True) if uid and uid not in seen}
             seen.update(fresh)
             yield from fresh.values()
-            # An archive that knows no offset would give the first page for ever.
-            if len(page) < PAGE or not fresh:
+            # A short page is not the last one: archives cap what they give at once. One that knows no offset gives the
+            # first page for ever.
+            if not fresh:
                 return
+
+    def _asked(self, question: Callable[[], _T]) -> _T:
+        fault: WardroundError | None = None
+        for turn in range(self._tries):
+            if turn:
+                time.sleep(2.0 ** (turn - 1))
+            try:
+                return question()
+            except Exception as error:
+                fault = _explained(error)
+                if not isinstance(fault, Unavailable):
+                    raise fault from None
+        assert fault is not None
+        raise fault from None
 
 
 def _value(row: Any, tag: str) -> str:
@@ -170,21 +189,6 @@ def _silence() -> None:
     """The client and its transport log addresses, and these hold UIDs."""
     for name in ("dicomweb_client.web", "dicomweb_client.uri", "urllib3.connectionpool"):
         logging.getLogger(name).disabled = True
-
-
-def _asked(question: Callable[[], _T]) -> _T:
-    fault: WardroundError | None = None
-    for turn in range(TRIES):
-        if turn:
-            time.sleep(2.0 ** (turn - 1))
-        try:
-            return question()
-        except Exception as error:
-            fault = _explained(error)
-            if not isinstance(fault, Unavailable):
-                raise fault from None
-    assert fault is not None
-    raise fault from None
 
 
 def _explained(error: Exception) -> WardroundError:

@@ -148,7 +148,7 @@ def _archive(source: TableAt) -> None:
     from wardround.client.connectors.archive import Archive
 
     try:
-        with closing(Archive(source.path)) as archive:
+        with closing(Archive(source.path, tries=1)) as archive:
             next(archive.studies(source.options.get("search") or {}), None)
     except Unavailable:
         raise _Unreadable("does not answer", "Check host, port and firewall, and that the system runs.") from None

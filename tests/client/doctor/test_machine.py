@@ -283,9 +283,7 @@ def test_a_table_that_cannot_be_read_is_found(
     assert words is None or words in found.sentence
 
 
-def test_every_connector_has_its_head_read_and_refuses_another_kind_of_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_connector_has_its_head_read_and_refuses_another_kind_of_file(tmp_path: Path) -> None:
     assert set(sources.HEADS) == {*CONNECTORS, *IMAGE_CONNECTORS}
     good = {name: tmp_path / name for name in sources.HEADS} | {"excel": tmp_path / "excel.xlsx"}
     parquet.write_table(pa.table({"a": [1]}), good["parquet"])
@@ -307,7 +305,6 @@ def test_every_connector_has_its_head_read_and_refuses_another_kind_of_file(
     alike = {("csv", "fhir"), ("csv", "hl7v2"), ("csv", "sql"), ("omop", "csv"), ("omop", "fhir"), ("omop", "hl7v2")}
     alike |= {("omop", "parquet"), ("omop", "excel"), ("omop", "sql"), ("omop", "dicom"), ("dicom", "omop")}
     alike |= {("dicom", "nifti"), ("dicom", "png"), ("omop", "dicomweb"), ("csv", "dicomweb"), ("dicomweb", "dicomweb")}
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
     for name, other in itertools.product(sources.HEADS, repeat=2):
         source = TableAt(name, good[other], options.get(name, {}))
         state = one(sources.check_data(Examined(site_folder=tmp_path, data=(source,)))).state
@@ -315,8 +312,7 @@ def test_every_connector_has_its_head_read_and_refuses_another_kind_of_file(
             assert state is (OK if name == other else FAILED), (name, other)
 
 
-def test_an_archive_that_does_not_answer_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+def test_an_archive_that_does_not_answer_is_found(tmp_path: Path) -> None:
     (tmp_path / "pacs.yaml").write_text("url: http://127.0.0.1:1/dicom-web")
     source = TableAt("dicomweb", tmp_path / "pacs.yaml", {})
     found = one(sources.check_data(Examined(site_folder=tmp_path, data=(source,))))

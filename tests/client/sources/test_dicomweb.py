@@ -109,6 +109,13 @@ def test_pages_are_read_to_their_end(orthanc: Orthanc, tmp_path: Path, monkeypat
 
 
 @archive_server
+def test_an_archive_that_gives_less_than_it_is_asked_for_is_read_to_its_end(orthanc: Orthanc, tmp_path: Path) -> None:
+    whole, relay = by_key(read(orthanc.source(tmp_path))).keys(), Relay(orthanc)
+    with fake(lambda path: relay(path.replace("limit=200", "limit=2"))) as url:
+        assert by_key(read(orthanc.source(tmp_path, url=url))).keys() == whole
+
+
+@archive_server
 def test_a_wrong_password_is_refused_in_words(orthanc: Orthanc, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="refuses the user") as error:
         read(orthanc.source(tmp_path, password="wrong"))
