@@ -22,8 +22,14 @@ NOT_DECODED: Final = "pixels cannot be decoded"
 OTHER_MODALITY: Final = "another modality than the contract's"
 TEXT: Final = "text may be burned into the picture"
 MANY_FRAMES: Final = "too many frames"
+UNREADABLE: Final = "file that the disk does not give"
 
 MOST_FRAMES: Final = 2_000
+
+
+def refused(error: Exception) -> bool:
+    """Whether the disk or its rights are at fault, not the file: only the operating system's errors have a number."""
+    return isinstance(error, OSError) and error.errno is not None
 
 
 @dataclass(frozen=True, slots=True)
