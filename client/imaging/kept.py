@@ -45,6 +45,14 @@ WAIT_SECONDS: Final = 30.0
 LARGEST: Final = 1 << 28
 """Bytes of a picture's features; larger ones are made anew each time."""
 
+_DISK: Final = frozenset(
+    {
+        sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+    }
+)  # fmt: skip
+"""Errors of which the file is not the cause; with any other it is taken as damaged."""
+
 _TAG: Final = 16
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS objects (
@@ -240,9 +248,10 @@ def _opened(file: Path) -> sqlite3.Connection:
 def _explained(file: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.OperationalError as error:
-        raise _not_written(str(error)) from error
-    except sqlite3.DatabaseError:
+    # SQLite's own text is not shown: it quotes what it cannot decode.
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK:
+            raise _not_written(error.sqlite_errorname) from None
         _remove(file)
         raise Unavailable(
             "what was kept of pictures is damaged, and was thrown away", "run it again: the pictures are read anew"
