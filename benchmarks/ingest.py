@@ -105,7 +105,8 @@ def grown(folder: Path) -> int:
 def child(work: str, folder: Path, small: Path) -> None:
     """One reading, in this process: records, seconds, and peak memory in MiB, imports included."""
     works: dict[str, Callable[[Path], int]] = {
-        "ours": ours, "plain": PLAIN[folder.parent.name], "decoded": decoded, "cold": cached, "warm": cached, "grown": grown
+        "ours": ours, "plain": PLAIN[folder.parent.name], "decoded": decoded, "cold": cached, "warm": cached,
+        "grown": grown,
     }  # fmt: skip
     # A small hospital first, so that imports and tables that are made once are not in the time.
     works[work](small)
