@@ -18,6 +18,12 @@ BLOCK: Final = 4 << 20
 LONGEST_HEADER: Final = 1 << 20
 
 
+_NOT_TEXT: Final = frozenset(
+    {"idna", "punycode", "undefined", "unicode_escape", "raw-unicode-escape", "unicode-escape"}
+)
+"""Codecs of Python that are for names or source code; they cannot decode a file in pieces."""
+
+
 def read_csv(
     path: Path,
     *,
@@ -38,6 +44,8 @@ def read_csv(
     """
     try:
         codec = lookup(encoding).name
+        if codec in _NOT_TEXT or not isinstance(b"".decode(codec), str):
+            raise LookupError
     except (LookupError, ValueError):
         raise UsageError(f"there is no encoding '{encoding}'", "write utf-8, cp1252, latin-1 or utf-16") from None
     if len(delimiter) != 1:
