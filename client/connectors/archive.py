@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wardround.client.connectors.secret_file import read_secret
+from wardround.client.yaml_text import load_yaml
 from wardround.protocol.errors import Unavailable, UsageError, WardroundError
 
 TRIES: Final = 5
@@ -58,7 +59,7 @@ class Connection(BaseModel):
 def connection_in(path: Path) -> Connection:
     """What the YAML file says. Raises UsageError for what is wrong in it."""
     try:
-        return Connection.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Connection.model_validate(load_yaml(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UsageError(f"no file '{path.name}' in '{path.parent}'", "check 'path' of this source") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError, ValidationError):

@@ -25,6 +25,7 @@ from sqlalchemy.pool import NullPool
 from wardround.client.connectors.broken_off import BrokeOff
 from wardround.client.connectors.secret_file import read_secret
 from wardround.client.connectors.table import BATCH_ROWS
+from wardround.client.yaml_text import load_yaml
 from wardround.protocol.errors import Unavailable, UsageError, WardroundError
 
 TRIES: Final = 3
@@ -71,7 +72,7 @@ def rows_of(
 def open_engine(path: Path) -> Engine:
     """The database that the YAML file describes, for reading only. Raises UsageError for what is wrong in the file."""
     try:
-        about = Connection.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        about = Connection.model_validate(load_yaml(path.read_text(encoding="utf-8")))
         url = make_url(about.url)
     except FileNotFoundError:
         raise UsageError(f"no file '{path.name}' in '{path.parent}'", "check 'path' of this source") from None
