@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 
 
-def load_yaml(text: str) -> Any:
+def load_yaml(text: str | bytes) -> Any:
     """What ``text`` says, or ``yaml.YAMLError``: a date of month 99, a bare ``0x_`` or a thousand brackets too."""
     try:
         return yaml.safe_load(text)
