@@ -248,7 +248,7 @@ def parse_ask(data: bytes | memoryview) -> Ask:
         if kind == "AskKeys":
             return AskKeys(_SESSION.validate_json(encode(body)))
         return _PLAIN[kind].validate_json(encode(body))  # type: ignore[no-any-return]
-    except (ValidationError, ValueError, KeyError, TypeError):
+    except (ValidationError, ValueError, KeyError, TypeError, OverflowError):
         raise _malformed() from None
 
 

@@ -61,7 +61,7 @@ def conversion(source: str, target: str, molar_mass: float | None = None) -> Con
     # pint raises what a pair of units leads it to: other dimensions, numbers too large.
     except Exception:
         raise UsageError(
-            f"'{source}' cannot be converted to '{target}'",
+            f"{source!r} cannot be converted to {target!r}",
             "check both units; between amount and mass, for example mmol/L and mg/dL, give 'molar_mass' in g/mol",
         ) from None
     return Conversion(one - zero, zero)
@@ -95,7 +95,7 @@ def _unit(code: str) -> Any:
         return unit
     # The parser and pint raise what a code leads them to.
     except Exception:
-        raise UsageError(f"'{code[:LONGEST]}' is no UCUM unit", "UCUM writes mmol/L, mm[Hg], 10*9/L, Cel") from None
+        raise UsageError(f"{code[:LONGEST]!r} is no UCUM unit", "UCUM writes mmol/L, mm[Hg], 10*9/L, Cel") from None
 
 
 @cache

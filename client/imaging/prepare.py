@@ -77,7 +77,11 @@ def _oriented(picture: Picture, values: Pixels) -> tuple[Pixels, tuple[float, ..
         raise Unfit("a picture does not say its orientation", "leave 'orientation' out of the contract")
     # The affine's axes are (column, row, slice) in LPS; nibabel speaks of RAS.
     to_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ picture.affine
-    turn = ornt_transform(io_orientation(to_ras), axcodes2ornt(("L", "P", "S")))
+    try:
+        turn = ornt_transform(io_orientation(to_ras), axcodes2ornt(("L", "P", "S")))
+    # Where two axes of an affine are nearly one, there is no way to turn it.
+    except (ValueError, np.linalg.LinAlgError):
+        raise Unfit("a picture does not say its orientation", "leave 'orientation' out of the contract") from None
     turned = [apply_orientation(channel.transpose(2, 1, 0), turn).transpose(2, 1, 0) for channel in values]
     spacing = np.array(picture.spacing[::-1])[np.argsort(turn[:, 0])][::-1]
     return np.stack(turned), tuple(float(step) for step in spacing)

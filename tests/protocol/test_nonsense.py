@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from wardround.conf.compose import compose_configuration
 from wardround.conf.planning import make_plan
 from wardround.conf.schema import parse_configuration
-from wardround.protocol.errors import UsageError, WardroundError
+from wardround.protocol.errors import ProtocolViolation, UsageError, WardroundError
 from wardround.protocol.incoming import EXCHANGES, parse_ask
 from wardround.protocol.plan import StudyPlan
 
@@ -121,3 +121,11 @@ def test_no_request_breaks_the_reader_of_requests(kind: Any, body: Any, rest: by
 def test_no_bytes_break_the_reader_of_requests(content: bytes) -> None:
     lawful(lambda: parse_ask(content))
     lawful(lambda: parse_ask(struct.pack(">I", len(content)) + content))
+
+
+def test_a_rate_that_no_float_holds_is_no_request() -> None:
+    body = {"plan": "0", "round_number": 1, "attempt": 1, "model_hash": "0", "learning_rate": 10**400,
+            "proximal_mu": 0, "linear_term": False, "proposal": None}  # fmt: skip
+    text = json.dumps({"kind": "Train", "body": body}).encode()
+    with pytest.raises(ProtocolViolation):
+        parse_ask(struct.pack(">I", len(text)) + text)
