@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from wardround.client.connectors import IMAGE_CONNECTORS, picture_patients, read_batches, read_pictures, read_table
+from wardround.client.connectors.mask_files import masks_below
 from wardround.client.connectors.table import Records, apply_contract
 from wardround.client.imaging.records import Labels, picture_records
 from wardround.client.mapping import Mapping, local_columns, mapped, mapped_column, read_mapping
@@ -42,7 +43,10 @@ def _of(source: DataSource, folder: Path, contract: DataContract, name: str) -> 
         if source.labels is None:
             raise UsageError(f"{name} names no table of labels", "write 'labels:' beside its path; docs/imaging.md")
         pictures = read_pictures(source.connector, path, contract.image, source.options)
-        yield from picture_records(pictures, labels_of(source, folder, contract), contract, name)
+        labels = labels_of(source, folder, contract)
+        yield from picture_records(
+            pictures, labels, contract, name, masks_below(folder / (source.labels.masks or source.path))
+        )
         return
     first, rules = 0, mapping_of(source, folder)
     for batch in read_batches(source.connector, path, source.options, local_columns(rules, contract.column_names)):

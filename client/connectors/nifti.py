@@ -85,7 +85,7 @@ def _read(
         elif modality is not None and image.modality not in ("OT", modality):
             yield LeftOut(OTHER_MODALITY, place)
         else:
-            found = _volume(files[place], len(image.size) == 2)
+            found = volume_in(files[place], len(image.size) == 2)
             if isinstance(found, str):
                 yield LeftOut(found, place)
             elif not keep_text and any(shows_text(plane) for plane in found[0]):
@@ -105,7 +105,7 @@ def _named(place: str) -> str:
     return stem.split("_", 1)[0].removeprefix("sub-") if stem.startswith("sub-") else stem
 
 
-def _volume(file: Path, axial: bool) -> tuple[Pixels, npt.NDArray[np.float64]] | str:
+def volume_in(file: Path, axial: bool) -> tuple[Pixels, npt.NDArray[np.float64]] | str:
     """(slices, rows, columns) and the affine from (column, row, slice) to mm in LPS, or why not.
 
     ``axial``: the axes are turned so that indices rise to left, posterior and superior.

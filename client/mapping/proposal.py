@@ -15,8 +15,9 @@ from wardround.client.connectors.units import conversion
 from wardround.client.mapping.likely_units import FAR, FITS, UNITS, Likely, fit, likely_units, molar_mass_of
 from wardround.client.mapping.profile import FEW, Profile
 from wardround.client.mapping.vocabulary import answer_of, likeness, plain
-from wardround.protocol.contract import ClassLabel, CodeColumn, DataContract, NumberColumn, SurvivalLabel
+from wardround.protocol.contract import CodeColumn, DataContract, NumberColumn
 from wardround.protocol.errors import UsageError
+from wardround.protocol.labels import ClassLabel, SurvivalLabel
 
 ALIKE: Final = 0.8
 """A name that is less like is not proposed."""

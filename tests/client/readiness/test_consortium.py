@@ -10,7 +10,8 @@ import pytest
 from wardround.client.readiness.consortium import STEP, THRESHOLD, for_consortium, shown, shown_total
 from wardround.client.readiness.finding import Finding, Severity
 from wardround.client.readiness.gathered import Column, Gathered
-from wardround.protocol.contract import ClassLabel, DataContract, NumberColumn
+from wardround.protocol.contract import DataContract, NumberColumn
+from wardround.protocol.labels import ClassLabel
 
 CONTRACT = DataContract(
     columns=(NumberColumn(name="age", meaning="Age", unit="a", minimum=18, maximum=110),),
