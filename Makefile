@@ -54,7 +54,8 @@ check: .venv/.setup ## lint, format, types and import order
 
 soak: .venv/.setup ## kill sites at every write and processes at random, and feed the readers nonsense; an hour or two
 	@WARDROUND_SOAK=1 $(BIN)/python -m pytest -s tests/client/crash tests/end_to_end/test_processes.py $(ARGS)
-	@WARDROUND_SOAK=1 $(BIN)/python -m pytest tests/client/connectors_emr --hypothesis-show-statistics $(ARGS)
+	@WARDROUND_SOAK=1 $(BIN)/python -m pytest tests/client/connectors_emr tests/client/nonsense tests/protocol/test_nonsense.py \
+	    --hypothesis-show-statistics $(ARGS)
 
 bundle: .venv/.setup ## a wheelhouse with hashes that installs a site without a network: OUT=FOLDER
 	@TORCH_INDEX="$(TORCH_INDEX)" scripts/bundle $(OUT)

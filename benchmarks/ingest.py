@@ -71,9 +71,10 @@ def decoded(folder: Path) -> int:
     return sum(isinstance(each, Picture) for each in found)
 
 
-def cached(folder: Path) -> int:
-    """Through the site's cache of features: made where there is none, else read."""
-    from wardround.client.cache import FeatureCache
+def cached(folder: Path, state: str = "state") -> int:
+    """Through the site's cache of features: made where there is none of that state, else read."""
+    from wardround.client.cache import CACHE, FeatureCache
+    from wardround.client.imaging.kept import KeptPictures
     from wardround.client.store.members import Part
 
     class Half:
@@ -87,17 +88,25 @@ def cached(folder: Path) -> int:
 
             return [sha256(id_.encode()).digest() for id_ in ids]
 
-    contract = contract_of(folder)
+    contract, half = contract_of(folder), Half()
+    kept = KeptPictures(folder / CACHE, "0" * 32, bytes(32), half.hashed)
     cohort = FeatureCache(folder, "site").cohort(
-        "0" * 32, "state", lambda: read_records(read_settings(folder), folder, contract, "site"), Half()
+        "0" * 32, state, lambda: read_records(read_settings(folder), folder, contract, "site", kept), half
     )
     return len(cohort.train.targets) + len(cohort.test.targets)
+
+
+def grown(folder: Path) -> int:
+    """As ``cached`` after one picture was written again: what a new patient makes of a source that was read before."""
+    next(folder.rglob("*.dcm")).touch()
+    return cached(folder, "another")
 
 
 def child(work: str, folder: Path, small: Path) -> None:
     """One reading, in this process: records, seconds, and peak memory in MiB, imports included."""
     works: dict[str, Callable[[Path], int]] = {
-        "ours": ours, "plain": PLAIN[folder.parent.name], "decoded": decoded, "cold": cached, "warm": cached
+        "ours": ours, "plain": PLAIN[folder.parent.name], "decoded": decoded, "cold": cached, "warm": cached,
+        "grown": grown,
     }  # fmt: skip
     # A small hospital first, so that imports and tables that are made once are not in the time.
     works[work](small)
@@ -180,6 +189,12 @@ def readers(place: Path, patients: int, subjects: int, turns: int) -> list[dict[
             seconds = median(each["seconds"] for each in warm)
             against = f"cold {cold['seconds']:.2f} s: time"
             rows.append(row(f"{kind}, warm cache", "time", seconds * 1e3, "ms", against, seconds / cold["seconds"]))
+            if kind == "dicom":
+                again = measured("grown", folder, small)
+                case = f"{kind}, one of {again['count']:,.0f} is new"
+                rows.append(
+                    row(case, "time", again["seconds"] * 1e3, "ms", against, again["seconds"] / cold["seconds"])
+                )
     return rows
 
 

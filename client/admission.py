@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from wardround.client.cache import FeatureCache, source_state
+from wardround.client.cache import CACHE, FeatureCache, source_state
 from wardround.client.connectors import IMAGE_CONNECTORS, Cohort
+from wardround.client.connectors.broken_off import read_whole
+from wardround.client.connectors.table import Records
 from wardround.client.consent import Consent
+from wardround.client.imaging.kept import KeptPictures
 from wardround.client.reading import mapping_file, patients_in, read_records
 from wardround.client.secure import SecureSite
 from wardround.client.settings import SiteSettings, opt_out_sources
@@ -48,12 +51,13 @@ def cohort_of(plan: StudyPlan, folder: SiteFolder, settings: SiteSettings, membe
     frozen = frozen_part(plan.task, folder.weights)
     name = digest(LABEL_DATA, contract.model_dump_json().encode(), b"" if frozen is None else encode(_task(plan)))
     state = digest(LABEL_DATA, *(part.encode() for part in _state(settings, folder.path)), members.state().encode())
-    cohort = FeatureCache(folder.path, folder.site).cohort(
-        name,
-        state,
-        lambda: with_frozen_part(read_records(settings, folder.path, contract, folder.site), frozen),
-        members,
-    )
+    cache = FeatureCache(folder.path, folder.site)
+    kept = KeptPictures(folder.path / CACHE, name, folder.pictures_key(), members.hashed)
+
+    def records() -> Iterator[Records]:
+        return with_frozen_part(read_records(settings, folder.path, contract, folder.site, kept), frozen)
+
+    cohort = read_whole(lambda: cache.cohort(name, state, records, members))
     if not cohort.train.patients:
         raise UsageError(
             f"no patient of site '{folder.site}' is admitted to a data domain",
@@ -82,7 +86,8 @@ def _state(settings: SiteSettings, folder: Path) -> Iterator[str]:
 
 def admit(folder: SiteFolder, settings: SiteSettings, members: Members, id_column: str) -> int:
     """Every patient of the data sources into the site's domains; who is there stays. Returns how many are new."""
-    return members.admit(patients_in(settings, folder.path, id_column), test_share=settings.test_share)
+    found = read_whole(lambda: patients_in(settings, folder.path, id_column))
+    return members.admit(found, test_share=settings.test_share)
 
 
 def open_hospital(

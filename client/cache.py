@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any, BinaryIO, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from wardround.client.connectors.cohort import Cohort
+from wardround.client.connectors.parts import shape_of
 from wardround.client.connectors.table import Records
 from wardround.client.store.members import HashedId, Part
 from wardround.privacy.gradients import Examples
@@ -124,20 +124,11 @@ def source_state(path: Path, live_since: str) -> str:
     ``live_since`` changes.
     """
     if path.is_dir():
-        lines = [f"{each.relative_to(path)} {shape}" for each in sorted(path.rglob("*")) if (shape := _shape(each))]
+        lines = [f"{each.relative_to(path)} {shape}" for each in sorted(path.rglob("*")) if (shape := shape_of(each))]
         return digest(CACHE, "\n".join(lines).encode())
     if not path.exists():
         return "not there"
-    return f"{_shape(path)} {live_since if path.suffix in ('.yaml', '.yml') else ''}"
-
-
-def _shape(path: Path) -> str:
-    """Size and time of a regular file; '' for anything else, such as a link that leads nowhere."""
-    try:
-        about = path.stat()
-    except OSError:
-        return ""
-    return f"{about.st_size} {about.st_mtime_ns}" if S_ISREG(about.st_mode) else ""
+    return f"{shape_of(path)} {live_since if path.suffix in ('.yaml', '.yml') else ''}"
 
 
 def _opened(path: Path) -> npt.NDArray[Any]:
@@ -161,7 +152,8 @@ class _Spool:
             self.shape, self.dtype = records.features.shape[1:], records.features.dtype
         self.file.write(np.ascontiguousarray(records.features).data)
         self.targets.append(records.targets)
-        self.patients += [str(patient) for patient in records.patients]
+        # A hashed id is text too, and must stay known as one.
+        self.patients += [each if isinstance(each, str) else str(each) for each in records.patients]
         self.excluded.update(records.excluded)
 
 

@@ -183,5 +183,7 @@ def _explained(path: Path) -> Iterator[None]:
         raise Unavailable(f"the opt-outs in '{path}' are not understood: {error}", _HINT) from None
     except RecursionError:
         raise Unavailable(f"the opt-outs in '{path}' are not understood: they are nested too deep", _HINT) from None
+    except TypeError:
+        raise Unavailable(f"the opt-outs in '{path}' are not understood: no such 'delimiter' can be", _HINT) from None
     except csv.Error:
         raise Unavailable(f"the opt-outs in '{path}' are not understood: it is no CSV", _HINT) from None

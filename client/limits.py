@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wardround.client.settings import fault_in
 from wardround.client.store.folder import SiteFolder
+from wardround.client.yaml_text import load_yaml
 from wardround.protocol.behaviour import behaviour
 from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import Claim, PrivacyMode, StudyPlan
@@ -35,7 +36,7 @@ def read_policy(folder: Path) -> SitePolicy:
     """The policy in ``folder``. Raises UsageError that names the first wrong key."""
     path = folder / POLICY
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+        given = load_yaml(path.read_text(encoding="utf-8")) if path.exists() else {}
         return SitePolicy.model_validate(given or {})
     except (yaml.YAMLError, UnicodeDecodeError, OSError):
         raise UsageError(f"'{POLICY}' of the site cannot be read as YAML", "docs/site.md shows one") from None

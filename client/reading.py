@@ -1,24 +1,32 @@
 """From the sources of ``site.yaml`` to records under the plan's contract, some at a time, in the sources' order."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 
-from wardround.client.connectors import IMAGE_CONNECTORS, picture_patients, read_batches, read_pictures, read_table
+from wardround.client.connectors import IMAGE_CONNECTORS, list_pictures, picture_patients, read_batches, read_table
 from wardround.client.connectors.mask_files import masks_below
 from wardround.client.connectors.table import Records, apply_contract
+from wardround.client.imaging.kept import KeptPictures
+from wardround.client.imaging.picture import each_once
 from wardround.client.imaging.records import Labels, picture_records
 from wardround.client.mapping import Mapping, local_columns, mapped, mapped_column, read_mapping
 from wardround.client.mapping.rules import MAPPING
 from wardround.client.settings import DataSource, SiteSettings
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
+from wardround.protocol.labels import MaskLabel
 
 
-def read_records(settings: SiteSettings, folder: Path, contract: DataContract, site: str) -> Iterator[Records]:
+def read_records(
+    settings: SiteSettings, folder: Path, contract: DataContract, site: str, kept: KeptPictures | None = None
+) -> Iterator[Records]:
     """Records of every source, one source after the other; at least one batch, which may be empty.
+
+    ``kept``: where pictures that are made already are found and new ones put. Patients are then named by hash.
 
     Raises:
         UsageError: there is no source, one lacks a column, or a cell breaks the contract.
@@ -29,24 +37,38 @@ def read_records(settings: SiteSettings, folder: Path, contract: DataContract, s
     first = 0
     for number, source in enumerate(settings.data, 1):
         last = 0
-        for records in _of(source, folder, contract, f"site '{site}', data source {number}"):
+        for records in _of(source, folder, contract, f"site '{site}', data source {number}", kept):
             yield replace(records, rows=records.rows + first)
             last = max(last, int(records.rows[-1]) + 1 if len(records.rows) else 0)
         first += last
+    if kept is not None:
+        kept.drop_former_sources()
 
 
-def _of(source: DataSource, folder: Path, contract: DataContract, name: str) -> Iterator[Records]:
+def _of(
+    source: DataSource, folder: Path, contract: DataContract, name: str, kept: KeptPictures | None
+) -> Iterator[Records]:
     path = folder / source.path
     if contract.image is not None:
         if source.connector not in IMAGE_CONNECTORS:
             raise UsageError(f"{name} holds no pictures, and the plan asks for them", "name a source of pictures")
         if source.labels is None:
             raise UsageError(f"{name} names no table of labels", "write 'labels:' beside its path; docs/imaging.md")
-        pictures = read_pictures(source.connector, path, contract.image, source.options)
+        listed = list_pictures(source.connector, path, contract.image, source.options)
         labels = labels_of(source, folder, contract)
-        yield from picture_records(
-            pictures, labels, contract, name, masks_below(folder / (source.labels.masks or source.path))
-        )
+        # A picture and its mask are two files, and what is kept knows one: such a study reads them together each time.
+        if kept is None or isinstance(contract.label, MaskLabel):
+            masks = masks_below(folder / (source.labels.masks or source.path))
+            yield from picture_records(each_once(each.load() for each in listed), labels, contract, name, masks)
+            return
+        about = "\n".join((source.connector, str(path), json.dumps(source.options, sort_keys=True, default=str)))
+        # As for the cache: changes of a running system cannot be seen.
+        lasts = source.keep_hours * 3600 if path.suffix in (".yaml", ".yml") else None
+        with kept.of(about, contract, lasts) as store:
+            hidden = {store.hidden(key): row for key, row in labels.items()}
+            opened = (store.opened(each, hidden) for each in listed)
+            yield from picture_records(each_once(opened), hidden, contract, name)
+            store.drop_unlisted()
         return
     first, rules = 0, mapping_of(source, folder)
     for batch in read_batches(source.connector, path, source.options, local_columns(rules, contract.column_names)):

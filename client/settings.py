@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wardround.client.consent import FhirConsents, FlagColumn, IdList, Source
+from wardround.client.yaml_text import load_yaml
 from wardround.protocol.errors import UsageError
 
 SETTINGS: Final = "site.yaml"
@@ -105,7 +106,7 @@ def read_settings(folder: Path) -> SiteSettings:
     """The settings in ``folder``; none are all defaults. Raises UsageError that names the first wrong key."""
     path = folder / SETTINGS
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+        given = load_yaml(path.read_text(encoding="utf-8")) if path.exists() else {}
         return SiteSettings.model_validate(given or {})
     except (yaml.YAMLError, UnicodeDecodeError, OSError):
         raise UsageError(f"'{SETTINGS}' of the site cannot be read as YAML", "docs/site.md shows one") from None
@@ -118,7 +119,9 @@ def fault_in(name: str, error: ValidationError) -> UsageError:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     unknown, tagged = first["type"] in ("extra_forbidden", "invalid_key"), first["type"].startswith("union_tag")
     # A key that nobody knows, and a kind that is none, may be anything: an id that was pasted to the wrong place.
-    where = ".".join(str(part) for part in (first["loc"][:-1] if unknown else first["loc"]))
+    parts = list(first["loc"][:-1] if unknown else first["loc"])
+    # Below 'codes' the keys are values of the site's data.
+    where = ".".join(str(part) for part in parts[: parts.index("codes") + 1 if "codes" in parts else None])
     what = "there is a key that is none" if unknown else "this kind is not known" if tagged else first["msg"]
     return UsageError(f"'{name}'{f', {where!r}' if where else ''}: {what}", "docs/site.md lists every setting")
 

@@ -322,9 +322,20 @@ class StudyPlan(Part):
 
     @classmethod
     def parse(cls, data: bytes) -> "StudyPlan":
-        """The plan in canonical bytes; bytes that are not canonical are refused, so one plan has one name."""
-        plan = cls.model_validate_json(data)
-        if plan.canonical != data:
+        """The plan in canonical bytes; bytes that are not canonical are refused, so one plan has one name.
+
+        Raises:
+            UsageError: the bytes are no plan, or not in that form.
+        """
+        try:
+            plan = cls.model_validate_json(data)
+            canonical = plan.canonical
+        # A ValidationError too: its own text quotes the bytes.
+        except ValueError:
+            raise UsageError(
+                "these bytes are no plan of this version", "take the plan from plan.json unchanged"
+            ) from None
+        if canonical != data:
             raise UsageError("these plan bytes are not in canonical form", "take the plan from plan.json unchanged")
         return plan
 

@@ -1,7 +1,8 @@
 """Where a site's data comes from: one file per source, one line here.
 
-A table source yields Arrow batches, an image source pictures; both one after the other, so that a hospital's whole
-archive never has to fit into memory. Options come from ``site.yaml`` and are checked against the reader's own.
+A table source yields Arrow batches, an image source what its pictures lie in; both one after the other, so that a
+hospital's whole archive never has to fit into memory. Options come from ``site.yaml`` and are checked against the
+reader's own.
 """
 
 import inspect
@@ -27,7 +28,7 @@ from wardround.client.connectors.parquet import read_parquet
 from wardround.client.connectors.png import patients_in_png, read_png
 from wardround.client.connectors.sql import read_sql
 from wardround.client.connectors.table import apply_contract
-from wardround.client.imaging.picture import Pictures
+from wardround.client.imaging.picture import Listed, Pictures, each_once
 from wardround.protocol.canonical import LABEL_PATIENT
 from wardround.protocol.contract import DataContract, ImageInput
 from wardround.protocol.errors import UsageError, did_you_mean
@@ -37,6 +38,7 @@ __all__ = [
     "IMAGE_CONNECTORS",
     "Cohort",
     "cohort_from_table",
+    "list_pictures",
     "make_cohort",
     "patient_tests",
     "picture_patients",
@@ -55,7 +57,7 @@ CONNECTORS: Final[dict[str, Callable[..., Iterator[pa.RecordBatch]]]] = {
     "sql": read_sql,
 }
 
-IMAGE_CONNECTORS: Final[dict[str, Callable[..., Pictures]]] = {
+IMAGE_CONNECTORS: Final[dict[str, Callable[..., Iterator[Listed]]]] = {
     "dicom": read_dicom,
     "dicomweb": read_dicomweb,
     "nifti": read_nifti,
@@ -110,6 +112,11 @@ def read_table(
 
 def read_pictures(connector: str, path: Path, image: ImageInput, options: Mapping[str, Any]) -> Pictures:
     """The pictures behind ``path``, one at a time. Raises UsageError for an unknown connector or option."""
+    return each_once(each.load() for each in list_pictures(connector, path, image, options))
+
+
+def list_pictures(connector: str, path: Path, image: ImageInput, options: Mapping[str, Any]) -> Iterator[Listed]:
+    """What lies behind ``path``, in a stable order, before anything of it is opened. Raises as ``read_pictures``."""
     return _reader(IMAGE_CONNECTORS, connector, options)(path, image, **options)
 
 

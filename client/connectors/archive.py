@@ -1,8 +1,9 @@
 """A PACS over DICOMweb: the connection that a YAML file describes, questions, and what its refusals mean.
 
 The client is ``dicomweb-client``. Questions are asked again, a few times, when the archive is busy or the network
-breaks; then the reading ends with an error, and nothing of it is used. Redirects are not followed: credentials go to
-the address that the site wrote and to no other. No error and no log line holds a UID, for UIDs are a patient's.
+breaks; then the reading ends with an error, and nothing of it is used before a later one has the rest. Redirects are
+not followed: credentials go to the address that the site wrote and to no other. No error and no log line holds a UID,
+for UIDs are a patient's.
 """
 
 import logging
@@ -17,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wardround.client.connectors.secret_file import read_secret
+from wardround.client.yaml_text import load_yaml
 from wardround.protocol.errors import Unavailable, UsageError, WardroundError
 
 TRIES: Final = 5
@@ -57,7 +59,7 @@ class Connection(BaseModel):
 def connection_in(path: Path) -> Connection:
     """What the YAML file says. Raises UsageError for what is wrong in it."""
     try:
-        return Connection.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Connection.model_validate(load_yaml(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UsageError(f"no file '{path.name}' in '{path.parent}'", "check 'path' of this source") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError, ValidationError):
@@ -85,14 +87,13 @@ class Archive:
     def close(self) -> None:
         self._session.close()
 
-    def studies(self, search: Mapping[str, str]) -> Iterator[str]:
-        """Study instance UIDs that ``search`` finds, each once (QIDO-RS, PS3.18 10.6)."""
-        yield from self._paged(self._client.search_for_studies, "0020000D", search_filters=dict(search))
+    def studies(self, search: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        """Study instance UIDs that ``search`` finds, each once, and the patient's id, '' where the archive lists none.
 
-    def patients(self, search: Mapping[str, str]) -> Iterator[str]:
-        """The patient's id of every study that ``search`` finds; '' where the archive lists none."""
+        QIDO-RS (PS3.18 10.6).
+        """
         rows = self._rows(self._client.search_for_studies, "0020000D", search_filters=dict(search))
-        yield from (_value(row, "00100020") for row in rows)
+        yield from ((_value(row, "0020000D"), _value(row, "00100020")) for row in rows)
 
     def series(self, study: str) -> Iterator[str]:
         """Series instance UIDs of a study."""
@@ -195,7 +196,7 @@ def _explained(error: Exception) -> WardroundError:
     """What went wrong, without the error's own text, which quotes an address. Raises Gone for what is not there."""
     from requests import exceptions
 
-    again = "the reading begins anew when it is back; nothing of this one is used"
+    again = "run it again when it is back: it goes on where it stopped, and nothing of this one is used before"
     match error:
         case exceptions.HTTPError():
             status = 0 if error.response is None else error.response.status_code

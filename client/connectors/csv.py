@@ -18,6 +18,12 @@ BLOCK: Final = 4 << 20
 LONGEST_HEADER: Final = 1 << 20
 
 
+_NOT_TEXT: Final = frozenset(
+    {"idna", "punycode", "undefined", "unicode_escape", "raw-unicode-escape", "unicode-escape"}
+)
+"""Codecs of Python that are for names or source code; they cannot decode a file in pieces."""
+
+
 def read_csv(
     path: Path,
     *,
@@ -38,10 +44,13 @@ def read_csv(
     """
     try:
         codec = lookup(encoding).name
+        # A codec that is not for text refuses a letter, but not an empty text.
+        if codec in _NOT_TEXT or not "x".encode(codec):
+            raise LookupError
     except (LookupError, ValueError):
         raise UsageError(f"there is no encoding '{encoding}'", "write utf-8, cp1252, latin-1 or utf-16") from None
-    if len(delimiter) != 1:
-        raise UsageError("a CSV delimiter is one character", "write delimiter: ',' or ';' or a tab")
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
+        raise UsageError("a CSV delimiter is one character of ASCII", "write delimiter: ',' or ';' or a tab")
     try:
         found = tuple(names) or _header(path, delimiter, codec)
         wanted = [name for name in found if columns is None or name in columns]

@@ -1,8 +1,8 @@
 """Reading from a database and nothing else: the connection that a YAML file describes, its rows, and its refusals.
 
 The transaction is read-only by order to the server (SQLite: by its open mode), a statement ends after its time, and
-rows come through a cursor at the server, some thousand at a time. What was read in part is never used: a source that
-breaks off is an error, and the site's cache stays as it was.
+rows come through a cursor at the server, some thousand at a time. What was read in part is never used: a database that
+breaks off is asked anew for all of it (``broken_off``); if it stays away the site's cache stays as it was.
 """
 
 import time
@@ -22,8 +22,10 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, NoSuchTableError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from wardround.client.connectors.broken_off import BrokeOff
 from wardround.client.connectors.secret_file import read_secret
 from wardround.client.connectors.table import BATCH_ROWS
+from wardround.client.yaml_text import load_yaml
 from wardround.protocol.errors import Unavailable, UsageError, WardroundError
 
 TRIES: Final = 3
@@ -70,7 +72,7 @@ def rows_of(
 def open_engine(path: Path) -> Engine:
     """The database that the YAML file describes, for reading only. Raises UsageError for what is wrong in the file."""
     try:
-        about = Connection.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        about = Connection.model_validate(load_yaml(path.read_text(encoding="utf-8")))
         url = make_url(about.url)
     except FileNotFoundError:
         raise UsageError(f"no file '{path.name}' in '{path.parent}'", "check 'path' of this source") from None
@@ -201,7 +203,7 @@ def explained(error: DBAPIError) -> WardroundError:
     return Unavailable("the database cannot be reached", "check host, port and firewall; its log says more")
 
 
-def _broken(rows: int) -> Unavailable:
-    return Unavailable(
+def _broken(rows: int) -> BrokeOff:
+    return BrokeOff(
         f"the database broke off after {rows:,} rows; none of them is used", "run it again when the database is back"
     )

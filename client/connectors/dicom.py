@@ -7,20 +7,20 @@ no pixels or no patient, or repeats another is left out under a fixed reason and
 import logging
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from wardround.client.connectors.parts import files_below
+from wardround.client.connectors.parts import files_below, shape_of
 from wardround.client.imaging.header import text
-from wardround.client.imaging.picture import LeftOut, Pictures
-from wardround.client.imaging.pixels import Wanted, pictures_of
+from wardround.client.imaging.picture import LeftOut, Listed, Opened, Picture
+from wardround.client.imaging.pixels import UNREADABLE, Wanted, pictures_of, refused
 from wardround.protocol.contract import ImageInput
 from wardround.protocol.errors import UsageError
 
 LabelsBy = Literal["file", "patient", "accession", "study", "series", "sop"]
 
 NOT_DICOM: Final = "not a DICOM file"
-TWICE: Final = "the same SOP instance twice"
 EMPTY: Final = "empty file"
 
 KEYWORDS: Final = {
@@ -38,7 +38,7 @@ _BESIDE: Final = frozenset({"DICOMDIR", "Thumbs.db", ".DS_Store"})
 
 def read_dicom(
     path: Path, image: ImageInput, *, labels_by: LabelsBy = "file", keep_text: bool = False, under: str = ""
-) -> Pictures:
+) -> Iterator[Listed]:
     """The pictures of every file below ``path``; each frame of a multi-frame file is a picture of its patient.
 
     Args:
@@ -53,27 +53,24 @@ def read_dicom(
         raise UsageError("'labels_by' is not a way to name a picture", f"one of {', '.join(get_args(LabelsBy))}")
     if not path.is_dir():
         raise UsageError(f"no folder '{path.name}' in '{path.parent}'", "check 'path' of this source")
-    return _read(path, image, labels_by, keep_text, under)
+    return _listed(path, image, labels_by, keep_text, under)
 
 
-def _read(path: Path, image: ImageInput, labels_by: LabelsBy, keep_text: bool, under: str) -> Pictures:
+def _listed(path: Path, image: ImageInput, labels_by: LabelsBy, keep_text: bool, under: str) -> Iterator[Listed]:
     silence()
-    seen: set[str] = set()
     for file in files_below(path):
         place = file.relative_to(path).as_posix()
-        if not place.startswith(under) or file.name in _BESIDE:
-            continue
-        dataset = dataset_in(file)
-        if isinstance(dataset, str):
-            yield LeftOut(dataset, place)
-            continue
-        uid = text(dataset, "SOPInstanceUID")
-        if uid and uid in seen:
-            yield LeftOut(TWICE, place)
-            continue
-        seen.add(uid)
-        key = place if labels_by == "file" else text(dataset, KEYWORDS[labels_by])
-        yield from pictures_of(dataset, Wanted(image, key, keep_text), place)
+        if place.startswith(under) and file.name not in _BESIDE:
+            yield Listed(place, shape_of(file), partial(_opened, file, place, image, labels_by, keep_text))
+
+
+def _opened(file: Path, place: str, image: ImageInput, labels_by: LabelsBy, keep_text: bool) -> Opened[Picture]:
+    dataset = dataset_in(file)
+    if isinstance(dataset, str):
+        return Opened(place, iter((LeftOut(dataset, place, passing=dataset == UNREADABLE),)))
+    key = place if labels_by == "file" else text(dataset, KEYWORDS[labels_by])
+    pictures = pictures_of(dataset, Wanted(image, key, keep_text), place)
+    return Opened(place, pictures, text(dataset, "SOPInstanceUID"))
 
 
 def patients_in_dicom(path: Path, *, under: str = "", **_: Any) -> Iterator[str]:
@@ -118,6 +115,6 @@ def dataset_in(file: Path) -> Any:
             implicit = dataset.original_encoding[0]
             dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     # pydicom raises whatever a broken file leads it to, and its messages quote the file.
-    except Exception:
-        return NOT_DICOM
+    except Exception as error:
+        return UNREADABLE if refused(error) else NOT_DICOM
     return dataset

@@ -10,12 +10,13 @@ The path names a YAML file with the connection, so that no password lies in ``si
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from wardround.client.connectors.dicom import KEYWORDS, TWICE, LabelsBy, silence
+from wardround.client.connectors.dicom import KEYWORDS, LabelsBy, silence
 from wardround.client.imaging.header import text
-from wardround.client.imaging.picture import LeftOut, Pictures
+from wardround.client.imaging.picture import LeftOut, Listed, Pictures
 from wardround.client.imaging.pixels import Wanted, pictures_of
 from wardround.protocol.contract import ImageInput
 from wardround.protocol.errors import UsageError
@@ -33,7 +34,7 @@ def read_dicomweb(
     labels_by: LabelsBy = "sop",
     search: Mapping[str, Any] | None = None,
     keep_text: bool = False,
-) -> Pictures:
+) -> Iterator[Listed]:
     """The pictures of every study that ``search`` finds, in the order of UIDs.
 
     Args:
@@ -51,7 +52,7 @@ def read_dicomweb(
     for name in chosen:
         if name not in SEARCH:
             raise UsageError("'search' names what studies cannot be chosen by", f"one of {', '.join(SEARCH)}")
-    return _read(path, image, labels_by, chosen, keep_text)
+    return _listed(path, image, labels_by, chosen, keep_text)
 
 
 def patients_in_archive(path: Path, *, search: Mapping[str, Any] | None = None, **_: Any) -> Iterator[str]:
@@ -59,27 +60,27 @@ def patients_in_archive(path: Path, *, search: Mapping[str, Any] | None = None, 
     from wardround.client.connectors.archive import Archive
 
     with closing(Archive(path)) as archive:
-        yield from archive.patients({str(name): str(value) for name, value in (search or {}).items()})
+        for _study, patient in archive.studies({str(name): str(value) for name, value in (search or {}).items()}):
+            yield patient
 
 
-def _read(path: Path, image: ImageInput, labels_by: str, search: dict[str, str], keep_text: bool) -> Pictures:
+def _listed(path: Path, image: ImageInput, labels_by: str, search: dict[str, str], keep_text: bool) -> Iterator[Listed]:
     # requests takes a moment to import, and most sites have folders.
     from wardround.client.connectors.archive import Archive, Gone
 
+    def fetched(study: str, series: str, instance: str) -> Pictures:
+        try:
+            dataset = archive.instance(study, series, instance)
+        except Gone:
+            yield LeftOut(NOT_GIVEN, instance, passing=True)
+            return
+        yield from pictures_of(dataset, Wanted(image, text(dataset, KEYWORDS[labels_by]), keep_text), instance)
+
     silence()
-    seen: set[str] = set()
     with closing(Archive(path)) as archive:
-        for study in sorted(archive.studies(search)):
+        for study, patient in sorted(archive.studies(search)):
             for series in sorted(archive.series(study)):
                 for instance in sorted(archive.instances(study, series)):
-                    if instance in seen:
-                        yield LeftOut(TWICE, instance)
-                        continue
-                    seen.add(instance)
-                    try:
-                        dataset = archive.instance(study, series, instance)
-                    except Gone:
-                        yield LeftOut(NOT_GIVEN, instance)
-                        continue
-                    wanted = Wanted(image, text(dataset, KEYWORDS[labels_by]), keep_text)
-                    yield from pictures_of(dataset, wanted, instance)
+                    # What an instance holds never changes under its UID (PS3.5, B.1); whose it is an archive may mend.
+                    version = "\n".join((study, series, patient))
+                    yield Listed.of(instance, version, partial(fetched, study, series, instance), once=instance)

@@ -5,17 +5,18 @@ extensions are not looked at. A plan of two dimensions gets the axial slices of 
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from wardround.client.connectors.parts import files_below
+from wardround.client.connectors.parts import files_below, shape_of
 from wardround.client.connectors.picture_table import NO_FILE, NO_ROW, OUTSIDE, inside, patients_by_file
 from wardround.client.imaging.burned_in import shows_text
-from wardround.client.imaging.picture import LeftOut, Picture, Pictures, Pixels
-from wardround.client.imaging.pixels import NO_PATIENT, NOT_DECODED, OTHER_MODALITY, TEXT
+from wardround.client.imaging.picture import LeftOut, Listed, Picture, Pictures, Pixels
+from wardround.client.imaging.pixels import NO_PATIENT, NOT_DECODED, OTHER_MODALITY, TEXT, UNREADABLE, refused
 from wardround.protocol.contract import ImageInput
 from wardround.protocol.errors import UsageError
 
@@ -38,7 +39,7 @@ def read_nifti(
     patient: str = "patient",
     modality: str | None = None,
     keep_text: bool = False,
-) -> Pictures:
+) -> Iterator[Listed]:
     """The volumes below ``path`` in the order of their paths; what cannot be used is left out under a fixed reason.
 
     Args:
@@ -55,7 +56,7 @@ def read_nifti(
     if not path.is_dir():
         raise UsageError(f"no folder '{path.name}' in '{path.parent}'", "check 'path' of this source")
     patients = None if table is None else patients_by_file(path / table, file, patient)
-    return _read(path, image, patients, modality, keep_text)
+    return _listed(path, image, patients, modality, keep_text)
 
 
 def patients_in_nifti(
@@ -69,29 +70,34 @@ def patients_in_nifti(
     yield from (_named(place) for place in places if place.lower().endswith(ENDINGS))
 
 
-def _read(
+def _listed(
     path: Path, image: ImageInput, patients: dict[str, str] | None, modality: str | None, keep_text: bool
-) -> Pictures:
+) -> Iterator[Listed]:
     files = {each.relative_to(path).as_posix(): each for each in files_below(path)}
     files = {place: each for place, each in files.items() if place.lower().endswith(ENDINGS)}
     of = {place: _named(place) for place in files} if patients is None else patients
     for place in sorted(files.keys() | of.keys()):
         if place not in files:
-            yield LeftOut(NO_FILE if inside(path, place) else OUTSIDE, place)
+            yield Listed.left_out(NO_FILE if inside(path, place) else OUTSIDE, place)
         elif place not in of:
-            yield LeftOut(NO_ROW, place)
+            yield Listed.left_out(NO_ROW, place)
         elif not of[place]:
-            yield LeftOut(NO_PATIENT, place)
+            yield Listed.left_out(NO_PATIENT, place)
         elif modality is not None and image.modality not in ("OT", modality):
-            yield LeftOut(OTHER_MODALITY, place)
+            yield Listed.left_out(OTHER_MODALITY, place)
         else:
-            found = volume_in(files[place], len(image.size) == 2)
-            if isinstance(found, str):
-                yield LeftOut(found, place)
-            elif not keep_text and any(shows_text(plane) for plane in found[0]):
-                yield LeftOut(TEXT, place)
-            else:
-                yield from _pictures(*found, of[place], place, len(image.size) == 2)
+            found = partial(_read, files[place], of[place], place, len(image.size) == 2, keep_text)
+            yield Listed.of(place, f"{shape_of(files[place])}\n{of[place]}", found)
+
+
+def _read(file: Path, patient: str, place: str, axial: bool, keep_text: bool) -> Pictures:
+    found = volume_in(file, axial)
+    if isinstance(found, str):
+        yield LeftOut(found, place, passing=found == UNREADABLE)
+    elif not keep_text and any(shows_text(plane) for plane in found[0]):
+        yield LeftOut(TEXT, place)
+    else:
+        yield from _pictures(*found, patient, place, axial)
 
 
 def _named(place: str) -> str:
@@ -130,8 +136,8 @@ def volume_in(file: Path, axial: bool) -> tuple[Pixels, npt.NDArray[np.float64]]
         if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
             return NOT_DECODED
     # nibabel raises what a broken header or a file that was cut short leads it to.
-    except Exception:
-        return NOT_DECODED
+    except Exception as error:
+        return UNREADABLE if refused(error) else NOT_DECODED
     return np.ascontiguousarray(np.where(np.isfinite(values), values, np.float32(np.nan)).transpose(2, 1, 0)), affine
 
 

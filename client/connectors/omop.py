@@ -140,7 +140,7 @@ def _birth(year: str, month: str, day: str) -> date | None:
         if not month:
             return date(int(float(year)), 7, 1)
         return date(int(float(year)), int(float(month)), int(float(day)) if day else 15)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from wardround.client.connectors.broken_off import BrokeOff
 from wardround.client.connectors.parts import Part, parts, reading
 from wardround.client.connectors.table import BATCH_ROWS
 from wardround.protocol.errors import Unavailable, UsageError
@@ -151,17 +152,15 @@ class Database:
         if ids is not None and len(ids) <= MOST_IDS:
             numbers = sorted(int(id_) for id_ in ids)
             asked = asked.where(or_(*(column(known[name]).in_(numbers) for name in by if name in known)))
-        count = 0
         try:
             with self.engine.connect() as connection:
                 for part in connection.execute(asked, execution_options=STREAMED).partitions(BATCH_ROWS):
-                    count += len(part)
                     for row in part:
                         yield tuple(["" if cell is None else str(cell) for cell in row])
         except DBAPIError as error:
             fault = explained(error)
-            if count and isinstance(fault, Unavailable):
-                raise Unavailable(
+            if isinstance(fault, Unavailable):
+                raise BrokeOff(
                     f"the database broke off in '{table}'; nothing of it is used", "run it again when it is back"
                 ) from None
             raise fault from None

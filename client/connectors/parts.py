@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from lzma import LZMAError
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO, Final, cast
 from zipfile import BadZipFile, ZipFile
 
-from wardround.protocol.errors import UsageError
+from wardround.protocol.errors import Unavailable, UsageError
 
 CHUNK: Final = 1 << 20
 
@@ -56,12 +57,34 @@ def parts(path: Path, endings: Collection[str], what: str, first: str = "") -> I
 
 
 def files_below(path: Path) -> Iterator[Path]:
-    """Every regular file below ``path``, folder after folder, by name. Links to folders are not followed."""
-    for entry in sorted(path.iterdir()):
+    """Every regular file below ``path``, folder after folder, by name. Links to folders are not followed.
+
+    Raises:
+        Unavailable: a folder cannot be looked into; a drive that is gone is not an empty one.
+    """
+    try:
+        entries = sorted(path.iterdir())
+    except OSError as error:
+        raise Unavailable(
+            f"a folder of the source cannot be read: {error.strerror}", "check the drive and its rights"
+        ) from None
+    for entry in entries:
         if entry.is_dir() and not entry.is_symlink():
             yield from files_below(entry)
         elif entry.is_file():
             yield entry
+
+
+def shape_of(path: Path) -> str:
+    """Size in bytes and time of change in ns of a regular file: another text when it was written again.
+
+    '' for anything else, such as a link that leads nowhere.
+    """
+    try:
+        about = path.stat()
+    except OSError:
+        return ""
+    return f"{about.st_size} {about.st_mtime_ns}" if S_ISREG(about.st_mode) else ""
 
 
 @contextmanager

@@ -7,7 +7,7 @@ column and rule, never the value: an error text may be read by people who may no
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from wardround.protocol.errors import UsageError
 from wardround.protocol.labels import UNKNOWN, ClassLabel, Finding, FindingsLabel, MaskLabel, NumberLabel
 
 Mask = npt.NDArray[np.bool_]
+_Column = TypeVar("_Column", pa.Array, pa.ChunkedArray)
 
 BATCH_ROWS: Final = 10_000
 """Rows that a source hands over at once, where it can choose."""
@@ -106,6 +107,19 @@ def _check_columns(table: pa.Table | pa.RecordBatch, contract: DataContract, sou
     raise UsageError(f"{source}: no column named {', '.join(repr(name) for name in absent)}", hint)
 
 
+def as_text(column: _Column, name: str) -> _Column:
+    """``column`` as text. Raises UsageError where its cells are lists, bytes or the like."""
+    if pa.types.is_string(column.type):
+        return column
+    try:
+        return column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        # Arrow's own message quotes a cell.
+        raise UsageError(
+            f"column '{name}' holds what is neither text, number nor time", "leave it out, or write it as text"
+        ) from None
+
+
 class _Cells:
     """Columns of one table as numpy arrays, with missing cells marked and errors that name a cell, not its value."""
 
@@ -117,10 +131,7 @@ class _Cells:
 
     def text(self, name: str) -> tuple[npt.NDArray[np.object_], Mask]:
         """The column as stripped strings ('' where missing), and where it is missing."""
-        column = self.table.column(name)
-        if not pa.types.is_string(column.type):
-            column = column.cast(pa.string())
-        column = pc.utf8_trim_whitespace(column)
+        column = pc.utf8_trim_whitespace(as_text(self.table.column(name), name))
         missing = pc.or_kleene(pc.is_null(column), pc.fill_null(pc.is_in(column, self.tokens), False))
         mask = np.asarray(missing.to_numpy(zero_copy_only=False), bool)
         values = column.fill_null("").to_numpy(zero_copy_only=False).astype(object)
@@ -132,7 +143,7 @@ class _Cells:
         column = self.table.column(name)
         if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
             mask = np.asarray(column.is_null().to_numpy(zero_copy_only=False), bool)
-            values = column.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False).copy()
+            values = column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False).copy()
         else:
             text, mask = self.text(name)
             values = np.full(len(text), np.nan)

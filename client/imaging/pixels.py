@@ -22,8 +22,18 @@ NOT_DECODED: Final = "pixels cannot be decoded"
 OTHER_MODALITY: Final = "another modality than the contract's"
 TEXT: Final = "text may be burned into the picture"
 MANY_FRAMES: Final = "too many frames"
+UNREADABLE: Final = "file that the disk does not give"
+
+TOO_LARGE: Final = "too many pixels"
 
 MOST_FRAMES: Final = 2_000
+MOST_PIXELS: Final = 1 << 29
+"""Of a file, 2 GiB as float32: 2,000 frames of 512 x 512. A header can claim any number, and decoders believe it."""
+
+
+def refused(error: Exception) -> bool:
+    """Whether the disk or its rights are at fault, not the file: only the operating system's errors have a number."""
+    return isinstance(error, OSError) and error.errno is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,9 @@ def pictures_of(dataset: Any, wanted: Wanted, place: str) -> Iterator[Picture | 
         return
     if _count(dataset) > MOST_FRAMES:
         yield LeftOut(MANY_FRAMES, place)
+        return
+    if _claimed(dataset) > MOST_PIXELS:
+        yield LeftOut(TOO_LARGE, place)
         return
     try:
         frames = _frames(dataset)
@@ -166,3 +179,12 @@ def _count(dataset: Any) -> int:
         return int(field(dataset, "NumberOfFrames") or 1)
     except (TypeError, ValueError):
         return 1
+
+
+def _claimed(dataset: Any) -> int:
+    """Pixels of all frames that the header claims; 0 where it does not say, so that decoding says why not."""
+    try:
+        rows, columns = int(field(dataset, "Rows")), int(field(dataset, "Columns"))
+        return rows * columns * int(field(dataset, "SamplesPerPixel") or 1) * _count(dataset)
+    except (TypeError, ValueError):
+        return 0

@@ -3,6 +3,7 @@
 Resampling is MONAI's: the mean of the covered area where an axis shrinks, linear interpolation where none does.
 """
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +12,9 @@ import numpy.typing as npt
 from wardround.client.imaging.picture import Picture, Pixels
 from wardround.protocol.contract import ImageInput
 from wardround.protocol.errors import UsageError
+
+MOST_VOXELS: Final = 1 << 28
+"""Of one channel while it is resampled, 1 GiB as float32; a header can claim any spacing."""
 
 _LINEAR: Final = {2: "bilinear", 3: "trilinear"}
 
@@ -108,7 +112,10 @@ def resampled(
     size = image.size
     if image.spacing is not None:
         steps = zip(values.shape[1:], spacing, image.spacing, strict=True)
-        size = tuple(max(1, round(count * have / want)) for count, have, want in steps)
+        wide = [count * have / want for count, have, want in steps]
+        if not math.prod(max(1.0, each) for each in wide) <= MOST_VOXELS:
+            raise Unfit("a picture is too large at the contract's spacing", "check the spacing of these pictures")
+        size = tuple(max(1, round(each)) for each in wide)
     if values.shape[1:] != size:
         shrinks = any(new < old for new, old in zip(size, values.shape[1:], strict=True))
         usual = "area" if shrinks else _LINEAR[len(size)]

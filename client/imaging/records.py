@@ -1,16 +1,19 @@
 """Pictures, their labels and their header fields, as records under the plan's contract."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from wardround.client.connectors.table import Records, apply_contract
 from wardround.client.imaging.masks import Masks, mask_of
-from wardround.client.imaging.picture import LeftOut, Picture, Pictures
+from wardround.client.imaging.picture import LeftOut, Picture
 from wardround.client.imaging.prepare import Unfit, features_of
+from wardround.client.store.members import HashedId
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
 from wardround.protocol.labels import MaskLabel
@@ -25,8 +28,41 @@ Labels = Mapping[str, Mapping[str, Any]]
 """For each picture's key, its row of the label table: cells by column."""
 
 
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a picture became. ``features`` is None where it became nothing: ``unfit`` says why, '' if nobody asked."""
+
+    patient: str = field(repr=False)
+    key: str = field(repr=False)
+    numbers: Mapping[str, float] = field(repr=False)
+    features: npt.NDArray[Any] | None = field(repr=False)
+    unfit: str = ""
+
+
+def finished(picture: Picture, contract: DataContract, mask: Picture | str | None = None) -> Finished:
+    """The picture as the contract wants it, its mask behind its channels; nothing of its pixels is left.
+
+    ``mask``: where the contract's label is one; a ``str`` says why there is none.
+    """
+    assert contract.image is not None
+    about = (picture.patient, picture.key, picture.numbers)
+    if isinstance(mask, str):
+        return Finished(*about, None, mask)
+    try:
+        features = features_of(picture, contract.image)
+        if mask is not None and isinstance(contract.label, MaskLabel):
+            features = np.concatenate([features, mask_of(mask, picture, contract.image, contract.label)])
+        return Finished(*about, features)
+    except Unfit as error:
+        return Finished(*about, None, error.message)
+
+
 def picture_records(
-    pictures: Pictures, labels: Labels, contract: DataContract, source: str, masks: Masks | None = None
+    pictures: Iterable[Picture | Finished | LeftOut],
+    labels: Labels,
+    contract: DataContract,
+    source: str,
+    masks: Masks | None = None,
 ) -> Iterator[Records]:
     """Records of ``pictures`` in their order, some at a time. What is left out is counted by reason in ``excluded``.
 
@@ -36,65 +72,57 @@ def picture_records(
         UsageError: a label or a header field breaks the contract; rows are pictures, counted from 1.
     """
     assert contract.image is not None
-    held: list[tuple[Picture, Any]] = []
+    held: list[Finished] = []
     marks = _mask_names(labels, contract)
-    left_out, seen, first = dict[str, int](), set[str](), 0
-
-    def count(reason: str) -> None:
-        left_out[reason] = left_out.get(reason, 0) + 1
-
+    left_out, seen, first = Counter[str](), set[str](), 0
     for found in pictures:
         if (found.place if isinstance(found, LeftOut) else found.key) in marks:
             continue  # a mask among the pictures is none of them
         if isinstance(found, LeftOut):
-            count(found.reason)
+            left_out[found.reason] += 1
             seen.add(found.place)
         elif found.key not in labels:
-            count(NO_LABEL)
+            left_out[NO_LABEL] += 1
         else:
             seen.add(found.key)
-            try:
-                features = features_of(found, contract.image)
-                if isinstance(contract.label, MaskLabel):
-                    mask = _mask(found, labels, contract.label, masks)
-                    if isinstance(mask, str):
-                        count(mask)
-                        continue
-                    marked = mask_of(mask, found, contract.image, contract.label)
-                    features = np.concatenate([features, marked])
-                held.append((found, features))
-            except Unfit as error:
-                count(error.message)
+            made = (
+                found
+                if isinstance(found, Finished)
+                else finished(found, contract, _mask(found, labels, contract, masks))
+            )
+            if made.features is None:
+                left_out[made.unfit] += 1
+            else:
+                held.append(made)
         if len(held) == AT_ONCE:
             yield _records(held, labels, contract, source, first, {})
             first, held = first + len(held), []
-    if missing := len(labels) - len(seen):
+    if missing := len(labels.keys() - seen):
         left_out[NO_PICTURE] = missing
     yield _records(held, labels, contract, source, first, left_out)
 
 
 def _records(
-    held: list[tuple[Picture, Any]],
-    labels: Labels,
-    contract: DataContract,
-    source: str,
-    first: int,
-    left_out: dict[str, int],
+    held: list[Finished], labels: Labels, contract: DataContract, source: str, first: int, left_out: Mapping[str, int]
 ) -> Records:
     patient = contract.patient_id
     columns = {
-        name: pa.array([_cell(name, picture, labels) for picture, _ in held], pa.string())
+        name: pa.array([_cell(name, picture, labels) for picture in held], pa.string())
         for name in contract.column_names
         if name != patient
     }
     if patient is not None:
-        columns[patient] = pa.array([picture.patient for picture, _ in held], pa.string())
+        columns[patient] = pa.array([picture.patient for picture in held], pa.string())
     found = apply_contract(pa.table(columns), contract, source, first)
-    kept = [held[row - first][1] for row in found.rows]
-    image = np.stack(kept) if kept else _none(contract)
+    kept = [held[row - first].features for row in found.rows]
+    image = np.stack([each for each in kept if each is not None]) if kept else _none(contract)
     features = image if not contract.columns and image.ndim > 2 else np.concatenate([image, found.features], axis=1)
+    patients = found.patients
+    if any(isinstance(picture.patient, HashedId) for picture in held):
+        # A table of text forgets that an id is hashed.
+        patients = np.array([held[row - first].patient for row in found.rows], object)
     excluded = Counter(found.excluded) + Counter(left_out)
-    return Records(features, found.targets, found.patients, found.rows, dict(excluded))
+    return Records(features, found.targets, patients, found.rows, dict(excluded))
 
 
 def _none(contract: DataContract) -> Any:
@@ -111,9 +139,11 @@ def _mask_names(labels: Labels, contract: DataContract) -> set[str]:
     return {str(row[column]).strip().removeprefix("./") for row in labels.values() if row.get(column)} - labels.keys()
 
 
-def _mask(picture: Picture, labels: Labels, label: MaskLabel, masks: Masks | None) -> Picture | str:
-    """The picture's mask, or why there is none. A table that names none is a label that is missing."""
-    name = labels[picture.key].get(label.column)
+def _mask(picture: Picture, labels: Labels, contract: DataContract, masks: Masks | None) -> Picture | str | None:
+    """The picture's mask, or why there is none; None: the label is no mask. A table that names none lacks a label."""
+    if not isinstance(contract.label, MaskLabel):
+        return None
+    name = labels[picture.key].get(contract.label.column)
     if name is None or not str(name).strip():
         return "label missing"
     if masks is None:
@@ -121,7 +151,7 @@ def _mask(picture: Picture, labels: Labels, label: MaskLabel, masks: Masks | Non
     return masks(str(name).strip())
 
 
-def _cell(name: str, picture: Picture, labels: Labels) -> str | None:
+def _cell(name: str, picture: Finished, labels: Labels) -> str | None:
     """A cell of the label table, or else the header field of that name."""
     value = labels[picture.key].get(name, picture.numbers.get(name))
     return None if value is None else str(value)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wardround.client.connectors.table import as_text
 from wardround.client.connectors.units import SAME, conversion
 from wardround.client.mapping.rules import ColumnRule, Mapping
 from wardround.protocol.contract import DataContract, NumberColumn
@@ -86,9 +87,9 @@ def _column(
     batch: pa.RecordBatch, rule: ColumnRule, unit: str | None, tokens: tuple[str, ...], where: str, first_row: int
 ) -> pa.Array:
     absent = {*tokens, *rule.missing}
-    texts = _texts(batch.column(rule.source))
+    texts = _texts(batch, rule.source)
     if rule.years_to is not None:
-        other = _texts(batch.column(rule.years_to))
+        other = _texts(batch, rule.years_to)
         pairs = pc.binary_join_element_wise(texts, other, "\x00")
         return _each(pairs, lambda pair: _years(pair, rule, absent), where, first_row)
     if rule.codes is not None:
@@ -105,9 +106,8 @@ def _column(
     return _each(texts, number, where, first_row)
 
 
-def _texts(column: pa.Array) -> pa.Array:
-    text = column if pa.types.is_string(column.type) else column.cast(pa.string())
-    return pc.utf8_trim_whitespace(text)
+def _texts(batch: pa.RecordBatch, name: str) -> pa.Array:
+    return pc.utf8_trim_whitespace(as_text(batch.column(name), name))
 
 
 def _each(texts: pa.Array, rule: Callable[[str], str | None], where: str, first_row: int) -> pa.Array:

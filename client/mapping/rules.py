@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wardround.client.settings import fault_in
+from wardround.client.yaml_text import load_yaml
 from wardround.protocol.errors import UsageError
 
 MAPPING: Final = "mapping.yaml"
@@ -73,7 +74,7 @@ class Mapping(BaseModel):
 def read_mapping(path: Path) -> Mapping:
     """The rules in ``path``. Raises UsageError that names the first wrong key."""
     try:
-        return Mapping.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        return Mapping.model_validate(load_yaml(path.read_text(encoding="utf-8")) or {})
     except (yaml.YAMLError, UnicodeDecodeError, OSError):
         raise UsageError(f"'{path.name}' cannot be read as YAML", "docs/mapping.md shows one") from None
     except ValidationError as error:

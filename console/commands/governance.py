@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from wardround.client.store.keys import fingerprint, read_officer_key
+from wardround.client.yaml_text import load_yaml
 from wardround.console.commands.ledger import passphrase
 from wardround.protocol.errors import ProtocolViolation, Unavailable, UsageError
 from wardround.protocol.owners import Governance, Owner, compared
@@ -184,7 +185,7 @@ def _signed(roster: Roster, governance: Governance, which: str) -> str:
 
 def _from_yaml(path: Path, before: Roster | None) -> Roster:
     try:
-        given = yaml.safe_load(_read(path))
+        given = load_yaml(_read(path))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"'{path}' is no YAML", "docs/roster.md shows such a file") from error
     if not isinstance(given, dict) or _GIVEN_BY_US & given.keys():

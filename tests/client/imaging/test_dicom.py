@@ -14,9 +14,9 @@ from pydicom.dataset import FileDataset
 
 from wardround.client.connectors import dicom as dicom_module
 from wardround.client.connectors import read_pictures
-from wardround.client.connectors.dicom import EMPTY, NOT_DICOM, TWICE
+from wardround.client.connectors.dicom import EMPTY, NOT_DICOM
 from wardround.client.imaging.header import NUMBERS
-from wardround.client.imaging.picture import LeftOut, Picture
+from wardround.client.imaging.picture import TWICE, LeftOut, Picture
 from wardround.client.imaging.pixels import NO_PATIENT, NO_PIXELS, NOT_DECODED, OTHER_MODALITY
 from wardround.protocol.contract import ImageInput
 from wardround.protocol.errors import UsageError

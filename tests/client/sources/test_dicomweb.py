@@ -5,8 +5,9 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,13 @@ from _orthanc import PASSWORD, Orthanc, running
 
 from wardround.client.connectors import picture_patients, read_pictures
 from wardround.client.connectors.dicomweb import NOT_GIVEN
+from wardround.client.connectors.table import Records, joined
+from wardround.client.imaging.kept import KeptPictures
 from wardround.client.imaging.picture import LeftOut, Picture
 from wardround.client.imaging.pixels import OTHER_MODALITY
-from wardround.protocol.contract import ImageInput
+from wardround.client.reading import read_records
+from wardround.client.settings import SiteSettings
+from wardround.protocol.contract import DataContract, ImageInput
 from wardround.protocol.errors import Unavailable, UsageError, WardroundError
 from wardround.simulations.synthetic.cohort import make_cohort
 
@@ -287,3 +292,120 @@ def test_a_file_that_describes_no_archive_is_refused(tmp_path: Path) -> None:
         read(open_to_all, labels_by="file")
     with pytest.raises(UsageError, match="cannot be chosen by"):
         read(open_to_all, search={"PatientName": "x"})
+
+
+CONTRACT = DataContract.model_validate(
+    {
+        "image": {"modality": "CT", "size": [8, 8], "window": [-160, 240]},
+        "label": {"kind": "class", "column": "sick", "meaning": "x", "positive": ["1"], "negative": ["0"]},
+        "patient_id": "patient",
+    }
+)
+
+
+def study_through(orthanc: Orthanc, folder: Path) -> Callable[..., Records]:
+    """Reads a study's records through an archive's address, keeping what is made; every picture of CT has a label."""
+
+    def reading(url: str, keep: bool = True, at: float = 1e9) -> Records:
+        uids = sorted(by_key(read(orthanc.source(folder))))
+        (folder / "labels.csv").write_text("file,sick\n" + "".join(f"{uid},{n % 2}\n" for n, uid in enumerate(uids)))
+        source = {"connector": "dicomweb", "path": orthanc.source(folder, url=url).name}
+        settings = SiteSettings.model_validate({"data": [source | {"labels": {"path": "labels.csv", "key": "file"}}]})
+        kept = KeptPictures(folder / "cache", "c" * 64, bytes(32), _hashed, lambda: at)
+        return joined(read_records(settings, folder, CONTRACT, "north", kept if keep else None))
+
+    return reading
+
+
+def _hashed(ids: Iterable[str]) -> list[bytes]:
+    return [sha256(id_.encode()).digest() for id_ in ids]
+
+
+@pytest.fixture
+def study(orthanc: Orthanc, tmp_path: Path) -> Callable[..., Records]:
+    return study_through(orthanc, tmp_path)
+
+
+@archive_server
+def test_a_reading_that_broke_off_half_way_asks_for_no_instance_again_that_it_had(
+    orthanc: Orthanc, study: Callable[..., Records]
+) -> None:
+    with fake(whole := Relay(orthanc)) as url:
+        plain = study(url, keep=False)
+    half, relay = whole.asked // 2, Relay(orthanc)
+    assert half > 5
+    relay.fails = set(range(half, 10_000))
+    with fake(relay) as url:
+        with pytest.raises(Unavailable, match="status 500"):
+            study(url)
+        assert relay.asked == half + 4, "the instance at which it broke was asked for five times"
+        relay.fails = set()
+        found = study(url)
+        assert Counter(relay.instances.values()) == {1: whole.asked - 1, 6: 1}
+        assert np.array_equal(found.features, plain.features) and np.array_equal(found.targets, plain.targets)
+        assert found.excluded == plain.excluded
+        study(url)
+        assert relay.asked == whole.asked + 5, "and nothing at all when it is read once more"
+        study(url, at=1e9 + 24 * 3600)
+        assert relay.asked == 2 * whole.asked + 5, "but for an archive whose keep_hours are over"
+
+
+@archive_server
+def test_what_an_archive_lists_and_does_not_give_is_asked_for_next_time(
+    orthanc: Orthanc, study: Callable[..., Records]
+) -> None:
+    relay = Relay(orthanc)
+    relay.fails, relay.status = {3}, 404
+    with fake(relay) as url:
+        assert study(url).excluded[NOT_GIVEN] == 1
+        asked = relay.asked
+        assert NOT_GIVEN not in study(url).excluded and relay.asked == asked + 1
+
+
+@archive_server
+def test_a_study_that_the_archive_gives_to_another_patient_is_fetched_again(
+    orthanc: Orthanc, study: Callable[..., Records]
+) -> None:
+    relay, owner = Relay(orthanc), ""
+
+    def answer(path: str) -> tuple[int, bytes, str]:
+        status, body, kind = relay(path)
+        if owner and path.split("?")[0].endswith("/studies"):
+            rows = json.loads(body)
+            if rows:
+                rows[0]["00100020"]["Value"] = [owner]
+            body = json.dumps(rows).encode()
+        return status, body, kind
+
+    with fake(answer) as url:
+        study(url)
+        before, owner = relay.instances.copy(), "somebody else"
+        study(url)
+    again = relay.instances - before
+    assert 0 < len(again) < len(before)
+    assert len({path.split("/studies/")[1].split("/")[0] for path in again}) == 1
+
+
+@archive_server
+def test_an_archive_that_grows_and_loses_a_study_is_read_as_it_is_now(folder: Path, tmp_path: Path) -> None:
+    import requests
+
+    files = sorted((folder / "data" / "dicom").rglob("*.dcm"))
+    with running() as server:
+        assert server.store(files[:-1]) == len(files) - 1
+        read_study = study_through(server, tmp_path)
+        relay = Relay(server)
+        with fake(relay) as url:
+            first = read_study(url)
+            asked = relay.asked
+            server.store(files[-1:])
+            second = read_study(url)
+            assert relay.asked == asked + 1 and len(second.targets) == len(first.targets) + 1
+            auth = ("reader", PASSWORD.encode())
+            base = f"http://127.0.0.1:{server.port}/studies"
+            gone = requests.get(base, auth=auth, timeout=30).json()[0]
+            requests.delete(f"{base}/{gone}", auth=auth, timeout=30)
+            third = read_study(url)
+            assert relay.asked == asked + 1 and len(third.targets) < len(second.targets)
+            plain = read_study(url, keep=False)
+        assert np.array_equal(third.features, plain.features)

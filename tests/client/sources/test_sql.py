@@ -1,21 +1,32 @@
 """Tables and queries of real databases, read and never written, and errors that quote no row and no password."""
 
 import datetime
+import json
 import sqlite3
 import time
 import tracemalloc
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from wardround.client.connectors import database, read_batches, read_table
+from wardround.client.admission import admit, cohort_of
+from wardround.client.connectors import broken_off, database, omop_tables, read_batches, read_table
+from wardround.client.connectors.broken_off import READINGS, BrokeOff, read_whole
 from wardround.client.connectors.database import explained, open_engine
+from wardround.client.settings import read_settings
+from wardround.client.store.database import open_store
+from wardround.client.store.folder import SiteFolder
+from wardround.client.store.members import Members
+from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import Unavailable, UsageError
+from wardround.protocol.identity import Identity
 
 SECRET = "Fernsby-4711"
 
@@ -225,3 +236,117 @@ def test_a_host_that_does_not_answer_is_the_worlds_fault(tmp_path: Path, monkeyp
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     (tmp_path / "d.yaml").write_text("url: postgresql+psycopg://reader@127.0.0.1:1/emr\n")
     assert "cannot be reached" in refused(tmp_path / "d.yaml", Unavailable, table="visits")
+
+
+KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'reader'"
+
+
+@pytest.mark.server("postgres")
+@pytest.mark.parametrize(("breaks", "whole"), [(READINGS - 1, True), (READINGS, False)])
+def test_a_query_whose_backend_is_ended_half_way_is_asked_again_and_nothing_is_doubled_or_lost(
+    postgres: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: int, whole: bool
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    query, ended = "SELECT g::text AS a FROM generate_series(1, 400000) g", 0
+    source = postgres.source(tmp_path)
+
+    def reading() -> list[str]:
+        nonlocal ended
+        found: list[str] = []
+        for batch in read_batches("sql", source, {"query": query}):
+            found += batch.column("a").to_pylist()
+            if len(found) == 20_000 and ended < breaks:
+                ended += 1
+                with postgres.admin().begin() as admin:
+                    admin.execute(text(KILL))
+        return found
+
+    if whole:
+        assert read_whole(reading) == [str(number) for number in range(1, 400_001)]
+    else:
+        with pytest.raises(BrokeOff, match=r"broke off after [\d,]+ rows; none of them is used"):
+            read_whole(reading)
+    assert ended == breaks and waited == [1.0, 2.0]
+
+
+@pytest.mark.server("postgres")
+def test_a_study_over_a_database_that_drops_its_connection_has_every_row_once(
+    postgres: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the daemon's own way: admission, the cohort's cache, and a backend that is ended in both."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with postgres.admin().begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS cohort"))
+        connection.execute(text("CREATE TABLE cohort (patient text, age int, sick int)"))
+        connection.execute(
+            text("INSERT INTO cohort SELECT 'p' || g, 20 + g % 60, g % 2 FROM generate_series(1, 60000) g")
+        )
+        connection.execute(text("GRANT SELECT ON cohort TO reader"))
+    folder = SiteFolder.create(tmp_path / "north", "north", [Identity.generate("anna").public])
+    source = {"connector": "sql", "path": str(postgres.source(tmp_path)), "options": {"table": "public.cohort"}}
+    (folder.path / "site.yaml").write_text(json.dumps({"data": [source]}))
+    whole, kills = database._once, 0
+
+    def ends(*given: Any) -> Any:
+        nonlocal kills
+        for number, batch in enumerate(whole(*given)):
+            yield batch
+            if number == 2 and kills % 2 == 0:
+                with postgres.admin().begin() as admin:
+                    admin.execute(text(KILL))
+            kills += number == 2
+
+    monkeypatch.setattr(database, "_once", ends)
+    contract = DataContract.model_validate(
+        {
+            "columns": [{"type": "number", "name": "age", "meaning": "x", "unit": "a", "minimum": 0, "maximum": 120}],
+            "label": {"kind": "class", "column": "sick", "meaning": "x", "positive": ["1"], "negative": ["0"]},
+            "patient_id": "patient",
+        }
+    )
+    settings, store = read_settings(folder.path), open_store(folder.database)
+    members = Members(store, folder.patients_key())
+    assert admit(folder, settings, members, "patient") == 60_000 and kills == 2
+    cohort = cohort_of(SimpleNamespace(contract_or_fail=contract), folder, settings, members)  # type: ignore[arg-type]
+    store.close()
+    assert kills == 4 and cohort.train.patients + cohort.test.patients == 60_000
+    ages = np.concatenate([cohort.train.features[:, 0], cohort.test.features[:, 0]])
+    assert len(ages) == 60_000 and ages.sum() == sum(20 + g % 60 for g in range(1, 60_001))
+
+
+@pytest.mark.server("postgres")
+def test_an_omop_table_that_breaks_off_is_known_as_such_also_before_its_first_row(
+    postgres: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgres.admin().begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS person"))
+        connection.execute(text("CREATE TABLE person (person_id bigint)"))
+        connection.execute(text("INSERT INTO person SELECT g FROM generate_series(1, 400000) g"))
+        connection.execute(text("GRANT SELECT ON person TO reader"))
+    try:
+        with omop_tables.opened(postgres.source(tmp_path), "public") as tables:
+            rows = tables.rows("person", ["person_id"])
+            assert next(rows) == ("1",)
+            with postgres.admin().begin() as admin:
+                admin.execute(text(KILL))
+            with pytest.raises(BrokeOff, match="broke off in 'person'; nothing of it is used"):
+                list(rows)
+            assert len(list(tables.rows("person", ["person_id"]))) == 400_000
+    finally:
+        with postgres.admin().begin() as connection:
+            connection.execute(text("DROP TABLE person"))
+
+
+def test_only_what_broke_off_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    for error, expected in ((BrokeOff("a", "b"), READINGS), (Unavailable("a", "b"), 1), (UsageError("a", "b"), 1)):
+        tried: list[int] = []
+
+        def reading(error: Exception = error, tried: list[int] = tried) -> None:
+            tried.append(1)
+            raise error
+
+        with pytest.raises(type(error)):
+            broken_off.read_whole(reading)
+        assert len(tried) == expected
