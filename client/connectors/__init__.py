@@ -97,7 +97,19 @@ def read_batches(
     """
     reader = _reader(CONNECTORS, connector, options)
     counted = {"tally": tally} if tally is not None and "tally" in inspect.signature(reader).parameters else {}
-    return reader(path, columns=columns, **counted, **options)
+    return _named_once(reader(path, columns=columns, **counted, **options), columns, path.name)
+
+
+def _named_once(
+    batches: Iterator[pa.RecordBatch], columns: Collection[str] | None, source: str
+) -> Iterator[pa.RecordBatch]:
+    """``batches``; which of two columns of one name is meant nobody can tell, so none of ``columns`` may be two."""
+    for batch in batches:
+        names = [name for name in batch.schema.names if columns is None or name in columns]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UsageError(f"'{source}' has two columns {twice!r}", "rename one of them in the export")
+        yield batch
 
 
 def read_table(
