@@ -118,3 +118,15 @@ class MaskLabel(Part):
 
 
 Label = Annotated[ClassLabel | SurvivalLabel | NumberLabel | FindingsLabel | MaskLabel, Field(discriminator="kind")]
+
+
+def outcome_in(label: Label, column: str) -> ClassLabel | Finding | None:
+    """What a column of ``label`` states by codes of yes and no; None: it holds no such codes (a time, a quantity)."""
+    match label:
+        case ClassLabel():
+            return label if column == label.column else None
+        case FindingsLabel():
+            return next((finding for finding in label.findings if finding.column == column), None)
+        case SurvivalLabel():
+            return Finding(column=column, meaning=label.meaning) if column == label.event else None
+    return None

@@ -19,7 +19,7 @@ from wardround.client.mapping.quantities import quoted, said_otherwise, unknown_
 from wardround.client.mapping.vocabulary import answer_of, concepts_of, likeness, plain
 from wardround.protocol.contract import CodeColumn, DataContract, NumberColumn
 from wardround.protocol.errors import UsageError
-from wardround.protocol.labels import ClassLabel, SurvivalLabel
+from wardround.protocol.labels import Finding, NumberLabel, SurvivalLabel, outcome_in
 
 ALIKE: Final = 0.8
 """A name that is less like is not proposed."""
@@ -118,17 +118,40 @@ def _rule(name: str, contract: DataContract, profile: Profile) -> tuple[dict[str
         raise _Against("is empty")
     if name == contract.patient_id:
         return {}, f"{len(profile.filled):,} different ids stand in {profile.rows:,} records"
-    label = contract.label
-    if name in label.columns:
-        if isinstance(label, SurvivalLabel) and name == label.time:
-            return _time(label, profile)
-        positive, negative = (label.positive, label.negative) if isinstance(label, ClassLabel) else (("1",), ("0",))
-        meanings = dict.fromkeys(positive, "yes") | dict.fromkeys(negative, "no")
-        return _codes(meanings, {"yes": positive[0], "no": negative[0]}, profile)
+    if name in contract.label.columns:
+        return _label(name, contract, profile)
     column = next(column for column in contract.columns if column.name == name)
     if isinstance(column, CodeColumn):
         return _codes(column.codes, {}, profile)
     return _numbers(column, contract, profile)
+
+
+def _label(name: str, contract: DataContract, profile: Profile) -> tuple[dict[str, Any], str]:
+    label, outcome = contract.label, outcome_in(contract.label, name)
+    if outcome is not None:
+        meanings = dict.fromkeys(outcome.positive, "yes") | dict.fromkeys(outcome.negative, "no")
+        if isinstance(outcome, Finding):
+            meanings |= dict.fromkeys(outcome.unknown, "unknown")
+        return _codes(meanings, {"yes": outcome.positive[0], "no": outcome.negative[0]}, profile)
+    if isinstance(label, SurvivalLabel):
+        return _time(label, profile)
+    if isinstance(label, NumberLabel):
+        return _numbers(as_column(label), contract, profile)
+    return _absent(profile, contract.missing_tokens), "it names a file beside each picture"
+
+
+def as_column(label: NumberLabel) -> NumberColumn:
+    """The quantity as a column of its own; its middle is only a guess of where values lie."""
+    return NumberColumn(
+        name=label.column,
+        meaning=label.meaning,
+        unit=label.unit,
+        minimum=label.minimum,
+        maximum=label.maximum,
+        center=(label.minimum + label.maximum) / 2,
+        scale=(label.maximum - label.minimum) / 4,
+        missing_codes=label.missing_codes,
+    )
 
 
 def _absent(profile: Profile, contract_tokens: Sequence[str] = ()) -> dict[str, Any]:

@@ -176,3 +176,11 @@ def test_a_model_of_one_study_is_the_frozen_network_of_another(tmp_path: Path) -
     )
     stored = json.loads((again.folder.path / "plan.json").read_text())
     assert stored["model"]["file"]["licence"] == "CC0-1.0"
+
+
+def test_a_probe_is_small_enough_for_a_secure_sum_of_every_step(tmp_path: Path) -> None:
+    words = ["study=brain_mri", "data.split=small", "task=probe", "~task.widths", "task.size=[12,32,32]"]
+    done = simulated(tmp_path, *words, "privacy=dist", "rounds=3")
+    assert done.plan.privacy.mode == "dist" and done.plan.layout.size == 65
+    assert [result.state for result in done.result.rounds] == ["closed"] * 3
+    assert done.result.privacy.epsilon_consortium is not None

@@ -15,8 +15,9 @@ from wardround.client.mapping.proposal import Proposed, propose
 from wardround.client.mapping.writing import as_yaml
 from wardround.conf.compose import compose_configuration
 from wardround.conf.schema import parse_configuration
-from wardround.protocol.contract import ClassLabel, DataContract, NumberColumn
+from wardround.protocol.contract import DataContract, NumberColumn
 from wardround.protocol.errors import UsageError
+from wardround.protocol.labels import ClassLabel
 from wardround.simulations.datasets import load_dataset
 
 Columns = dict[str, list[str]]
