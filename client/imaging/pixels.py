@@ -100,10 +100,9 @@ def pictures_of(dataset: Any, wanted: Wanted, place: str) -> Iterator[Picture | 
 
 def _frames(dataset: Any) -> list[npt.NDArray[np.float32]]:
     """Every frame in modality units: (channels, rows, columns), brighter is larger, padding is NaN."""
-    from pydicom.pixels import convert_color_space, pixel_array
+    from pydicom.pixels import convert_color_space
 
-    # Not the data set's own property, which looks twice whether it has decoded these pixels before.
-    stored = pixel_array(dataset, raw=True)
+    stored = _decoded(dataset)
     kind = text(dataset, "PhotometricInterpretation")
     if int(field(dataset, "SamplesPerPixel") or 1) == 3:
         if kind.startswith("YBR"):
@@ -121,6 +120,20 @@ def _frames(dataset: Any) -> list[npt.NDArray[np.float32]]:
         outside = stored == padding if last is None else (stored >= min(padding, last)) & (stored <= max(padding, last))
         values[outside] = np.nan
     return [frame[None] for frame in values.reshape(-1, *values.shape[-2:])]
+
+
+def _decoded(dataset: Any) -> npt.NDArray[Any]:
+    """The stored values. Raises what pydicom and its codecs raise, as an Exception."""
+    from pydicom.pixels import pixel_array
+
+    try:
+        # Not the data set's own property, which looks twice whether it has decoded these pixels before.
+        return np.asarray(pixel_array(dataset, raw=True))
+    except BaseException as error:
+        # A codec in Rust that panics at a broken file raises what is no Exception, and would end the daemon.
+        if isinstance(error, Exception) or type(error).__name__ != "PanicException":
+            raise
+        raise ValueError("a codec gave up") from None
 
 
 def _rescaled(stored: npt.NDArray[Any], dataset: Any) -> npt.NDArray[np.float32]:

@@ -71,10 +71,16 @@ def test_volumes_and_their_masks_become_a_cohort(folder: SiteFolder, members: Me
     assert set(np.unique(marked)) == {0.0, 1.0}
     # Whoever has a lesion by the table has a marked voxel, and nobody else: the two ways agree.
     lesion = opened(plan_of("study=brain_mri"), folder, members)
-    for with_mask, with_class in ((cohort.train, lesion.train), (cohort.test, lesion.test)):
-        assert with_mask.patients == with_class.patients
-        assert np.array_equal(with_mask.features[:, 0], with_class.features[:, 0])
-        assert (with_mask.features[:, 1].any(axis=(1, 2, 3)) == (with_class.targets[:, 0] > 0)).mean() > 0.9
+    assert (cohort.train_ids, cohort.test_ids) != (None, None)
+    for with_mask, ids, with_class, same in (
+        (cohort.train, cohort.train_ids, lesion.train, lesion.train_ids),
+        (cohort.test, cohort.test_ids, lesion.test, lesion.test_ids),
+    ):
+        # One volume a patient; the two readings put patients into different orders.
+        assert ids is not None and same is not None and set(ids) == set(same)
+        order = [same.index(id_) for id_ in ids]
+        assert np.array_equal(with_mask.features[:, 0], with_class.features[order, 0])
+        assert (with_mask.features[:, 1].any(axis=(1, 2, 3)) == (with_class.targets[order, 0] > 0)).mean() > 0.9
 
 
 def test_a_frozen_network_leaves_its_features_in_the_cache_and_no_pixels(folder: SiteFolder, members: Members) -> None:

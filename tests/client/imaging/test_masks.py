@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from wardround.client.connectors import read_pictures
 from wardround.client.connectors.mask_files import MASK_BROKEN, MASK_OUTSIDE, NO_MASK, masks_below
-from wardround.client.connectors.nifti import read_nifti
 from wardround.client.imaging.masks import mask_of
 from wardround.client.imaging.picture import Picture
 from wardround.client.imaging.prepare import Unfit, features_of
@@ -83,8 +83,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def one(folder: Path) -> Picture:
-    found = [each for each in read_nifti(folder, DEEP) if isinstance(each, Picture) and each.key == "head.nii.gz"]
-    return found[0]
+    found = (each for each in read_pictures("nifti", folder, DEEP, {}) if isinstance(each, Picture))
+    return next(each for each in found if each.key == "head.nii.gz")
 
 
 def test_a_mask_whose_file_has_other_axes_lies_on_its_picture_all_the_same(folder: Path) -> None:
@@ -144,7 +144,9 @@ def test_a_flat_mask_is_a_grey_png(tmp_path: Path) -> None:
 def test_files_of_masks_among_the_pictures_are_not_counted_as_pictures_without_a_label(folder: Path) -> None:
     contract = DataContract(image=DEEP, label=LABEL, patient_id="patient")
     labels = {"head.nii.gz": {"mask": "mask.nii.gz"}}
-    found = list(picture_records(read_nifti(folder, DEEP), labels, contract, "site 'x'", masks_below(folder)))
+    found = list(
+        picture_records(read_pictures("nifti", folder, DEEP, {}), labels, contract, "site 'x'", masks_below(folder))
+    )
     # turned and moved are nobody's mask: they are counted.
     assert sum(len(each.rows) for each in found) == 1
     assert found[-1].excluded == {"picture without a label": 2}
