@@ -75,7 +75,7 @@ _Yields = TypeVar("_Yields")
 ANY_IMAGE: Final = ImageInput(modality="OT", size=(8, 8), window=(0.0, 1.0))
 """What a source is asked for where only its patients count."""
 
-_GIVEN: Final = ("path", "image", "columns", "tally")
+_GIVEN: Final = ("path", "image", "columns", "tally", "header")
 """What the caller gives a reader; the rest of its parameters are options of a site."""
 
 
@@ -120,9 +120,16 @@ def read_table(
     return pa.Table.from_batches(batches)
 
 
-def read_pictures(connector: str, path: Path, image: ImageInput, options: Mapping[str, Any]) -> Pictures:
-    """The pictures behind ``path``, one at a time. Raises UsageError for an unknown connector or option."""
-    return _reader(IMAGE_CONNECTORS, connector, options)(path, image, **options)
+def read_pictures(
+    connector: str, path: Path, image: ImageInput, options: Mapping[str, Any], header: bool = False
+) -> Pictures:
+    """The pictures behind ``path``, one at a time; ``header``: with what they say of the machine, where there is any.
+
+    Raises UsageError for an unknown connector or option.
+    """
+    reader = _reader(IMAGE_CONNECTORS, connector, options)
+    asked = {"header": True} if header and "header" in inspect.signature(reader).parameters else {}
+    return reader(path, image, **asked, **options)
 
 
 def picture_patients(connector: str, path: Path, options: Mapping[str, Any]) -> Iterator[str]:

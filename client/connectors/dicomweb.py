@@ -33,6 +33,7 @@ def read_dicomweb(
     labels_by: LabelsBy = "sop",
     search: Mapping[str, Any] | None = None,
     keep_text: bool = False,
+    header: bool = False,
 ) -> Pictures:
     """The pictures of every study that ``search`` finds, in the order of UIDs.
 
@@ -40,6 +41,7 @@ def read_dicomweb(
         labels_by: what the label table calls a picture: a field of its header; there are no files.
         search: DICOM keywords and what QIDO-RS matches them with: ``StudyDate: 20200101-20201231``. None: all studies.
         keep_text: True takes pictures into which text may be burned; for a site that has cleaned them.
+        header: bring what ``described`` makes of each header, for the check of a site's data.
 
     Raises:
         UsageError: the file, an option, or the archive's refusal.
@@ -51,7 +53,7 @@ def read_dicomweb(
     for name in chosen:
         if name not in SEARCH:
             raise UsageError("'search' names what studies cannot be chosen by", f"one of {', '.join(SEARCH)}")
-    return _read(path, image, labels_by, chosen, keep_text)
+    return _read(path, image, labels_by, chosen, keep_text, header)
 
 
 def patients_in_archive(path: Path, *, search: Mapping[str, Any] | None = None, **_: Any) -> Iterator[str]:
@@ -62,7 +64,9 @@ def patients_in_archive(path: Path, *, search: Mapping[str, Any] | None = None, 
         yield from archive.patients({str(name): str(value) for name, value in (search or {}).items()})
 
 
-def _read(path: Path, image: ImageInput, labels_by: str, search: dict[str, str], keep_text: bool) -> Pictures:
+def _read(
+    path: Path, image: ImageInput, labels_by: str, search: dict[str, str], keep_text: bool, header: bool
+) -> Pictures:
     # requests takes a moment to import, and most sites have folders.
     from wardround.client.connectors.archive import Archive, Gone
 
@@ -81,5 +85,5 @@ def _read(path: Path, image: ImageInput, labels_by: str, search: dict[str, str],
                     except Gone:
                         yield LeftOut(NOT_GIVEN, instance)
                         continue
-                    wanted = Wanted(image, text(dataset, KEYWORDS[labels_by]), keep_text)
+                    wanted = Wanted(image, text(dataset, KEYWORDS[labels_by]), keep_text, header)
                     yield from pictures_of(dataset, wanted, instance)
