@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from wardround.client.connectors import IMAGE_CONNECTORS, read_batches, read_pictures
 from wardround.client.connectors.events import Tally
+from wardround.client.imaging.described import Described
 from wardround.client.imaging.picture import LeftOut
 from wardround.client.imaging.prepare import Unfit, features_of
 from wardround.client.imaging.records import NO_LABEL, NO_PICTURE
@@ -67,6 +68,7 @@ class Gathered:
     patients: list[str] = field(default_factory=list)
     content: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     header: dict[str, Numbers] = field(default_factory=dict)
+    described: list[Described | None] = field(default_factory=list)
     absent: dict[str, int] = field(default_factory=dict)
     unread: list[WardroundError] = field(default_factory=list)
     broken_rules: list[UsageError] = field(default_factory=list)
@@ -102,6 +104,7 @@ class _Batch:
     columns: dict[str, pa.Array]
     header: list[dict[str, float]] = field(default_factory=list)
     pixels: list[int] = field(default_factory=list)
+    described: list[Described | None] = field(default_factory=list)
 
 
 def _batches(source: DataSource, folder: Path, found: Gathered, name: str) -> Iterator[_Batch]:
@@ -140,9 +143,10 @@ def _pictures(source: DataSource, path: Path, folder: Path, found: Gathered) -> 
     labels = labels_of(source, folder, contract)
     # A histogram's pictures bring the numbers of their headers, which may tell the label.
     asked = contract.image.model_copy(update={"features": "histogram"})
-    held: list[tuple[dict[str, Any], dict[str, float], int]] = []
+    held: list[_Held] = []
+    same: dict[Described | None, Described | None] = {}
     seen: set[str] = set()
-    for each in read_pictures(source.connector, path, asked, source.options):
+    for each in read_pictures(source.connector, path, asked, source.options, header=True):
         if isinstance(each, LeftOut):
             found.left_out[each.reason] += 1
             seen.add(each.place)
@@ -159,7 +163,8 @@ def _pictures(source: DataSource, path: Path, folder: Path, found: Gathered) -> 
         row = {**labels[each.key], **each.numbers}
         if contract.patient_id is not None:
             row[contract.patient_id] = each.patient
-        held.append((row, dict(each.numbers), hash(each.pixels.tobytes())))
+        said = same.setdefault(each.described, each.described)  # kept once for all pictures of a series
+        held.append((row, dict(each.numbers), hash(each.pixels.tobytes()), said))
         if len(held) == AT_ONCE:
             yield _of_pictures(held, contract)
             held = []
@@ -168,12 +173,17 @@ def _pictures(source: DataSource, path: Path, folder: Path, found: Gathered) -> 
         yield _of_pictures(held, contract)
 
 
-def _of_pictures(held: list[tuple[dict[str, Any], dict[str, float], int]], contract: DataContract) -> _Batch:
+_Held = tuple[dict[str, Any], dict[str, float], int, Described | None]
+"""Cells by name, numbers of the header, the pixels' hash, and what else the header says."""
+
+
+def _of_pictures(held: list[_Held], contract: DataContract) -> _Batch:
     def cell(value: Any) -> str | None:
         return None if value is None else str(value)
 
     columns = {name: pa.array([cell(row.get(name)) for row, *_ in held], pa.string()) for name in contract.column_names}
-    return _Batch(columns, [numbers for _, numbers, _ in held], [pixels for *_, pixels in held])
+    _, numbers, pixels, described = zip(*held, strict=True)
+    return _Batch(columns, list(numbers), list(pixels), list(described))
 
 
 @dataclass(slots=True)
@@ -186,6 +196,7 @@ class _Rows:
     patients: list[str]
     content: npt.NDArray[np.int64]
     header: list[dict[str, float]]
+    described: list[Described | None]
 
     @classmethod
     def of(cls, batch: _Batch, contract: DataContract) -> "_Rows":
@@ -202,7 +213,7 @@ class _Rows:
         ids = [id_ or "" for id_ in texts[patient]] if patient is not None else []
         others = [texts[name] for name in contract.column_names if name != patient]
         content = np.array(batch.pixels or [hash(row) for row in zip(*others, strict=True)], np.int64)
-        return cls(len(label), columns, label, ids, content, batch.header)
+        return cls(len(label), columns, label, ids, content, batch.header, batch.described)
 
 
 def _stripped(column: pa.Array, contract: DataContract) -> list[str | None]:
@@ -280,6 +291,7 @@ def _joined(parts: list[_Rows], found: Gathered) -> None:
     found.label = np.concatenate([part.label for part in parts])
     found.content = np.concatenate([part.content for part in parts])
     found.patients = [id_ for part in parts for id_ in part.patients]
+    found.described = [each for part in parts for each in (part.described or [None] * part.count)]
     rows = [row for part in parts for row in (part.header or [{}] * part.count)]
     for name in sorted({name for row in rows for name in row}):
         value = (row.get(name) for row in rows)
