@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from wardround.protocol.labels import Label, MaskLabel
+from wardround.protocol.labels import Label, MaskLabel, NumberLabel
 from wardround.protocol.part import Part, later
 
 
@@ -169,6 +169,23 @@ class DataContract(Part):
         """Every column that is read, in order: features, label, patient."""
         patient = () if self.patient_id is None else (self.patient_id,)
         return (*(column.name for column in self.columns), *self.label.columns, *patient)
+
+    @property
+    def quantity(self) -> NumberColumn | None:
+        """The label as a column, where it is a quantity; its centre is only a guess of where values lie."""
+        label = self.label
+        if not isinstance(label, NumberLabel):
+            return None
+        return NumberColumn(
+            name=label.column,
+            meaning=label.meaning,
+            unit=label.unit,
+            minimum=label.minimum,
+            maximum=label.maximum,
+            center=(label.minimum + label.maximum) / 2,
+            scale=(label.maximum - label.minimum) / 4,
+            missing_codes=label.missing_codes,
+        )
 
     @property
     def picture_shape(self) -> tuple[int, ...] | None:

@@ -88,7 +88,7 @@ def picture_records(
             made = (
                 found
                 if isinstance(found, Finished)
-                else finished(found, contract, _mask(found, labels, contract, masks))
+                else finished(found, contract, mask_for(found, labels, contract, masks))
             )
             if made.features is None:
                 left_out[made.unfit] += 1
@@ -139,7 +139,7 @@ def _mask_names(labels: Labels, contract: DataContract) -> set[str]:
     return {str(row[column]).strip().removeprefix("./") for row in labels.values() if row.get(column)} - labels.keys()
 
 
-def _mask(picture: Picture, labels: Labels, contract: DataContract, masks: Masks | None) -> Picture | str | None:
+def mask_for(picture: Picture, labels: Labels, contract: DataContract, masks: Masks | None) -> Picture | str | None:
     """The picture's mask, or why there is none; None: the label is no mask. A table that names none lacks a label."""
     if not isinstance(contract.label, MaskLabel):
         return None

@@ -19,7 +19,7 @@ from wardround.client.mapping.quantities import quoted, said_otherwise, unknown_
 from wardround.client.mapping.vocabulary import answer_of, concepts_of, likeness, plain
 from wardround.protocol.contract import CodeColumn, DataContract, NumberColumn
 from wardround.protocol.errors import UsageError
-from wardround.protocol.labels import Finding, NumberLabel, SurvivalLabel, outcome_in
+from wardround.protocol.labels import Finding, SurvivalLabel, outcome_in
 
 ALIKE: Final = 0.8
 """A name that is less like is not proposed."""
@@ -135,23 +135,9 @@ def _label(name: str, contract: DataContract, profile: Profile) -> tuple[dict[st
         return _codes(meanings, {"yes": outcome.positive[0], "no": outcome.negative[0]}, profile)
     if isinstance(label, SurvivalLabel):
         return _time(label, profile)
-    if isinstance(label, NumberLabel):
-        return _numbers(as_column(label), contract, profile)
+    if contract.quantity is not None:
+        return _numbers(contract.quantity, contract, profile)
     return _absent(profile, contract.missing_tokens), "it names a file beside each picture"
-
-
-def as_column(label: NumberLabel) -> NumberColumn:
-    """The quantity as a column of its own; its middle is only a guess of where values lie."""
-    return NumberColumn(
-        name=label.column,
-        meaning=label.meaning,
-        unit=label.unit,
-        minimum=label.minimum,
-        maximum=label.maximum,
-        center=(label.minimum + label.maximum) / 2,
-        scale=(label.maximum - label.minimum) / 4,
-        missing_codes=label.missing_codes,
-    )
 
 
 def _absent(profile: Profile, contract_tokens: Sequence[str] = ()) -> dict[str, Any]:
