@@ -24,7 +24,7 @@ from wardround.client.connectors import Cohort, make_cohort
 from wardround.client.evaluation import estimate, score
 from wardround.client.tasks import task_from
 from wardround.client.tasks.base import Scores
-from wardround.client.tasks.classification import auroc
+from wardround.client.tasks.binary import auroc
 from wardround.conf.compose import compose_configuration
 from wardround.conf.planning import make_plan
 from wardround.conf.schema import parse_configuration

@@ -28,7 +28,8 @@ from wardround.client.connectors import Cohort, make_cohort
 from wardround.client.evaluation import point, score
 from wardround.client.tasks import Task
 from wardround.client.tasks.base import Scores
-from wardround.client.tasks.classification import Classification, accuracy, auroc
+from wardround.client.tasks.binary import accuracy, auroc
+from wardround.client.tasks.classification import Classification
 from wardround.client.tasks.survival import Piecewise, concordance
 from wardround.conf.compose import compose_configuration
 from wardround.conf.schema import parse_configuration

@@ -8,10 +8,12 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from wardround.client.cache import CACHE, FeatureCache, source_state
 from wardround.client.connectors import IMAGE_CONNECTORS, Cohort
 from wardround.client.connectors.broken_off import read_whole
+from wardround.client.connectors.table import Records
 from wardround.client.consent import Consent
 from wardround.client.imaging.kept import KeptPictures
 from wardround.client.reading import mapping_file, patients_in, read_records
@@ -25,9 +27,9 @@ from wardround.client.store.members import Members
 from wardround.client.store.opt_outs import OptOuts
 from wardround.client.store.replies import StoredReplies
 from wardround.client.store.roster import PinnedRoster
-from wardround.client.tasks import task_from
+from wardround.client.tasks import frozen_part, task_from, with_frozen_part
 from wardround.privacy.secagg.scale import quantizer_for
-from wardround.protocol.canonical import LABEL_DATA, digest
+from wardround.protocol.canonical import LABEL_DATA, digest, encode
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.messages import Reply
 from wardround.protocol.outgoing import Outgoing, outgoing
@@ -45,21 +47,27 @@ def cohort_of(plan: StudyPlan, folder: SiteFolder, settings: SiteSettings, membe
     contract = plan.contract_or_fail
     if contract.patient_id is None:
         raise UsageError("the plan does not name the column of the patient's id", "ask for a plan that does")
-    name = digest(LABEL_DATA, contract.model_dump_json().encode())
+    # What is frozen of the task is part of the way from a picture to its features.
+    frozen = frozen_part(plan.task, folder.weights)
+    name = digest(LABEL_DATA, contract.model_dump_json().encode(), b"" if frozen is None else encode(_task(plan)))
     state = digest(LABEL_DATA, *(part.encode() for part in _state(settings, folder.path)), members.state().encode())
     cache = FeatureCache(folder.path, folder.site)
     kept = KeptPictures(folder.path / CACHE, name, folder.pictures_key(), members.hashed)
-    cohort = read_whole(
-        lambda: cache.cohort(
-            name, state, lambda: read_records(settings, folder.path, contract, folder.site, kept), members
-        )
-    )
+
+    def records() -> Iterator[Records]:
+        return with_frozen_part(read_records(settings, folder.path, contract, folder.site, kept), frozen)
+
+    cohort = read_whole(lambda: cache.cohort(name, state, records, members))
     if not cohort.train.patients:
         raise UsageError(
             f"no patient of site '{folder.site}' is admitted to a data domain",
             "run 'wardround site admit FOLDER' first",
         )
     return cohort
+
+
+def _task(plan: StudyPlan) -> dict[str, Any]:
+    return plan.task.model_dump(mode="json")
 
 
 def _state(settings: SiteSettings, folder: Path) -> Iterator[str]:

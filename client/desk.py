@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from wardround.client.admission import open_hospital
 from wardround.client.governance import CONSORTIUM_DOMAIN
-from wardround.client.limits import exceeds, read_policy
+from wardround.client.limits import unfit_here
 from wardround.client.secure import SecureSite
 from wardround.client.settings import read_settings
 from wardround.client.site import Site
@@ -258,8 +258,8 @@ class Desk:
         held = self.studies.get(plan)
         if held is None:
             raise UsageError("the plan was never proposed here", "propose it first")
-        if (fault := exceeds(held.plan, read_policy(self.folder.path), self.folder.site)) is not None:
-            raise UsageError(fault, "the site's policy decides")
+        if (fault := unfit_here(held.plan, self.folder)) is not None:
+            raise UsageError(fault, "the site's policy decides, and its people install weights")
         standing = self.standing(held.plan)
         if standing is Standing.PAUSED:
             raise Unavailable("the site is paused by its own people", "wait")

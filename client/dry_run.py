@@ -13,16 +13,18 @@ from typing import Final
 
 import numpy as np
 
+from wardround.client.compatibility import incompatibilities
 from wardround.client.connectors import Cohort
 from wardround.client.evaluation import point, score
+from wardround.client.own_model import one_class
 from wardround.client.tasks import Task
 from wardround.client.training import StepCounter, shuffle_seed, train_plain, train_private
 from wardround.privacy.gradients import Array, Examples, Indices
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.messages import LocalRule
-from wardround.protocol.parameters import initial_weights
 from wardround.protocol.plan import StudyPlan
+from wardround.protocol.weights import Installed, nothing_installed
 
 LOOKED_AT: Final = 64
 """Training patients, evenly spread, whose gradients are measured one by one."""
@@ -64,6 +66,7 @@ def dry_run(
     cohort: Cohort,
     rounds: int,
     told: Callable[[int, TriedRound], None] = lambda number, tried: None,
+    installed: Installed = nothing_installed,
 ) -> DryRun:
     """``rounds`` rounds of ``plan`` at this site alone: the model of a round begins the next.
 
@@ -76,9 +79,10 @@ def dry_run(
         raise UsageError("a dry run has at least one round", "give --rounds 1 or more")
     declared = plan.declared_patients(cohort.site)
     event, engine = plan.round_event(cohort.site), task.engine
-    model = initial_weights(plan.layout, plan.model.scheme, plan.model.seed)
+    model = plan.starting_model(installed)
     rule, private = LocalRule(plan.local.learning_rate), isinstance(event, PoissonGaussian)
     clip = plan.privacy.clip_norm if private else None
+    unfit = incompatibilities(task, model, cohort.train)
     lengths = _lengths(task, model.astype(np.float64), cohort.train)
     loss_at_start = engine.mean_loss(model.astype(np.float64), cohort.train)
     clipped = None if clip is None else float((lengths > clip).mean())
@@ -109,7 +113,10 @@ def dry_run(
         loss_at_start=loss_at_start,
         rounds=tried_rounds,
         peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        warnings=_warnings(plan, cohort, clipped, loss_at_start, tried_rounds),
+        warnings=[
+            *(f"the model is not fit for differential privacy: {fault}" for fault in unfit if private),
+            *_warnings(plan, cohort, clipped, loss_at_start, tried_rounds),
+        ],
     )
 
 
@@ -127,7 +134,7 @@ def _warnings(
     plan: StudyPlan, cohort: Cohort, clipped: float | None, loss_at_start: float, rounds: list[TriedRound]
 ) -> list[str]:
     said, declared = [], plan.declared_patients(cohort.site)
-    if plan.task.label_kind == "class" and len(np.unique(cohort.train.targets)) < 2:
+    if plan.task.label_kind in ("class", "findings") and one_class(cohort.train.targets):
         said.append("the training patients have one class only: this site has no model of its own to compare with")
     if not cohort.test.patients:
         said.append("no patient tests at this site, so there is no metric")

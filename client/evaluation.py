@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from wardround.client.tasks import Metric, Scores, Task
 from wardround.privacy.gradients import Examples
+from wardround.protocol.labels import UNKNOWN
 from wardround.protocol.parameters import Vector
 
 RESAMPLES: Final = 1000
@@ -50,7 +51,7 @@ def estimate(metric: Metric, scores: Scores) -> Estimate:
     """
     value = point(metric, scores)
     if value is None:
-        reason = "one class only" if len(scores.score) else "no test patients"
+        reason = _why_not(scores) if len(scores.score) else "no test patients"
         return Estimate(None, None, None, reason)
     patients = len(scores.score)
     resampled = np.concatenate([metric(scores, part) for part in np.array_split(_draws(patients), 10)])
@@ -60,6 +61,12 @@ def estimate(metric: Metric, scores: Scores) -> Estimate:
     tail = 50 * (1 - LEVEL)
     low, high = np.percentile(resampled, [tail, 100 - tail])
     return Estimate(value, float(low), float(high))
+
+
+def _why_not(scores: Scores) -> str:
+    if np.isin(scores.target, (UNKNOWN, 0.0, 1.0)).all():
+        return "one class only"
+    return "the outcome does not vary"
 
 
 @lru_cache(maxsize=32)

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wardround.client.settings import fault_in
+from wardround.client.store.folder import SiteFolder
 from wardround.client.yaml_text import load_yaml
 from wardround.protocol.behaviour import behaviour
 from wardround.protocol.errors import UsageError
@@ -41,6 +42,14 @@ def read_policy(folder: Path) -> SitePolicy:
         raise UsageError(f"'{POLICY}' of the site cannot be read as YAML", "docs/site.md shows one") from None
     except ValidationError as error:
         raise fault_in(POLICY, error) from None
+
+
+def unfit_here(plan: StudyPlan, folder: SiteFolder) -> str | None:
+    """Why ``plan`` may not run at this site, or None: what the policy says, and whether its weights are installed."""
+    if (fault := exceeds(plan, read_policy(folder.path), folder.site)) is not None:
+        return fault
+    missing = next((file for file in plan.weights_files if not folder.weights.has(file)), None)
+    return None if missing is None else f"its weights file {missing.sha256} is not installed here"
 
 
 def exceeds(plan: StudyPlan, policy: SitePolicy, site: str) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from wardround.client.limits import exceeds, read_policy
+from wardround.client.limits import unfit_here
 from wardround.client.store.database import open_store
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.ledger import Ledger
@@ -194,7 +194,7 @@ class Office:
             held.received_at,
             standing_of(held, grants),
             held.refused or "",
-            exceeds(plan, read_policy(self._folder.path), self._folder.site) or "",
+            unfit_here(plan, self._folder) or "",
             state.charged[plan.digest],
             self.ledger_key,
             grants,

@@ -12,23 +12,30 @@ from wardround.client.evaluation import Estimate, calibration_bins, estimate, ro
 from wardround.client.site_result import CurveResult, EstimateResult, ModelResult
 from wardround.client.tasks import Metric, Scores, Task
 from wardround.client.training import shuffle_seed, train_plain
+from wardround.protocol.labels import UNKNOWN
 from wardround.protocol.messages import LocalRule
-from wardround.protocol.parameters import Vector, initial_weights
+from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import LocalTraining, StudyPlan
+from wardround.protocol.weights import Installed, nothing_installed
 
 
-def own_model(plan: StudyPlan, task: Task, cohort: Cohort) -> Vector | str:
+def own_model(plan: StudyPlan, task: Task, cohort: Cohort, installed: Installed = nothing_installed) -> Vector | str:
     """The hospital's own model, shape (d,), or the reason why there is none."""
     targets = cohort.train.targets
-    if plan.task.label_kind == "class" and len(np.unique(targets)) < 2:
+    if plan.task.label_kind in ("class", "findings") and one_class(targets):
         return "its training patients have one class only"
     if plan.task.label_kind == "survival" and not targets[:, 1].any():
         return "its training patients have no event"
-    start = initial_weights(plan.layout, plan.model.scheme, plan.model.seed)
+    start = plan.starting_model(installed)
     seed = shuffle_seed(plan.model.seed, cohort.site, 0)
     return train_plain(
         task.engine, start, cohort.train, LocalRule(plan.local.learning_rate), own_schedule(plan, cohort.site), seed
     )
+
+
+def one_class(targets: npt.NDArray[np.float64]) -> bool:
+    """Whether no outcome (a column of (records, T)) has two classes among those of whom it is stated."""
+    return not any(len(np.unique(column[column != UNKNOWN])) > 1 for column in targets.T)
 
 
 def own_schedule(plan: StudyPlan, site: str) -> LocalTraining:
@@ -51,7 +58,7 @@ def assess(task: Task, model: Vector | str, cohort: Cohort) -> tuple[ModelResult
         return ModelResult(metrics=dict.fromkeys(task.metrics, missing), reason="no test patients"), None
     scores = score(task, model, cohort.test)
     metrics = {name: _result(estimate(metric, scores)) for name, metric in task.metrics.items()}
-    if "auroc" not in task.metrics:
+    if "auroc" not in task.metrics or scores.score.ndim > 1:
         return ModelResult(metrics=metrics), scores
     curves = CurveResult(roc=tuple(roc_curve(scores)), calibration=tuple(calibration_bins(scores)))
     return ModelResult(metrics=metrics, curves=curves), scores

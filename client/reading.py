@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from wardround.client.connectors import IMAGE_CONNECTORS, list_pictures, picture_patients, read_batches, read_table
+from wardround.client.connectors.mask_files import masks_below
 from wardround.client.connectors.table import Records, apply_contract
 from wardround.client.imaging.kept import KeptPictures
 from wardround.client.imaging.picture import each_once
@@ -17,6 +18,7 @@ from wardround.client.mapping.rules import MAPPING
 from wardround.client.settings import DataSource, SiteSettings
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
+from wardround.protocol.labels import MaskLabel
 
 
 def read_records(
@@ -54,8 +56,10 @@ def _of(
             raise UsageError(f"{name} names no table of labels", "write 'labels:' beside its path; docs/imaging.md")
         listed = list_pictures(source.connector, path, contract.image, source.options)
         labels = labels_of(source, folder, contract)
-        if kept is None:
-            yield from picture_records(each_once(each.load() for each in listed), labels, contract, name)
+        # A picture and its mask are two files, and what is kept knows one: such a study reads them together each time.
+        if kept is None or isinstance(contract.label, MaskLabel):
+            masks = masks_below(folder / (source.labels.masks or source.path))
+            yield from picture_records(each_once(each.load() for each in listed), labels, contract, name, masks)
             return
         about = "\n".join((source.connector, str(path), json.dumps(source.options, sort_keys=True, default=str)))
         # As for the cache: changes of a running system cannot be seen.

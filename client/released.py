@@ -49,7 +49,7 @@ def site_report(
     """The site's own row: its own model and the shared one on its own test patients, and what the study cost here."""
     cohort = cohort_of(plan, folder, settings, members)
     task = task_from(plan)
-    own, own_scores = assess(task, own_model(plan, task, cohort), cohort)
+    own, own_scores = assess(task, own_model(plan, task, cohort, folder.weights), cohort)
     shared, shared_scores = assess(task, kept_model(folder, plan), cohort)
     domains = members.domains(cohort.train_ids or ())
     return SiteResult(

@@ -29,12 +29,16 @@ class _Part(BaseModel):
 
 
 class LabelTable(_Part):
-    """Where the labels of pictures lie: ``key`` is the column that names the picture."""
+    """Where the labels of pictures lie: ``key`` is the column that names the picture.
+
+    ``masks``: the folder of the masks that a study's label column names; None: the pictures' own.
+    """
 
     connector: str = "csv"
     path: str
     key: str
     options: dict[str, Any] = Field(default_factory=dict)
+    masks: str | None = None
 
 
 class DataSource(_Part):

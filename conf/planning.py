@@ -1,17 +1,30 @@
-"""From a checked configuration to the plan that hospitals approve. Pure: the date and the sites come as arguments."""
+"""From a checked configuration to the plan that hospitals approve. The date and the sites come as arguments.
+
+Nothing is read but a weights file, where the configuration names one.
+"""
 
 from collections.abc import Mapping
 from datetime import date
 from importlib.metadata import version
+from typing import Literal
 
 from pydantic import ValidationError
 
 from wardround.conf.schema import Configuration, usage_error
 from wardround.privacy.budget import delta_for
 from wardround.protocol.errors import UsageError, did_you_mean
-from wardround.protocol.parameters import initial_weights, model_hash
-from wardround.protocol.plan import Governance, InitialModel, Participant, PrivacyMode, PrivacyTerms, StudyPlan
+from wardround.protocol.parameters import Layout, initial_weights, model_hash
+from wardround.protocol.plan import (
+    Governance,
+    InitialModel,
+    Participant,
+    PrivacyMode,
+    PrivacyTerms,
+    StudyPlan,
+    TrainedModel,
+)
 from wardround.protocol.secagg import LARGEST, SMALLEST, honest
+from wardround.protocol.weights import weights_of
 from wardround.strategies import strategy_from
 
 
@@ -27,8 +40,7 @@ def make_plan(configuration: Configuration, declared: Mapping[str, int], today: 
         raise UsageError(
             "a model with hidden layers never leaves a start at zeros", "write initial.scheme=uniform, or use task=mlp"
         )
-    layout = task.layout(len(configuration.contract.feature_names))
-    start = initial_weights(layout, configuration.initial.scheme, configuration.initial.seed)
+    model = _starting(configuration, task.layout(len(configuration.contract.feature_names)))
     section = configuration.study
     if configuration.min_sites > len(declared):
         raise UsageError(
@@ -51,12 +63,7 @@ def make_plan(configuration: Configuration, declared: Mapping[str, int], today: 
             ),
             contract=configuration.contract,
             task=configuration.task,
-            model=InitialModel(
-                scheme=configuration.initial.scheme,
-                seed=configuration.initial.seed,
-                layout=layout.digest,
-                hash=model_hash(start),
-            ),
+            model=model,
             strategy=configuration.strategy,
             local=configuration.local,
             rounds=configuration.rounds,
@@ -72,6 +79,16 @@ def make_plan(configuration: Configuration, declared: Mapping[str, int], today: 
         )
     except ValidationError as error:
         raise usage_error(error) from None
+
+
+def _starting(configuration: Configuration, layout: Layout) -> InitialModel | TrainedModel:
+    section = configuration.initial
+    if section.file is not None:
+        start = weights_of(section.file, layout.tensors, configuration.installed)
+        return TrainedModel(seed=section.seed, file=section.file, layout=layout.digest, hash=model_hash(start))
+    scheme: Literal["zeros", "uniform"] = "zeros" if section.scheme == "zeros" else "uniform"
+    start = initial_weights(layout, scheme, section.seed)
+    return InitialModel(scheme=scheme, seed=section.seed, layout=layout.digest, hash=model_hash(start))
 
 
 def months_later(day: date, months: int) -> date:

@@ -4,15 +4,18 @@ YAML stays on the machine where it was written. What hospitals approve is the ``
 of it.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from wardround.conf.weights import WeightsFolder
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError, did_you_mean
 from wardround.protocol.identity import SiteId
 from wardround.protocol.plan import Controller, LocalTraining, PrivacyMode, StrategySpec
 from wardround.protocol.tasks import TaskSpec
+from wardround.protocol.weights import WeightsFile
 
 
 class _Section(BaseModel):
@@ -62,10 +65,17 @@ class DataSection(_Section):
 
 
 class InitialSection(_Section):
-    """The public starting weights."""
+    """The public starting weights: zeros, drawn from ``seed``, or those of an installed file."""
 
-    scheme: Literal["zeros", "uniform"] = "uniform"
+    scheme: Literal["zeros", "uniform", "file"] = "uniform"
     seed: int = Field(default=42, ge=0)
+    file: WeightsFile | None = None
+
+    @model_validator(mode="after")
+    def _file(self) -> "InitialSection":
+        if (self.scheme == "file") is not (self.file is not None):
+            raise ValueError("scheme 'file' needs 'file' with sha256, licence and provenance, and only it has one")
+        return self
 
 
 class PrivacySection(_Section):
@@ -119,7 +129,13 @@ class Configuration(_Section):
     attempts: int = Field(default=3, ge=1, le=10)
     epsilon_cap: float = Field(default=8.0, gt=0)
     consortium_cap: float = Field(default=8.0, gt=0)
+    weights: str = Field(default="weights", description="the folder of this machine's installed weights files")
     simulation: SimulationSection = SimulationSection()
+
+    @property
+    def installed(self) -> WeightsFolder:
+        """The weights files of this machine."""
+        return WeightsFolder(Path(self.weights))
 
 
 def parse_configuration(data: dict[str, Any]) -> Configuration:

@@ -70,6 +70,15 @@ def _coordinator(coordinator: typer.Typer) -> None:
 
         status_command(folder, as_json)
 
+    @coordinator.command("weights")
+    def coordinator_weights(
+        folder: Hub, file: Annotated[Path, typer.Argument(help="A safetensors file that a plan starts from.")]
+    ) -> None:
+        """Install a weights file from which a study's first model is made."""
+        from wardround.console.commands.weights import coordinator_weights_command
+
+        coordinator_weights_command(folder, file)
+
     @coordinator.command("install-service")
     def coordinator_install_service(
         folder: Hub,
@@ -145,6 +154,18 @@ def _study(study: typer.Typer) -> None:
         from wardround.console.commands.study_rehearse import rehearse_command
 
         rehearse_command(overrides or [], sites, patients, rounds)
+
+    @study.command("weights")
+    def study_weights(
+        file: Annotated[Path, typer.Argument(help="A safetensors file.")],
+        folder: Annotated[Path, typer.Option(help="Where plans and simulations look: the setting 'weights'.")] = Path(
+            "weights"
+        ),
+    ) -> None:
+        """Install a weights file for your own plans and simulations, and print its SHA-256."""
+        from wardround.console.commands.weights import study_weights_command
+
+        study_weights_command(folder, file)
 
     @study.command("propose")
     def study_propose(coordinator: At, overrides: Settings = None) -> None:

@@ -79,6 +79,15 @@ def _running(site: typer.Typer) -> None:
 
 
 def _data(site: typer.Typer) -> None:
+    @site.command("weights")
+    def site_weights(
+        folder: Folder, file: Annotated[Path, typer.Argument(help="A safetensors file that a plan names.")]
+    ) -> None:
+        """Install a weights file that people brought: nothing is fetched because a plan names it."""
+        from wardround.console.commands.weights import site_weights_command
+
+        site_weights_command(folder, file)
+
     @site.command("admit")
     def site_admit(
         folder: Folder,

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from wardround.console.reports.task_words import label_words, weights_words
 from wardround.console.reports.words import picture_words
 from wardround.privacy.meaning import conditions
 from wardround.protocol.contract import DataContract, NumberColumn
@@ -91,7 +92,7 @@ def _columns(contract: DataContract) -> Iterator[str]:
             yield f"  {column.name}: {column.meaning}, {column.minimum:g} to {column.maximum:g} {column.unit}"
         else:
             yield f"  {column.name}: {column.meaning} ({', '.join(column.codes.values())})"
-    yield f"  {', '.join(contract.label.columns)}: what the model predicts"
+    yield f"  {', '.join(contract.label.columns)}: what the model predicts. {label_words(contract)}"
     if contract.patient_id is not None:
         yield f"  {contract.patient_id}: tells patients apart; it never leaves the site"
 
@@ -100,6 +101,7 @@ def _training(plan: StudyPlan) -> Iterator[str]:
     local = plan.local
     length = f"{local.steps} steps" if local.steps is not None else f"{local.epochs} passes over the data"
     yield f"Model: {plan.task.name}, {plan.layout.size:,} parameters; strategy {plan.strategy.name}."
+    yield from (f"{words}." for words in weights_words(plan))
     yield f"{plan.rounds} rounds of {length} at your site; each is waited for {plan.deadline_seconds:g} s at most."
 
 

@@ -31,6 +31,15 @@ from wardround.protocol.parameters import Layout, Tensor
 RecordLoss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From outputs (records, ...) and float32 targets (records, targets) to losses (records,), one by one."""
 
+_FLOATS_AT_ONCE: Final = 1 << 28
+"""Kept gradients, and about as many activations, of the patients of one pass: 1 GiB."""
+
+_ACTIVATIONS: Final = 64
+"""Numbers that a network keeps for each input number, about."""
+
+_RECORDS_AT_ONCE: Final = 1 << 24
+"""Input numbers of one pass without gradients."""
+
 _BATCH_COUPLING: Final = (nn.modules.batchnorm._BatchNorm, nn.CrossMapLRN2d)
 
 
@@ -87,9 +96,13 @@ class ModuleEngine:
     def outputs(self, parameters: Array, features: npt.NDArray[Any]) -> Array:
         self._set(parameters)
         self._module.eval()
+        each = max(1, _RECORDS_AT_ONCE // max(1, math.prod(features.shape[1:])))
         with torch.no_grad():
-            result: Array = self._module(_tensor(features)).double().numpy()
-        return result
+            parts = [
+                self._module(_tensor(features[first : first + each])).double().numpy()
+                for first in range(0, max(1, len(features)), each)
+            ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def mean_loss(self, parameters: Array, examples: Examples) -> float:
         if not examples.patients:
@@ -97,9 +110,16 @@ class ModuleEngine:
         self._set(parameters)
         self._module.eval()
         with torch.no_grad():
-            return float(self._total_loss(examples) / examples.patients)
+            losses = [float(self._total_loss(group)) for group in self._groups(examples)]
+        return math.fsum(losses) / examples.patients
 
     def gradient_sum(self, parameters: Array, examples: Examples, clip_norm: float | None) -> Array:
+        total = np.zeros(self._size)
+        for group in self._groups(examples):
+            total += self._one_pass(parameters, group, clip_norm)
+        return total
+
+    def _one_pass(self, parameters: Array, examples: Examples, clip_norm: float | None) -> Array:
         total = np.zeros(self._size)
         if not examples.patients:
             return total
@@ -119,12 +139,25 @@ class ModuleEngine:
         factors = clip_factors(squared, clip_norm, SINGLE_SLACK)
         if not factors.all():
             # Rare: again without the patients who are not finite, so that nothing needs masking.
-            return self.gradient_sum(parameters, examples.take(np.flatnonzero(factors)), clip_norm)
+            return self._one_pass(parameters, examples.take(np.flatnonzero(factors)), clip_norm)
         total[:] = 0.0
         scale = torch.from_numpy(factors.astype(np.float32))
         while parts:  # frees a layer's kept gradients as soon as they are summed
             self._collect(total, parts.pop().weighted(scale))
         return total
+
+    def _groups(self, examples: Examples) -> Iterator[Examples]:
+        """The patients, as many at once as fit into memory: all of them where they do, else in their order."""
+        most = max(1, _FLOATS_AT_ONCE // max(self._size, _ACTIVATIONS * math.prod(examples.features.shape[1:])))
+        if len(examples.patient) <= most:
+            yield examples
+            return
+        ends, first = np.searchsorted(examples.patient, np.arange(examples.patients), side="right"), 0
+        while first < examples.patients:
+            start = int(ends[first - 1]) if first else 0
+            last = max(first + 1, int(np.searchsorted(ends, start + most, side="right")))
+            yield examples.take(np.arange(first, last))
+            first = last
 
     def _set(self, parameters: Array) -> None:
         self._vector.copy_(torch.from_numpy(np.ascontiguousarray(parameters)))

@@ -12,20 +12,19 @@ several completed copies, which breaks the patient as the unit of privacy.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from wardround.protocol.labels import Label, MaskLabel, NumberLabel
+from wardround.protocol.part import Part, later
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CompleteCases(_Part):
+class CompleteCases(Part):
     """A row with this value missing is left out, and the exclusion is counted and named."""
 
     kind: Literal["complete_cases"] = "complete_cases"
 
 
-class FixedValue(_Part):
+class FixedValue(Part):
     """A missing value becomes ``value`` (in the column's unit), marked by an extra 0/1 feature if ``indicator``."""
 
     kind: Literal["fixed_value"] = "fixed_value"
@@ -36,7 +35,7 @@ class FixedValue(_Part):
 MissingPolicy = Annotated[CompleteCases | FixedValue, Field(discriminator="kind")]
 
 
-class NumberColumn(_Part):
+class NumberColumn(Part):
     """A measured quantity; its feature is (value - center) / scale with public constants."""
 
     type: Literal["number"] = "number"
@@ -62,7 +61,7 @@ class NumberColumn(_Part):
         return (self.name, *_indicator(self.name, self.missing))
 
 
-class CodeColumn(_Part):
+class CodeColumn(Part):
     """A coded category; one 0/1 feature for each code but the ``reference`` (all codes, if that is null)."""
 
     type: Literal["code"] = "code"
@@ -90,39 +89,7 @@ class CodeColumn(_Part):
 Column = Annotated[NumberColumn | CodeColumn, Field(discriminator="type")]
 
 
-class ClassLabel(_Part):
-    """A binary outcome: positive when the column holds one of ``positive``, negative for one of ``negative``."""
-
-    kind: Literal["class"] = "class"
-    column: str
-    meaning: str
-    positive: tuple[str, ...] = Field(min_length=1)
-    negative: tuple[str, ...] = Field(min_length=1)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (self.column,)
-
-
-class SurvivalLabel(_Part):
-    """A right-censored time to an event: ``event`` is 1 where it was observed at ``time``, 0 where it was not."""
-
-    kind: Literal["survival"] = "survival"
-    time: str
-    event: str
-    meaning: str
-    unit: str = Field(description="UCUM code of the time, 'd' for days")
-    maximum_time: float = Field(gt=0)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (self.time, self.event)
-
-
-Label = Annotated[ClassLabel | SurvivalLabel, Field(discriminator="kind")]
-
-
-class ImageInput(_Part):
+class ImageInput(Part):
     """How a picture becomes features: fixed here, in public, and the same at every hospital.
 
     A picture is resampled to ``spacing``, cropped or padded around its centre to ``size`` (without a spacing: scaled to
@@ -146,6 +113,11 @@ class ImageInput(_Part):
     )
     features: Literal["pixels", "histogram"] = "pixels"
     bins: int = Field(default=64, ge=2, le=1024)
+    intensity: Literal["units", "percentiles"] = later(
+        "units",
+        description="percentiles: the window is in per cent of the picture's own voxels in view, for kinds of pictures "
+        "whose values have no unit (MR)",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> "ImageInput":
@@ -153,6 +125,8 @@ class ImageInput(_Part):
             raise ValueError("image: the lower end of the window must lie below the upper end")
         if self.spacing is not None and len(self.spacing) != len(self.size):
             raise ValueError("image: spacing needs one number for each axis of size")
+        if self.intensity == "percentiles" and not 0.0 <= self.window[0] < self.window[1] <= 100.0:
+            raise ValueError("image: with intensity 'percentiles' the window lies within 0 to 100")
         return self
 
     @property
@@ -167,7 +141,7 @@ class ImageInput(_Part):
         return ("pixels",)
 
 
-class DataContract(_Part):
+class DataContract(Part):
     """Every column that a study reads, and nothing else."""
 
     columns: tuple[Column, ...] = ()
@@ -182,6 +156,8 @@ class DataContract(_Part):
             raise ValueError("a contract needs columns or an image")
         if self.image is not None and self.image.features == "pixels" and self.columns:
             raise ValueError("beside pixels there are no columns; a histogram may have numeric header fields beside it")
+        if isinstance(self.label, MaskLabel) and (self.image is None or self.image.features != "pixels"):
+            raise ValueError("a mask marks a region of a picture: the contract needs an image with features 'pixels'")
         names = self.column_names
         doubled = {name for name in names if names.count(name) > 1}
         if doubled:
@@ -193,6 +169,31 @@ class DataContract(_Part):
         """Every column that is read, in order: features, label, patient."""
         patient = () if self.patient_id is None else (self.patient_id,)
         return (*(column.name for column in self.columns), *self.label.columns, *patient)
+
+    @property
+    def quantity(self) -> NumberColumn | None:
+        """The label as a column, where it is a quantity; its centre is only a guess of where values lie."""
+        label = self.label
+        if not isinstance(label, NumberLabel):
+            return None
+        return NumberColumn(
+            name=label.column,
+            meaning=label.meaning,
+            unit=label.unit,
+            minimum=label.minimum,
+            maximum=label.maximum,
+            center=(label.minimum + label.maximum) / 2,
+            scale=(label.maximum - label.minimum) / 4,
+            missing_codes=label.missing_codes,
+        )
+
+    @property
+    def picture_shape(self) -> tuple[int, ...] | None:
+        """Shape of one record's pixels as features, None without; a mask lies behind the channels as one more."""
+        if self.image is None or self.image.features != "pixels":
+            return None
+        channels, *size = self.image.shape
+        return (channels + isinstance(self.label, MaskLabel), *size)
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ approval.
 from datetime import date
 from enum import StrEnum
 from functools import cached_property
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from wardround.protocol.behaviour import behaviour
 from wardround.protocol.canonical import LABEL_PLAN, digest, encode
@@ -18,14 +18,12 @@ from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import DpEvent, PoissonGaussian, Unprotected
 from wardround.protocol.identity import SiteId
-from wardround.protocol.image_tasks import ImageClassification
-from wardround.protocol.parameters import Layout
+from wardround.protocol.image_tasks import PIXEL_TASKS, ImageSegmentation, Outputs
+from wardround.protocol.parameters import Layout, Vector, initial_weights, model_hash
+from wardround.protocol.part import Part
 from wardround.protocol.secagg import honest, threshold
 from wardround.protocol.tasks import TaskSpec
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from wardround.protocol.weights import Installed, WeightsFile, nothing_installed, weights_of
 
 
 class PrivacyMode(StrEnum):
@@ -53,7 +51,7 @@ LEGAL_MODES: Final[dict[tuple[PrivacyMode, bool], Claim]] = {
 }
 
 
-class PrivacyTerms(_Part):
+class PrivacyTerms(Part):
     """The differential privacy of a study; unit: one patient of one site, adjacency: add or remove one."""
 
     mode: PrivacyMode
@@ -99,14 +97,14 @@ class PrivacyTerms(_Part):
         return Claim.EPSILON_SITE if self.outsiders_only and legal is Claim.EPSILON_BOTH else legal
 
 
-class StrategySpec(_Part):
+class StrategySpec(Part):
     """A strategy by its name in the registry, with its parameters as plain numbers."""
 
     name: str
     parameters: dict[str, float] = Field(default_factory=dict)
 
 
-class LocalTraining(_Part):
+class LocalTraining(Part):
     """What each site does in a round. Under DP each step draws its own Poisson sample; ``batch_size`` is for none."""
 
     steps: int | None = Field(default=None, ge=1, description="optimiser steps a round; null: by epochs")
@@ -121,21 +119,21 @@ class LocalTraining(_Part):
         return self
 
 
-class Participant(_Part):
+class Participant(Part):
     """A site in the plan. The patient count is public and rounded up to the next 50, so that it names nobody."""
 
     site: SiteId
     declared_patients: int = Field(ge=50, multiple_of=50)
 
 
-class Controller(_Part):
+class Controller(Part):
     """Who answers for the processing (GDPR Art. 4(7) or the local equivalent)."""
 
     name: str
     role: Literal["sole", "joint"] = "joint"
 
 
-class Governance(_Part):
+class Governance(Part):
     """What an ethics board asks first."""
 
     purpose: str = Field(min_length=10)
@@ -154,7 +152,7 @@ class Governance(_Part):
         return self
 
 
-class InitialModel(_Part):
+class InitialModel(Part):
     """The public starting point: anyone can recompute it from the layout and the seed and compare the hash."""
 
     scheme: Literal["zeros", "uniform"] = "uniform"
@@ -163,7 +161,17 @@ class InitialModel(_Part):
     hash: str = Field(pattern=r"^[0-9a-f]{64}$", description="hash of the float32 weights")
 
 
-class StudyPlan(_Part):
+class TrainedModel(Part):
+    """A starting point that others have trained: an installed file. ``seed`` orders the batches of unprotected runs."""
+
+    scheme: Literal["file"] = "file"
+    seed: int = Field(default=0, ge=0, lt=2**53)
+    file: WeightsFile
+    layout: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the layout")
+    hash: str = Field(pattern=r"^[0-9a-f]{64}$", description="hash of the float32 weights")
+
+
+class StudyPlan(Part):
     """Everything that the hospitals approve."""
 
     format: Literal["wardround/plan/1"] = "wardround/plan/1"
@@ -172,7 +180,7 @@ class StudyPlan(_Part):
     governance: Governance
     contract: DataContract | None = Field(description="null: cohorts made by a program, simulation only")
     task: TaskSpec
-    model: InitialModel
+    model: Annotated[InitialModel | TrainedModel, Field(discriminator="scheme")]
     strategy: StrategySpec
     local: LocalTraining
     rounds: int = Field(ge=1, le=10_000)
@@ -202,6 +210,8 @@ class StudyPlan(_Part):
             raise ValueError(f"task '{self.task.name}' needs a '{self.task.label_kind}' label in the contract")
         if self.contract is not None:
             _check_pictures(self.task, self.contract)
+            if isinstance(self.task, Outputs | ImageSegmentation):
+                self.task.check_label(self.contract.label)
         if self.privacy.mode is not PrivacyMode.NONE:
             if self.task.couples_patients:
                 raise ValueError(
@@ -226,6 +236,29 @@ class StudyPlan(_Part):
     @cached_property
     def layout(self) -> Layout:
         return self.task.layout(0 if self.contract is None else len(self.contract.feature_names))
+
+    def starting_model(self, installed: Installed = nothing_installed) -> Vector:
+        """The model that round 1 begins from, shape (d,).
+
+        Raises:
+            UsageError: its file is not installed, or what comes out has not the plan's hash.
+        """
+        if isinstance(self.model, TrainedModel):
+            start = weights_of(self.model.file, self.layout.tensors, installed)
+        else:
+            start = initial_weights(self.layout, self.model.scheme, self.model.seed)
+        if model_hash(start) != self.model.hash:
+            raise UsageError(
+                "the plan's initial model hash is not that of its layout and seed, or of its file",
+                "rebuild the plan with this version of Wardround",
+            )
+        return start
+
+    @cached_property
+    def weights_files(self) -> tuple[WeightsFile, ...]:
+        """Every file that must be installed wherever the study runs, each once: of the start, of a frozen network."""
+        named = (getattr(self.model, "file", None), getattr(self.task, "weights", None))
+        return tuple({file.sha256: file for file in named if isinstance(file, WeightsFile)}.values())
 
     @cached_property
     def _declared(self) -> dict[str, int]:
@@ -310,7 +343,7 @@ class StudyPlan(_Part):
 def _check_pictures(task: TaskSpec, contract: DataContract) -> None:
     """Raise ValueError unless a task on pictures gets pictures of its shape, and a task on columns columns."""
     image = contract.image
-    if isinstance(task, ImageClassification):
+    if isinstance(task, PIXEL_TASKS):
         if image is None or image.features != "pixels":
             raise ValueError(f"task '{task.name}' needs an image in the contract, with features 'pixels'")
         if task.shape != image.shape:

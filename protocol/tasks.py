@@ -6,15 +6,14 @@
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from wardround.protocol.image_tasks import ImageClassification
+from wardround.protocol.image_tasks import ImageClassification, ImageDenseNet, ImageSegmentation, LinearProbe, Outputs
 from wardround.protocol.parameters import Layout, Tensor
+from wardround.protocol.part import Part
 
 
-class _Task(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Task(Part):
     hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
         default=(), description="units of each hidden layer; none: a linear model"
     )
@@ -35,15 +34,34 @@ def _dense(sizes: tuple[int, ...], last_bias: bool = True) -> list[Tensor]:
     return tensors
 
 
-class TabularClassification(_Task):
-    """A binary outcome from a table: logistic regression or a multilayer perceptron, log loss."""
+class TabularClassification(_Task, Outputs):
+    """Binary outcomes from a table: logistic regression or a multilayer perceptron, log loss."""
 
     name: Literal["tabular_classification"] = "tabular_classification"
 
-    label_kind: Literal["class"] = "class"
+    def layout(self, features: int) -> Layout:
+        """Layout for ``features`` input columns; each output is the logit of a positive outcome."""
+        return Layout(tuple(_dense((features, *self.hidden, self.outputs))))
+
+    @property
+    def couples_patients(self) -> bool:
+        return False
+
+
+class TabularRegression(_Task):
+    """A measured quantity from a table: linear regression or a multilayer perceptron, squared error.
+
+    The model's output is (value - center) / scale; both are public guesses, which keep errors near 1, and so the
+    gradients near the clip norm. Nothing is fitted to patients.
+    """
+
+    name: Literal["tabular_regression"] = "tabular_regression"
+    label_kind: Literal["number"] = "number"
+    center: float = Field(default=0.0, allow_inf_nan=False, description="in the label's unit")
+    scale: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="in the label's unit")
 
     def layout(self, features: int) -> Layout:
-        """Layout for ``features`` input columns; the single output is the logit of the positive class."""
+        """Layout for ``features`` input columns; the single output is the scaled quantity."""
         return Layout(tuple(_dense((features, *self.hidden, 1))))
 
     @property
@@ -98,20 +116,16 @@ class SurvivalPiecewise(_Task):
         return False
 
 
-class TensorSpec(BaseModel):
+class TensorSpec(Part):
     """One tensor of a programmed task."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     shape: tuple[int, ...]
     fan_in: int = Field(ge=0)
 
 
-class Programmed(BaseModel):
+class Programmed(Part):
     """A task that a researcher's program made, known to the plan by its tensors only: simulation, never a hospital."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["programmed"] = "programmed"
     label_kind: Literal["any"] = "any"
@@ -129,6 +143,14 @@ class Programmed(BaseModel):
 
 
 TaskSpec = Annotated[
-    TabularClassification | SurvivalCox | SurvivalPiecewise | ImageClassification | Programmed,
+    TabularClassification
+    | TabularRegression
+    | SurvivalCox
+    | SurvivalPiecewise
+    | ImageClassification
+    | ImageDenseNet
+    | LinearProbe
+    | ImageSegmentation
+    | Programmed,
     Field(discriminator="name"),
 ]

@@ -22,6 +22,7 @@ from wardround.protocol.outgoing import Stored, parse_answer
 from wardround.protocol.parameters import model_hash
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.roster import Roster
+from wardround.protocol.weights import Installed, nothing_installed
 from wardround.server.carrier import Answered, Carrier, Silent
 from wardround.server.exchange import SiteFailed, begin, open_sum, said, set_up
 from wardround.server.recording import Recorder
@@ -86,6 +87,7 @@ class Conductor:
         wanted: Callable[[], Wanted],
         told: Callable[[Progressing], None] = lambda seen: None,
         sleep: Callable[[float], None] = time.sleep,
+        installed: Installed = nothing_installed,
     ) -> None:
         self.folder = folder
         self.plan: StudyPlan = folder.plan
@@ -96,7 +98,7 @@ class Conductor:
         self._wanted = wanted
         self._told = told
         self._sleep = sleep
-        self._study = Study(self.plan, strategy_from(self.plan.strategy), folder.progress(self.plan))
+        self._study = Study(self.plan, strategy_from(self.plan.strategy), folder.progress(self.plan), installed)
         self._recorder = Recorder(folder, identity, roster)
         self._unwell: set[str] = set()
         self._begun: set[str] = set()

@@ -11,6 +11,7 @@
         tls/ca.pem ca.key       the CA that sites pin; no ca.key when the certificates were given
         tls/server.pem .key     what the public listener shows, the CA's certificate last
         studies/ logs/ flwr/
+        weights/                weights files that people installed
 """
 
 import os
@@ -29,10 +30,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from wardround.conf.weights import WeightsFolder
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.identity import Identity
 from wardround.protocol.invitation import Host, Port
 from wardround.protocol.owners import COORDINATOR, Name
+from wardround.protocol.weights import FOLDER as WEIGHTS
 from wardround.server.certificates import Chain, ca_hash, check_handshake, given, issue, own_ca
 from wardround.server.store.database import open_database
 
@@ -142,6 +145,11 @@ class CoordinatorFolder:
     @property
     def database(self) -> Path:
         return self.path / "coordinator.sqlite"
+
+    @property
+    def weights(self) -> WeightsFolder:
+        """The weights files that people installed here."""
+        return WeightsFolder(self.path / WEIGHTS)
 
     @property
     def studies(self) -> Path:

@@ -14,8 +14,9 @@ from wardround.privacy.secagg.scale import VECTOR, quantizer_for
 from wardround.privacy.secagg.server import AttemptDesk, SetupDesk
 from wardround.protocol.errors import UsageError
 from wardround.protocol.messages import RoundRequest
-from wardround.protocol.parameters import initial_weights, model_hash
+from wardround.protocol.parameters import model_hash
 from wardround.protocol.plan import StudyPlan
+from wardround.protocol.weights import Installed, nothing_installed
 from wardround.server.rounds import Report, Round, RoundState
 from wardround.server.sums import Adding, MaskedSum, OpenSum
 from wardround.strategies import State, Strategy, step_in_blocks
@@ -71,7 +72,13 @@ class Progress:
 class Study:
     """Opens rounds, takes their totals into the strategy, keeps the record."""
 
-    def __init__(self, plan: StudyPlan, strategy: Strategy, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        plan: StudyPlan,
+        strategy: Strategy,
+        progress: Progress | None = None,
+        installed: Installed = nothing_installed,
+    ) -> None:
         self.plan = plan
         self.desk: SetupDesk | None = None
         """The session of secure aggregation that rounds use; a plan that asks for it opens no round without."""
@@ -79,13 +86,7 @@ class Study:
         """The sites that have now voided ``VOIDS_OF_A_SITE`` rounds: no round is opened before people decide."""
         self._strategy = strategy
         if progress is None:
-            start = initial_weights(plan.layout, plan.model.scheme, plan.model.seed)
-            if model_hash(start) != plan.model.hash:
-                raise UsageError(
-                    "the plan's initial model hash is not that of its layout and seed",
-                    "rebuild the plan with this version of Wardround",
-                )
-            progress = Progress(plan.digest, strategy.init(start), 0)
+            progress = Progress(plan.digest, strategy.init(plan.starting_model(installed)), 0)
         self.progress = progress
 
     @property

@@ -19,7 +19,10 @@ from wardround.simulations.statement import privacy_statement
 
 HEADLINES: Final[dict[str, tuple[str, ...]]] = {
     "class": ("accuracy", "auroc"),
+    "findings": ("accuracy", "auroc"),
     "survival": ("c_index",),
+    "number": ("mae", "r2"),
+    "mask": ("dice",),
 }
 ACCOUNTANT: Final = "dp-accounting: the smaller of Renyi DP and privacy loss distributions, rounded up"
 
@@ -72,7 +75,7 @@ def _taking_part(experiment: Experiment, cohort: Cohort, compare: bool) -> SiteR
     task, plan = experiment.task, experiment.plan
     own, own_scores, shared_scores = ModelResult(), None, None
     if compare:
-        own, own_scores = assess(task, own_model(plan, task, cohort), cohort)
+        own, own_scores = assess(task, own_model(plan, task, cohort, experiment.installed), cohort)
         shared, shared_scores = assess(task, experiment.model, cohort)
     else:
         points = experiment.metrics(cohort).items()

@@ -8,8 +8,10 @@ from typing import Final
 import numpy as np
 
 from wardround.client.connectors import Cohort, cohort_from_table, make_cohort, read_table
+from wardround.client.own_model import one_class
+from wardround.client.tasks import frozen_part
 from wardround.conf.schema import Configuration
-from wardround.protocol.contract import ClassLabel, DataContract
+from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
 from wardround.simulations.datasets import load_dataset
 
@@ -53,7 +55,8 @@ def gather(configuration: Configuration) -> Gathered:
         )
     if data.dataset is not None:
         dataset = load_dataset(data.dataset, data.split)
-        cohorts = [part.cohort(contract, data.test_share) for part in dataset.sites]
+        frozen = frozen_part(configuration.task, configuration.installed)
+        cohorts = [part.cohort(contract, data.test_share, frozen) for part in dataset.sites]
         return examine(cohorts, contract, dataset.attribution)
     cohorts = [
         cohort_from_table(
@@ -78,13 +81,13 @@ def examine(cohorts: Sequence[Cohort], contract: DataContract | None, attributio
     ordered = tuple(sorted(cohorts, key=lambda cohort: cohort.site))
     left_out = {c.site: _too_few(c) for c in ordered if c.train.patients < FEWEST_PATIENTS}
     gathered = Gathered(ordered, left_out, attribution)
-    if contract is not None and isinstance(contract.label, ClassLabel) and gathered.taking_part:
-        classes = {value for c in gathered.taking_part for value in np.unique(c.train.targets).tolist()}
-        if len(classes) < 2:
-            raise UsageError(
-                f"the label '{contract.label.column}' has one class in the training patients of every site",
-                "check 'positive' and 'negative' of the label in the contract, and the exports",
-            )
+    classes = contract is not None and contract.label.kind in ("class", "findings")
+    targets = [cohort.train.targets for cohort in gathered.taking_part]
+    if contract is not None and classes and targets and one_class(np.concatenate(targets)):
+        raise UsageError(
+            f"the label '{contract.label.columns[0]}' has one class in the training patients of every site",
+            "check 'positive' and 'negative' of the label in the contract, and the exports",
+        )
     return gathered
 
 

@@ -107,6 +107,7 @@ def _carry_on(
         list(snapshot.rounds),
         configuration.consortium_cap,
         configuration.coordinator_directs,
+        configuration.installed,
     )
     prepared(plan, gathered)
 

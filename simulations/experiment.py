@@ -32,6 +32,7 @@ from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.protocol.roster import Roster, standing
+from wardround.protocol.weights import Installed, nothing_installed
 from wardround.server.study import Progress, RoundRecord, Study
 from wardround.simulations.consortium import simulated_roster
 from wardround.simulations.faults import Fault
@@ -57,6 +58,7 @@ class Experiment:
     rounds: list[RoundResult] = field(default_factory=list)
     consortium_cap: float = 8.0
     coordinator_directs: Sequence[str] = ()
+    installed: Installed = nothing_installed
     store: Connection = field(init=False)
     federation: Federation = field(init=False)
     secure: dict[str, SecureSite] = field(default_factory=dict, init=False)
@@ -80,7 +82,7 @@ class Experiment:
             else:
                 site.recover()
             sites.append(site)
-        study = Study(self.plan, self.strategy, self.progress)
+        study = Study(self.plan, self.strategy, self.progress, self.installed)
         self.federation = Federation(study, sites, self.today, self.faults, self.secure, self.roster, self.coordinator)
         self._start_accounting()
 

@@ -288,7 +288,7 @@ def composed_keys(data: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(data, list) and data and all(isinstance(item, dict) for item in data):
         for item in data:
             yield from composed_keys(item, f"{path}[]")
-    elif isinstance(data, dict) and data and not path.endswith(".codes"):
+    elif isinstance(data, dict) and data and not path.endswith((".codes", ".structures")):
         for name, value in data.items():
             step = "<name>" if path == "contract.columns" else name
             yield from composed_keys(value, f"{path}.{step}" if path else step)

@@ -77,7 +77,7 @@ _Yields = TypeVar("_Yields")
 ANY_IMAGE: Final = ImageInput(modality="OT", size=(8, 8), window=(0.0, 1.0))
 """What a source is asked for where only its patients count."""
 
-_GIVEN: Final = ("path", "image", "columns", "tally")
+_GIVEN: Final = ("path", "image", "columns", "tally", "header")
 """What the caller gives a reader; the rest of its parameters are options of a site."""
 
 
@@ -97,7 +97,19 @@ def read_batches(
     """
     reader = _reader(CONNECTORS, connector, options)
     counted = {"tally": tally} if tally is not None and "tally" in inspect.signature(reader).parameters else {}
-    return reader(path, columns=columns, **counted, **options)
+    return _named_once(reader(path, columns=columns, **counted, **options), columns, path.name)
+
+
+def _named_once(
+    batches: Iterator[pa.RecordBatch], columns: Collection[str] | None, source: str
+) -> Iterator[pa.RecordBatch]:
+    """``batches``; which of two columns of one name is meant nobody can tell, so none of ``columns`` may be two."""
+    for batch in batches:
+        names = [name for name in batch.schema.names if columns is None or name in columns]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UsageError(f"'{source}' has two columns {twice!r}", "rename one of them in the export")
+        yield batch
 
 
 def read_table(
@@ -110,14 +122,23 @@ def read_table(
     return pa.Table.from_batches(batches)
 
 
-def read_pictures(connector: str, path: Path, image: ImageInput, options: Mapping[str, Any]) -> Pictures:
-    """The pictures behind ``path``, one at a time. Raises UsageError for an unknown connector or option."""
-    return each_once(each.load() for each in list_pictures(connector, path, image, options))
+def read_pictures(
+    connector: str, path: Path, image: ImageInput, options: Mapping[str, Any], header: bool = False
+) -> Pictures:
+    """The pictures behind ``path``, one at a time; ``header``: with what they say of the machine, where there is any.
+
+    Raises UsageError for an unknown connector or option.
+    """
+    return each_once(each.load() for each in list_pictures(connector, path, image, options, header))
 
 
-def list_pictures(connector: str, path: Path, image: ImageInput, options: Mapping[str, Any]) -> Iterator[Listed]:
-    """What lies behind ``path``, in a stable order, before anything of it is opened. Raises as ``read_pictures``."""
-    return _reader(IMAGE_CONNECTORS, connector, options)(path, image, **options)
+def list_pictures(
+    connector: str, path: Path, image: ImageInput, options: Mapping[str, Any], header: bool = False
+) -> Iterator[Listed]:
+    """What lies behind ``path``, in a stable order, before anything of it is opened; as ``read_pictures``."""
+    reader = _reader(IMAGE_CONNECTORS, connector, options)
+    asked = {"header": True} if header and "header" in inspect.signature(reader).parameters else {}
+    return reader(path, image, **asked, **options)
 
 
 def picture_patients(connector: str, path: Path, options: Mapping[str, Any]) -> Iterator[str]:

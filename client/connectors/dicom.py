@@ -37,7 +37,13 @@ _BESIDE: Final = frozenset({"DICOMDIR", "Thumbs.db", ".DS_Store"})
 
 
 def read_dicom(
-    path: Path, image: ImageInput, *, labels_by: LabelsBy = "file", keep_text: bool = False, under: str = ""
+    path: Path,
+    image: ImageInput,
+    *,
+    labels_by: LabelsBy = "file",
+    keep_text: bool = False,
+    under: str = "",
+    header: bool = False,
 ) -> Iterator[Listed]:
     """The pictures of every file below ``path``; each frame of a multi-frame file is a picture of its patient.
 
@@ -45,6 +51,7 @@ def read_dicom(
         labels_by: what the label table calls a picture: its path below ``path``, or a field of the header.
         keep_text: True takes pictures into which text may be burned; for a site that has cleaned them.
         under: only files whose path below ``path`` begins so.
+        header: bring what ``described`` makes of each header, for the check of a site's data.
 
     Raises:
         UsageError: there is no such folder, or ``labels_by`` is none of the choices.
@@ -53,23 +60,27 @@ def read_dicom(
         raise UsageError("'labels_by' is not a way to name a picture", f"one of {', '.join(get_args(LabelsBy))}")
     if not path.is_dir():
         raise UsageError(f"no folder '{path.name}' in '{path.parent}'", "check 'path' of this source")
-    return _listed(path, image, labels_by, keep_text, under)
+    return _listed(path, image, labels_by, keep_text, under, header)
 
 
-def _listed(path: Path, image: ImageInput, labels_by: LabelsBy, keep_text: bool, under: str) -> Iterator[Listed]:
+def _listed(
+    path: Path, image: ImageInput, labels_by: LabelsBy, keep_text: bool, under: str, header: bool
+) -> Iterator[Listed]:
     silence()
     for file in files_below(path):
         place = file.relative_to(path).as_posix()
         if place.startswith(under) and file.name not in _BESIDE:
-            yield Listed(place, shape_of(file), partial(_opened, file, place, image, labels_by, keep_text))
+            yield Listed(place, shape_of(file), partial(_opened, file, place, image, labels_by, keep_text, header))
 
 
-def _opened(file: Path, place: str, image: ImageInput, labels_by: LabelsBy, keep_text: bool) -> Opened[Picture]:
+def _opened(
+    file: Path, place: str, image: ImageInput, labels_by: LabelsBy, keep_text: bool, header: bool
+) -> Opened[Picture]:
     dataset = dataset_in(file)
     if isinstance(dataset, str):
         return Opened(place, iter((LeftOut(dataset, place, passing=dataset == UNREADABLE),)))
     key = place if labels_by == "file" else text(dataset, KEYWORDS[labels_by])
-    pictures = pictures_of(dataset, Wanted(image, key, keep_text), place)
+    pictures = pictures_of(dataset, Wanted(image, key, keep_text, header), place)
     return Opened(place, pictures, text(dataset, "SOPInstanceUID"))
 
 

@@ -34,6 +34,7 @@ def read_dicomweb(
     labels_by: LabelsBy = "sop",
     search: Mapping[str, Any] | None = None,
     keep_text: bool = False,
+    header: bool = False,
 ) -> Iterator[Listed]:
     """The pictures of every study that ``search`` finds, in the order of UIDs.
 
@@ -41,6 +42,7 @@ def read_dicomweb(
         labels_by: what the label table calls a picture: a field of its header; there are no files.
         search: DICOM keywords and what QIDO-RS matches them with: ``StudyDate: 20200101-20201231``. None: all studies.
         keep_text: True takes pictures into which text may be burned; for a site that has cleaned them.
+        header: bring what ``described`` makes of each header, for the check of a site's data.
 
     Raises:
         UsageError: the file, an option, or the archive's refusal.
@@ -52,7 +54,7 @@ def read_dicomweb(
     for name in chosen:
         if name not in SEARCH:
             raise UsageError("'search' names what studies cannot be chosen by", f"one of {', '.join(SEARCH)}")
-    return _listed(path, image, labels_by, chosen, keep_text)
+    return _listed(path, image, labels_by, chosen, keep_text, header)
 
 
 def patients_in_archive(path: Path, *, search: Mapping[str, Any] | None = None, **_: Any) -> Iterator[str]:
@@ -64,7 +66,9 @@ def patients_in_archive(path: Path, *, search: Mapping[str, Any] | None = None, 
             yield patient
 
 
-def _listed(path: Path, image: ImageInput, labels_by: str, search: dict[str, str], keep_text: bool) -> Iterator[Listed]:
+def _listed(
+    path: Path, image: ImageInput, labels_by: str, search: dict[str, str], keep_text: bool, header: bool
+) -> Iterator[Listed]:
     # requests takes a moment to import, and most sites have folders.
     from wardround.client.connectors.archive import Archive, Gone
 
@@ -74,7 +78,8 @@ def _listed(path: Path, image: ImageInput, labels_by: str, search: dict[str, str
         except Gone:
             yield LeftOut(NOT_GIVEN, instance, passing=True)
             return
-        yield from pictures_of(dataset, Wanted(image, text(dataset, KEYWORDS[labels_by]), keep_text), instance)
+        wanted = Wanted(image, text(dataset, KEYWORDS[labels_by]), keep_text, header)
+        yield from pictures_of(dataset, wanted, instance)
 
     silence()
     with closing(Archive(path)) as archive:

@@ -91,7 +91,7 @@ def _listed(
 
 
 def _read(file: Path, patient: str, place: str, axial: bool, keep_text: bool) -> Pictures:
-    found = _volume(file, axial)
+    found = volume_in(file, axial)
     if isinstance(found, str):
         yield LeftOut(found, place, passing=found == UNREADABLE)
     elif not keep_text and any(shows_text(plane) for plane in found[0]):
@@ -111,7 +111,7 @@ def _named(place: str) -> str:
     return stem.split("_", 1)[0].removeprefix("sub-") if stem.startswith("sub-") else stem
 
 
-def _volume(file: Path, axial: bool) -> tuple[Pixels, npt.NDArray[np.float64]] | str:
+def volume_in(file: Path, axial: bool) -> tuple[Pixels, npt.NDArray[np.float64]] | str:
     """(slices, rows, columns) and the affine from (column, row, slice) to mm in LPS, or why not.
 
     ``axial``: the axes are turned so that indices rise to left, posterior and superior.

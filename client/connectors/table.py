@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wardround.protocol.contract import ClassLabel, CodeColumn, DataContract, FixedValue, NumberColumn
+from wardround.protocol.contract import CodeColumn, DataContract, FixedValue, NumberColumn
 from wardround.protocol.errors import UsageError
+from wardround.protocol.labels import UNKNOWN, ClassLabel, Finding, FindingsLabel, MaskLabel, NumberLabel
 
 Mask = npt.NDArray[np.bool_]
 _Column = TypeVar("_Column", pa.Array, pa.ChunkedArray)
@@ -154,6 +155,11 @@ class _Cells:
         self.check(name, mask | np.isfinite(values), "must be a finite number")
         return values, mask
 
+    def codes(self, name: str) -> tuple[npt.NDArray[np.object_], Mask]:
+        """The column as codes ('' where missing), and where it is missing."""
+        text, missing = self.text(name)
+        return _normalised(text), missing
+
     def check(self, name: str, good: Mask, rule: str) -> None:
         if not good.all():
             self.refuse(name, np.flatnonzero(~good), rule)
@@ -186,8 +192,7 @@ def _number(cells: _Cells, column: NumberColumn) -> tuple[list[npt.NDArray[np.fl
 
 
 def _code(cells: _Cells, column: CodeColumn) -> tuple[list[npt.NDArray[np.float64]], Mask]:
-    text, missing = cells.text(column.name)
-    codes = _normalised(text)
+    codes, missing = cells.codes(column.name)
     if isinstance(column.missing, FixedValue):
         codes = np.where(missing, _normalised(np.array([str(column.missing.value)], object)), codes)
         known = np.isin(codes, list(column.codes))
@@ -210,15 +215,38 @@ def _whole(cell: str) -> str:
 def _targets(cells: _Cells, contract: DataContract) -> tuple[npt.NDArray[np.float64], Mask]:
     label = contract.label
     if isinstance(label, ClassLabel):
-        text, missing = cells.text(label.column)
-        codes = _normalised(text)
+        codes, missing = cells.codes(label.column)
         positive, negative = np.isin(codes, label.positive), np.isin(codes, label.negative)
         rule = f"must be one of the codes {', '.join((*label.negative, *label.positive))}"
         cells.check(label.column, missing | positive | negative, rule)
         return positive.astype(np.float64)[:, None], missing
+    if isinstance(label, NumberLabel):
+        values, missing = cells.number(label.column)
+        missing = missing | np.isin(values, label.missing_codes)
+        inside = (values >= label.minimum) & (values <= label.maximum)
+        rule = f"must lie in {label.minimum:g} to {label.maximum:g} {label.unit}"
+        cells.check(label.column, missing | inside, rule)
+        return np.where(missing, 0.0, values)[:, None], missing
+    if isinstance(label, FindingsLabel):
+        stated = np.column_stack([_finding(cells, finding) for finding in label.findings])
+        return stated, np.asarray((stated == UNKNOWN).all(axis=1), bool)
+    if isinstance(label, MaskLabel):
+        # The mask lies beside the picture; here is only whether the table names one.
+        _, missing = cells.text(label.column)
+        return np.zeros((len(missing), 1)), missing
     time, no_time = cells.number(label.time)
     event, no_event = cells.number(label.event)
     rule = f"must lie in 0 to {label.maximum_time:g} {label.unit}"
     cells.check(label.time, no_time | ((time >= 0) & (time <= label.maximum_time)), rule)
     cells.check(label.event, no_event | np.isin(event, (0.0, 1.0)), "must be 0 (censored) or 1 (event)")
     return np.column_stack([time, event]), no_time | no_event
+
+
+def _finding(cells: _Cells, finding: Finding) -> npt.NDArray[np.float64]:
+    """1 present, 0 absent, ``UNKNOWN`` where the cell states neither."""
+    codes, missing = cells.codes(finding.column)
+    unknown = missing | np.isin(codes, finding.unknown)
+    positive, negative = np.isin(codes, finding.positive), np.isin(codes, finding.negative)
+    rule = f"must be one of the codes {', '.join((*finding.negative, *finding.positive, *finding.unknown))}"
+    cells.check(finding.column, unknown | positive | negative, rule)
+    return np.where(unknown, UNKNOWN, positive.astype(np.float64))

@@ -189,13 +189,12 @@ class KeptSource:
     def _made(self, found: Picture | LeftOut, labels: Collection[str]) -> Finished | LeftOut:
         if isinstance(found, LeftOut):
             return LeftOut(found.reason, self.hidden(found.place), found.passing)
-        assert self.contract.image is not None
         key, said = self.hidden(found.key), found.patient.strip()
         # What the contract takes for no id at all stays that.
         patient = said if said in self.contract.missing_tokens else HashedId(self.kept.hashed((said,))[0].hex())
         if key not in labels:
             return Finished(patient, key, {}, None)
-        made = finished(found, self.contract.image)
+        made = finished(found, self.contract)
         return Finished(patient, key, made.numbers, made.features, made.unfit)
 
 

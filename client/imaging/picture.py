@@ -12,6 +12,8 @@ from typing import Final, Generic, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from wardround.client.imaging.described import Described
+
 Pixels: TypeAlias = npt.NDArray[np.float32]
 
 
@@ -26,6 +28,7 @@ class Picture:
             brighter is larger; what lies outside the field of view is NaN.
         spacing: mm from centre to centre along each axis but the channels'; empty: unknown.
         numbers: numeric header fields of the allow-list, by DICOM keyword.
+        described: of the machine and the use, where the check of a site's data asked for it; None otherwise.
         affine: from voxel indices (column, row, slice) to mm in LPS, shape (4, 4); None: unknown.
     """
 
@@ -35,6 +38,7 @@ class Picture:
     spacing: tuple[float, ...] = field(default=(), repr=False)
     numbers: Mapping[str, float] = field(default_factory=dict, repr=False)
     affine: npt.NDArray[np.float64] | None = field(default=None, repr=False)
+    described: Described | None = field(default=None, repr=False)
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("a Picture never leaves its process")

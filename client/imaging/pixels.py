@@ -1,7 +1,8 @@
 """From a DICOM data set to pictures in modality units: decoding, rescaling, padding, geometry.
 
 Decoding is pydicom's with its plug-ins. What comes out holds no header but the numbers of the allow-list, the patient's
-id and the key for the label, and both of these stay in this process.
+id and the key for the label, and both of these stay in this process; and, for the check of a site's data alone, what
+``described`` makes of the machine and the use.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.client.imaging.burned_in import shows_text, text_is_likely
+from wardround.client.imaging.described import described
 from wardround.client.imaging.header import field, numbers_of, text
 from wardround.client.imaging.picture import LeftOut, Picture
 from wardround.protocol.contract import ImageInput
@@ -40,12 +42,14 @@ def refused(error: Exception) -> bool:
 class Wanted:
     """What a source asks of a data set: what the plan's ``image`` needs, and nothing more is decoded.
 
-    The modality 'OT' takes any; ``keep_text`` turns the search for text off; ``key`` names the label.
+    The modality 'OT' takes any; ``keep_text`` turns the search for text off; ``key`` names the label. ``header``: the
+    check of a site's data asks for ``described`` as well; nothing that makes features does.
     """
 
     image: ImageInput
     key: str
     keep_text: bool = False
+    header: bool = False
 
     @property
     def numbers(self) -> bool:
@@ -94,19 +98,19 @@ def pictures_of(dataset: Any, wanted: Wanted, place: str) -> Iterator[Picture | 
         yield LeftOut(NOT_DECODED, place, passing=isinstance(error, MemoryError))
         return
     numbers = numbers_of(dataset) if wanted.numbers else {}
+    said = described(dataset) if wanted.header else None
     for frame in frames:
         if not wanted.keep_text and shows_text(frame[0]):
             yield LeftOut(TEXT, place)
         else:
-            yield Picture(patient, wanted.key, frame, spacing, numbers, affine)
+            yield Picture(patient, wanted.key, frame, spacing, numbers, affine, said)
 
 
 def _frames(dataset: Any) -> list[npt.NDArray[np.float32]]:
     """Every frame in modality units: (channels, rows, columns), brighter is larger, padding is NaN."""
-    from pydicom.pixels import convert_color_space, pixel_array
+    from pydicom.pixels import convert_color_space
 
-    # Not the data set's own property, which looks twice whether it has decoded these pixels before.
-    stored = pixel_array(dataset, raw=True)
+    stored = _decoded(dataset)
     kind = text(dataset, "PhotometricInterpretation")
     if int(field(dataset, "SamplesPerPixel") or 1) == 3:
         if kind.startswith("YBR"):
@@ -124,6 +128,20 @@ def _frames(dataset: Any) -> list[npt.NDArray[np.float32]]:
         outside = stored == padding if last is None else (stored >= min(padding, last)) & (stored <= max(padding, last))
         values[outside] = np.nan
     return [frame[None] for frame in values.reshape(-1, *values.shape[-2:])]
+
+
+def _decoded(dataset: Any) -> npt.NDArray[Any]:
+    """The stored values. Raises what pydicom and its codecs raise, as an Exception."""
+    from pydicom.pixels import pixel_array
+
+    try:
+        # Not the data set's own property, which looks twice whether it has decoded these pixels before.
+        return np.asarray(pixel_array(dataset, raw=True))
+    except BaseException as error:
+        # A codec in Rust that panics at a broken file raises what is no Exception, and would end the daemon.
+        if isinstance(error, Exception) or type(error).__name__ != "PanicException":
+            raise
+        raise ValueError("a codec gave up") from None
 
 
 def _rescaled(stored: npt.NDArray[Any], dataset: Any) -> npt.NDArray[np.float32]:

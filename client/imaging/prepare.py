@@ -33,12 +33,12 @@ def features_of(picture: Picture, image: ImageInput) -> npt.NDArray[Any]:
     if image.features == "histogram":
         return _histogram(values, image)
     if image.orientation == "LPS":
-        values, spacing = _oriented(picture, values)
+        values, spacing = oriented(picture, values)
     else:
         spacing = picture.spacing
-    low, high = image.window
+    low, high = _window(values, image)
     scaled = (np.clip(np.nan_to_num(values, nan=low), low, high) - low) / (high - low) * 2.0 - 1.0
-    return _resampled(scaled.astype(np.float32), spacing, image)
+    return resampled(scaled.astype(np.float32), spacing, image)
 
 
 def _checked(picture: Picture, image: ImageInput) -> Pixels:
@@ -65,11 +65,26 @@ def _histogram(values: Pixels, image: ImageInput) -> npt.NDArray[np.float64]:
     1 where all parts are equal. The root makes the noise of rare and common parts alike (Freeman, Tukey 1950).
     """
     seen = values[np.isfinite(values)]
-    counts, _ = np.histogram(seen, image.bins, image.window)
+    counts, _ = np.histogram(seen, image.bins, _window(values, image))
     return np.sqrt(counts * (image.bins / max(seen.size, 1)))
 
 
-def _oriented(picture: Picture, values: Pixels) -> tuple[Pixels, tuple[float, ...]]:
+def _window(values: Pixels, image: ImageInput) -> tuple[float, float]:
+    """The window in the picture's own units; by percentiles of its own voxels, which touches no other patient's.
+
+    Raises:
+        Unfit: the picture is of one value between the percentiles.
+    """
+    if image.intensity == "units":
+        return image.window
+    seen = values[np.isfinite(values)]
+    low, high = (float(end) for end in np.percentile(seen, image.window)) if seen.size else (0.0, 0.0)
+    if not low < high:
+        raise Unfit("a picture is of one value", "leave out pictures that show nothing")
+    return low, high
+
+
+def oriented(picture: Picture, values: Pixels) -> tuple[Pixels, tuple[float, ...]]:
     """Axes (slice, row, column) so that indices rise to superior, posterior and left."""
     from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
@@ -87,7 +102,15 @@ def _oriented(picture: Picture, values: Pixels) -> tuple[Pixels, tuple[float, ..
     return np.stack(turned), tuple(float(step) for step in spacing)
 
 
-def _resampled(values: Pixels, spacing: tuple[float, ...], image: ImageInput) -> Pixels:
+def resampled(
+    values: Pixels, spacing: tuple[float, ...], image: ImageInput, *, mode: str | None = None, outside: float = -1.0
+) -> Pixels:
+    """``values`` (channels, *axes) on the contract's grid: (channels, *size).
+
+    Args:
+        mode: MONAI's word for the interpolation; None: the mean of the covered area, or linear where no axis shrinks.
+        outside: what lies outside the picture.
+    """
     from monai.transforms import Resize, ResizeWithPadOrCrop
 
     size = image.size
@@ -99,8 +122,8 @@ def _resampled(values: Pixels, spacing: tuple[float, ...], image: ImageInput) ->
         size = tuple(max(1, round(each)) for each in wide)
     if values.shape[1:] != size:
         shrinks = any(new < old for new, old in zip(size, values.shape[1:], strict=True))
-        mode = "area" if shrinks else _LINEAR[len(size)]
-        values = Resize(size, mode=mode)(values).numpy()
+        usual = "area" if shrinks else _LINEAR[len(size)]
+        values = Resize(size, mode=mode or usual)(values).numpy()
     if values.shape[1:] != image.size:
-        values = ResizeWithPadOrCrop(image.size, mode="constant", constant_values=-1.0)(values).numpy()
+        values = ResizeWithPadOrCrop(image.size, mode="constant", constant_values=outside)(values).numpy()
     return np.ascontiguousarray(values, np.float32)

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from wardround.client.connectors.table import as_text
 from wardround.client.connectors.units import SAME, conversion
 from wardround.client.mapping.rules import ColumnRule, Mapping
-from wardround.protocol.contract import DataContract, NumberColumn, SurvivalLabel
+from wardround.protocol.contract import DataContract, NumberColumn
 from wardround.protocol.errors import UsageError
+from wardround.protocol.labels import NumberLabel, SurvivalLabel
 
 
 class _NotCovered(ValueError):
@@ -75,6 +76,8 @@ def mapped_column(
 def _unit(name: str, contract: DataContract) -> str | None:
     label = contract.label
     if isinstance(label, SurvivalLabel) and name == label.time:
+        return label.unit
+    if isinstance(label, NumberLabel) and name == label.column:
         return label.unit
     numbers = (column for column in contract.columns if isinstance(column, NumberColumn))
     return next((column.unit for column in numbers if column.name == name), None)

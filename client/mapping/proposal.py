@@ -1,22 +1,25 @@
 """A first ``mapping.yaml``: which local column may be which of the contract's, and why; nothing is guessed silently.
 
 A column is proposed when its name says so and its values fit. Where several fit, or the values speak against the name,
-or two units would both do, the column is left open and the reason is written down. A person at the site decides.
+or two units would both do, or the name is that of another quantity (LDL for cholesterol), the column is left open and
+the reason is written down; a smaller doubt is written beside the rule. A person at the site decides. No value that
+stands in few records is shown or written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import yaml
 
 from wardround.client.connectors.units import conversion
 from wardround.client.mapping.likely_units import FAR, FITS, UNITS, Likely, fit, likely_units, molar_mass_of
 from wardround.client.mapping.profile import FEW, Profile
-from wardround.client.mapping.vocabulary import answer_of, likeness, plain
-from wardround.protocol.contract import ClassLabel, CodeColumn, DataContract, NumberColumn, SurvivalLabel
+from wardround.client.mapping.quantities import quoted, said_otherwise, unknown_words
+from wardround.client.mapping.vocabulary import answer_of, concepts_of, likeness, plain
+from wardround.protocol.contract import CodeColumn, DataContract, NumberColumn
 from wardround.protocol.errors import UsageError
+from wardround.protocol.labels import Finding, SurvivalLabel, outcome_in
 
 ALIKE: Final = 0.8
 """A name that is less like is not proposed."""
@@ -29,11 +32,15 @@ STAND_FOR_MISSING: Final = (-1.0, -9.0, -99.0, -999.0, 0.0, 99.0, 999.0, 9999.0)
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
-    """One column of the contract: the rule that is proposed, '' as it is under its own name, or None: left open."""
+    """One column of the contract: the rule that is proposed, empty: as it is under its own name, or None: left open.
+
+    ``doubts``: what a person has to settle before the rule is used.
+    """
 
     name: str
     rule: dict[str, Any] | None
     why: str
+    doubts: tuple[str, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -59,6 +66,7 @@ def _column(name: str, contract: DataContract, found: Sequence[Profile]) -> Prop
     fitting, against = [], []
     for profile in best:
         try:
+            _same_quantity(name, contract, profile.name)
             fitting.append((profile, *_rule(name, contract, profile)))
         except _Against as reason:
             against.append(f"'{profile.name}' {reason}")
@@ -70,7 +78,31 @@ def _column(name: str, contract: DataContract, found: Sequence[Profile]) -> Prop
     ((profile, rule, why),) = fitting
     said = "the name is the contract's" if plain(profile.name) == plain(name) else f"the name '{profile.name}' says so"
     source = {} if profile.name == name and not rule else {"from": profile.name}
-    return Proposed(name, source | rule, f"{said}, and {why}")
+    return Proposed(name, source | rule, f"{said}, and {why}", tuple(_doubts(name, contract, profile, rule)))
+
+
+def _same_quantity(name: str, contract: DataContract, local: str) -> None:
+    """Raises _Against where one of the two names says more than the other; only what is measured is looked at."""
+    column = next((column for column in contract.columns if column.name == name), None)
+    if column is None or plain(local) == plain(name):
+        return
+    if (other := said_otherwise(local, name, column.meaning)) is not None:
+        quantity, word = other
+        where = "its name" if word in plain(local) else "the contract's name or meaning"
+        raise _Against(f"may be another quantity than '{column.meaning}': {where} says '{word}' ({quantity})")
+
+
+def _doubts(name: str, contract: DataContract, profile: Profile, rule: dict[str, Any]) -> Iterator[str]:
+    meaning = _meaning(name, contract)
+    if plain(profile.name) != plain(name):
+        if not concepts_of(profile.name) & concepts_of(name, meaning):
+            yield f"the names '{profile.name}' and '{name}' are only alike in letters; check that both mean the same"
+        elif more := unknown_words(profile.name, name, meaning):
+            yield f"the name '{profile.name}' also says {quoted(more)}; check that it is the same quantity"
+    words = [word for word in profile.absent if word not in contract.missing_tokens]
+    rare = min((profile.values[word] for word in [*words, *(profile.filled if "codes" in rule else [])]), default=FEW)
+    if rare < FEW:
+        yield f"values in fewer than {FEW} records each are neither shown nor in the rule; add them yourself"
 
 
 def _meaning(name: str, contract: DataContract) -> str:
@@ -86,21 +118,30 @@ def _rule(name: str, contract: DataContract, profile: Profile) -> tuple[dict[str
         raise _Against("is empty")
     if name == contract.patient_id:
         return {}, f"{len(profile.filled):,} different ids stand in {profile.rows:,} records"
-    label = contract.label
-    if name in label.columns:
-        if isinstance(label, SurvivalLabel) and name == label.time:
-            return _time(label, profile)
-        positive, negative = (label.positive, label.negative) if isinstance(label, ClassLabel) else (("1",), ("0",))
-        meanings = dict.fromkeys(positive, "yes") | dict.fromkeys(negative, "no")
-        return _codes(meanings, {"yes": positive[0], "no": negative[0]}, profile)
+    if name in contract.label.columns:
+        return _label(name, contract, profile)
     column = next(column for column in contract.columns if column.name == name)
     if isinstance(column, CodeColumn):
         return _codes(column.codes, {}, profile)
     return _numbers(column, contract, profile)
 
 
+def _label(name: str, contract: DataContract, profile: Profile) -> tuple[dict[str, Any], str]:
+    label, outcome = contract.label, outcome_in(contract.label, name)
+    if outcome is not None:
+        meanings = dict.fromkeys(outcome.positive, "yes") | dict.fromkeys(outcome.negative, "no")
+        if isinstance(outcome, Finding):
+            meanings |= dict.fromkeys(outcome.unknown, "unknown")
+        return _codes(meanings, {"yes": outcome.positive[0], "no": outcome.negative[0]}, profile)
+    if isinstance(label, SurvivalLabel):
+        return _time(label, profile)
+    if contract.quantity is not None:
+        return _numbers(contract.quantity, contract, profile)
+    return _absent(profile, contract.missing_tokens), "it names a file beside each picture"
+
+
 def _absent(profile: Profile, contract_tokens: Sequence[str] = ()) -> dict[str, Any]:
-    words = [word for word in profile.absent if word not in contract_tokens]
+    words = [word for word in profile.absent if word not in contract_tokens and profile.values[word] >= FEW]
     return {"missing": sorted(words)} if words else {}
 
 
@@ -138,8 +179,11 @@ def _codes(codes: dict[str, str], generic: dict[str, str], profile: Profile) -> 
         )
     if len(set(rule.values())) < len(rule) and len(rule) <= 2:
         raise _Against("has two values for one code")
-    meant = ", ".join(f"{value} as {codes[code]}" for value, code in sorted(rule.items()))
-    return {"codes": dict(sorted(rule.items()))} | _absent(profile), f"its values are read as: {meant}"
+    often = {value: code for value, code in sorted(rule.items()) if profile.filled[value] >= FEW}
+    if not often:
+        raise _Against(f"has only values that stand in fewer than {FEW} records each")
+    meant = ", ".join(f"{value} as {codes[code]}" for value, code in often.items())
+    return {"codes": often} | _absent(profile), f"its values are read as: {meant}"
 
 
 def _numbers(column: NumberColumn, contract: DataContract, profile: Profile) -> tuple[dict[str, Any], str]:
@@ -207,21 +251,3 @@ def _unit_in(name: str, column: NumberColumn) -> str | None:
             except UsageError:
                 return None
     return None
-
-
-def as_yaml(proposed: Sequence[Proposed], title: str) -> str:
-    """The proposal as a file that can be used as it is: open columns are comments."""
-    lines = [
-        f"# Proposed for {title}. Read every line before it is used;",
-        "# what is not certain was left open.",
-        "columns:",
-    ]
-    for each in proposed:
-        lines.append(f"  # {each.name}: {'OPEN: ' if each.is_open else ''}{each.why}.")
-        if each.rule:
-            rule = yaml.safe_dump(each.rule, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10_000)
-            name = yaml.safe_dump(each.name, allow_unicode=True).splitlines()[0]
-            lines.append(f"  {name}: {rule.strip()}")
-    if not any(each.rule for each in proposed):
-        lines[2] = "columns: {}"
-    return "\n".join(lines) + "\n"

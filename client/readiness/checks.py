@@ -6,6 +6,7 @@ from typing import Final
 from wardround.client.readiness.finding import Finding, Severity
 from wardround.client.readiness.gathered import Gathered
 from wardround.client.readiness.label import check_label, check_leaks
+from wardround.client.readiness.machines import check_header_leaks, check_machines
 from wardround.client.readiness.people import check_duplicates, check_patients, check_split
 from wardround.client.readiness.values import check_columns, check_left_out, check_pictures, check_units
 
@@ -18,6 +19,8 @@ CHECKS: Final[dict[str, Callable[[Gathered], Iterator[Finding]]]] = {
     "duplicates": check_duplicates,
     "split": check_split,
     "pictures": check_pictures,
+    "machines": check_machines,
+    "header leaks": check_header_leaks,
     "left out": check_left_out,
 }
 

@@ -16,15 +16,17 @@ import pyarrow as pa
 
 from wardround.client.connectors import IMAGE_CONNECTORS, read_batches, read_pictures
 from wardround.client.connectors.events import Tally
+from wardround.client.connectors.mask_files import masks_below
+from wardround.client.imaging.described import Described
 from wardround.client.imaging.picture import LeftOut
-from wardround.client.imaging.prepare import Unfit, features_of
-from wardround.client.imaging.records import NO_LABEL, NO_PICTURE
+from wardround.client.imaging.records import NO_LABEL, NO_PICTURE, finished, mask_for
 from wardround.client.mapping import Mapping, local_columns, mapped_column
 from wardround.client.reading import labels_of, mapping_of
 from wardround.client.settings import DataSource, SiteSettings
 from wardround.client.store.members import Part
 from wardround.protocol.contract import CodeColumn, DataContract, NumberColumn
 from wardround.protocol.errors import UsageError, WardroundError
+from wardround.protocol.labels import ClassLabel, Finding, MaskLabel, SurvivalLabel, outcome_in
 
 AT_ONCE: Final = 512
 """Pictures whose rows are looked at together."""
@@ -67,6 +69,7 @@ class Gathered:
     patients: list[str] = field(default_factory=list)
     content: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     header: dict[str, Numbers] = field(default_factory=dict)
+    described: list[Described | None] = field(default_factory=list)
     absent: dict[str, int] = field(default_factory=dict)
     unread: list[WardroundError] = field(default_factory=list)
     broken_rules: list[UsageError] = field(default_factory=list)
@@ -102,6 +105,7 @@ class _Batch:
     columns: dict[str, pa.Array]
     header: list[dict[str, float]] = field(default_factory=list)
     pixels: list[int] = field(default_factory=list)
+    described: list[Described | None] = field(default_factory=list)
 
 
 def _batches(source: DataSource, folder: Path, found: Gathered, name: str) -> Iterator[_Batch]:
@@ -138,11 +142,13 @@ def _pictures(source: DataSource, path: Path, folder: Path, found: Gathered) -> 
     contract = found.contract
     assert contract.image is not None and source.labels is not None
     labels = labels_of(source, folder, contract)
+    masks = masks_below(folder / (source.labels.masks or source.path))
     # A histogram's pictures bring the numbers of their headers, which may tell the label.
     asked = contract.image.model_copy(update={"features": "histogram"})
-    held: list[tuple[dict[str, Any], dict[str, float], int]] = []
+    held: list[_Held] = []
+    same: dict[Described | None, Described | None] = {}
     seen: set[str] = set()
-    for each in read_pictures(source.connector, path, asked, source.options):
+    for each in read_pictures(source.connector, path, asked, source.options, header=True):
         if isinstance(each, LeftOut):
             found.left_out[each.reason] += 1
             seen.add(each.place)
@@ -151,15 +157,15 @@ def _pictures(source: DataSource, path: Path, folder: Path, found: Gathered) -> 
         if each.key not in labels:
             found.left_out[NO_LABEL] += 1
             continue
-        try:
-            features_of(each, contract.image)
-        except Unfit as error:
-            found.left_out[error.message] += 1
+        made = finished(each, contract, mask_for(each, labels, contract, masks))
+        if made.features is None:
+            found.left_out[made.unfit] += 1
             continue
         row = {**labels[each.key], **each.numbers}
         if contract.patient_id is not None:
             row[contract.patient_id] = each.patient
-        held.append((row, dict(each.numbers), hash(each.pixels.tobytes())))
+        said = same.setdefault(each.described, each.described)  # kept once for all pictures of a series
+        held.append((row, dict(each.numbers), hash(each.pixels.tobytes()), said))
         if len(held) == AT_ONCE:
             yield _of_pictures(held, contract)
             held = []
@@ -168,12 +174,17 @@ def _pictures(source: DataSource, path: Path, folder: Path, found: Gathered) -> 
         yield _of_pictures(held, contract)
 
 
-def _of_pictures(held: list[tuple[dict[str, Any], dict[str, float], int]], contract: DataContract) -> _Batch:
+_Held = tuple[dict[str, Any], dict[str, float], int, Described | None]
+"""Cells by name, numbers of the header, the pixels' hash, and what else the header says."""
+
+
+def _of_pictures(held: list[_Held], contract: DataContract) -> _Batch:
     def cell(value: Any) -> str | None:
         return None if value is None else str(value)
 
     columns = {name: pa.array([cell(row.get(name)) for row, *_ in held], pa.string()) for name in contract.column_names}
-    return _Batch(columns, [numbers for _, numbers, _ in held], [pixels for *_, pixels in held])
+    _, numbers, pixels, described = zip(*held, strict=True)
+    return _Batch(columns, list(numbers), list(pixels), list(described))
 
 
 @dataclass(slots=True)
@@ -186,6 +197,7 @@ class _Rows:
     patients: list[str]
     content: npt.NDArray[np.int64]
     header: list[dict[str, float]]
+    described: list[Described | None]
 
     @classmethod
     def of(cls, batch: _Batch, contract: DataContract) -> "_Rows":
@@ -196,13 +208,13 @@ class _Rows:
             columns[column.name] = (
                 _numbers(cells, column) if isinstance(column, NumberColumn) else _codes(cells, column)
             )
-        label, label_column = _label(texts, contract)
-        columns[contract.label.columns[0]] = label_column
+        label, label_columns = _label(texts, contract)
+        columns |= label_columns
         patient = contract.patient_id
         ids = [id_ or "" for id_ in texts[patient]] if patient is not None else []
         others = [texts[name] for name in contract.column_names if name != patient]
         content = np.array(batch.pixels or [hash(row) for row in zip(*others, strict=True)], np.int64)
-        return cls(len(label), columns, label, ids, content, batch.header)
+        return cls(len(label), columns, label, ids, content, batch.header, batch.described)
 
 
 def _stripped(column: pa.Array, contract: DataContract) -> list[str | None]:
@@ -244,26 +256,47 @@ def _whole(cell: str) -> str:
     return str(int(number)) if np.isfinite(number) and number.is_integer() else cell
 
 
-def _label(texts: dict[str, list[str | None]], contract: DataContract) -> tuple[Numbers, Column]:
-    """1 and 0 of a class or of an observed event, NaN where unknown; and the label as a column with its faults."""
+def _label(texts: dict[str, list[str | None]], contract: DataContract) -> tuple[Numbers, dict[str, Column]]:
+    """1 and 0 of each record, NaN where unknown; and the label's columns with their faults.
+
+    Of several findings: whether one is there. Of a quantity 0, until all are known (``_joined``); of a mask 0, if the
+    table names one.
+    """
     label = contract.label
-    cells = texts[label.columns[-1]]
-    positive, negative = (label.positive, label.negative) if label.kind == "class" else (("1",), ("0",))
+    stated = {
+        name: _stated(texts[name], outcome)
+        for name in label.columns
+        if (outcome := outcome_in(label, name)) is not None
+    }
+    if isinstance(label, SurvivalLabel):
+        times = np.array([_number(cell) for cell in texts[label.time]], float)
+        bad = ~np.isnan(times) & ~((times >= 0) & (times <= label.maximum_time))
+        missing = sum(cell is None for cell in texts[label.time])
+        time = Column(times, Counter({"outside": int(bad.sum())}), missing)
+        return stated[label.event].values, {label.time: time} | stated
+    if contract.quantity is not None:
+        column = _numbers(texts[contract.quantity.name], contract.quantity)
+        return np.where(np.isfinite(column.values), 0.0, np.nan), {contract.quantity.name: column}
+    if isinstance(label, MaskLabel):
+        named = np.array([np.nan if cell is None else 0.0 for cell in texts[label.column]])
+        return named, {label.column: Column(named, missing=int(np.isnan(named).sum()))}
+    each = np.stack([column.values for column in stated.values()])
+    some = np.isfinite(each).any(axis=0)
+    return np.where(some, (each == 1).any(axis=0), np.nan), stated
+
+
+def _stated(cells: list[str | None], outcome: ClassLabel | Finding) -> Column:
+    """1 yes, 0 no, NaN not stated."""
     values = np.full(len(cells), np.nan)
-    unknown = 0
+    silent, unknown = outcome.unknown if isinstance(outcome, Finding) else (), 0
     for row, cell in enumerate(cells):
         if cell is None:
             continue
-        if (code := _whole(cell)) in positive or code in negative:
-            values[row] = float(code in positive)
+        if (code := _whole(cell)) in outcome.positive or code in outcome.negative:
+            values[row] = float(code in outcome.positive)
         else:
-            unknown += 1
-    faults = Counter({"unknown code": unknown})
-    if label.kind == "survival":
-        times = np.array([_number(cell) for cell in texts[label.time]], float)
-        bad = ~np.isnan(times) & ~((times >= 0) & (times <= label.maximum_time))
-        faults["outside"] = int(bad.sum())
-    return values, Column(values, faults, sum(cell is None for cell in cells))
+            unknown += code not in silent
+    return Column(values, Counter({"unknown code": unknown}), sum(cell is None for cell in cells))
 
 
 def _joined(parts: list[_Rows], found: Gathered) -> None:
@@ -278,8 +311,14 @@ def _joined(parts: list[_Rows], found: Gathered) -> None:
         values = np.concatenate([column.values for column in columns])
         found.columns[name] = Column(values, faults, sum(column.missing for column in columns))
     found.label = np.concatenate([part.label for part in parts])
+    if found.contract.quantity is not None:
+        # What tells nearly alone on which side of the middle a quantity lies is a leak as well.
+        values = found.columns[found.contract.quantity.name].values
+        known = np.isfinite(values)
+        found.label[known] = values[known] > (np.median(values[known]) if known.any() else 0.0)
     found.content = np.concatenate([part.content for part in parts])
     found.patients = [id_ for part in parts for id_ in part.patients]
+    found.described = [each for part in parts for each in (part.described or [None] * part.count)]
     rows = [row for part in parts for row in (part.header or [{}] * part.count)]
     for name in sorted({name for row in rows for name in row}):
         value = (row.get(name) for row in rows)

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from wardround.client.readiness.finding import Finding, Severity
 from wardround.client.readiness.gathered import Gathered
+from wardround.protocol.contract import NumberColumn
+from wardround.protocol.labels import FindingsLabel
 
 LEAK: Final = 0.95
 """A single column whose AUROC surely exceeds this is looked at."""
@@ -18,14 +20,31 @@ FEWEST: Final = 10
 
 
 def check_label(found: Gathered) -> Iterator[Finding]:
-    """Both classes are there; how many."""
-    name, known = found.contract.label.columns[-1], found.label[np.isfinite(found.label)]
+    """Every outcome has both classes, and how many; a quantity or a mask is there."""
+    contract, name = found.contract, found.contract.label.columns[-1]
+    known = found.label[np.isfinite(found.label)]
     if not len(known):
         if found.rows:
             yield Finding("no label", Severity.STOPS, "No record has a label.", "Check the label's column.", name)
         return
+    if contract.quantity is not None:
+        yield _quantity(found.columns[name].values, contract.quantity, found.rows)
+    elif contract.label.kind == "mask":
+        yield Finding("prevalence", Severity.FINE, f"{len(known):,} of {found.rows:,} records name a mask.", "", name)
+    elif isinstance(contract.label, FindingsLabel):
+        for each in contract.label.findings:
+            values = found.columns[each.column].values
+            yield from _classes(values[np.isfinite(values)], each.column, f"have '{each.meaning}'")
+    else:
+        what = "have the outcome" if contract.label.kind == "class" else "have the event"
+        yield from _classes(known, name, what)
+
+
+def _classes(known: npt.NDArray[np.float64], name: str, what: str) -> Iterator[Finding]:
+    if not len(known):
+        yield Finding("one class", Severity.LOOK, f"No record states '{name}'.", "Check the column's codes.", name)
+        return
     positive = int(known.sum())
-    what = "have the outcome" if found.contract.label.kind == "class" else "have the event"
     yield Finding(
         "prevalence", Severity.FINE, f"{positive:,} of {len(known):,} records {what} ({positive / len(known):.0%}).",
         "", name, positive,
@@ -40,6 +59,16 @@ def check_label(found: Gathered) -> Iterator[Finding]:
             "rare class", Severity.LOOK, f"One class has fewer than {FEWEST} records.",
             "Metrics of this site will have very wide intervals, if any.", name,
         )  # fmt: skip
+
+
+def _quantity(values: npt.NDArray[np.float64], column: NumberColumn, rows: int) -> Finding:
+    seen = values[np.isfinite(values)]
+    low, middle, high = np.percentile(seen, [10, 50, 90])
+    return Finding(
+        "prevalence", Severity.FINE,
+        f"{len(seen):,} of {rows:,} records have '{column.name}': median {middle:.4g} {column.unit}, four of five in "
+        f"{low:.4g} to {high:.4g}.", "", column.name, len(seen),
+    )  # fmt: skip
 
 
 def check_leaks(found: Gathered) -> Iterator[Finding]:

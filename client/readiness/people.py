@@ -101,7 +101,8 @@ def check_split(found: Gathered) -> Iterator[Finding]:
         return
     testing = np.array([part.get(id_) is Part.TEST for id_ in found.patients], bool)
     seen = found.label[testing & np.isfinite(found.label)]
-    if len(seen) and (seen == seen[0]).all() and len(np.unique(found.label[np.isfinite(found.label)])) > 1:
+    classes = found.contract.label.kind in ("class", "survival", "findings")
+    if classes and len(seen) and (seen == seen[0]).all() and len(np.unique(found.label[np.isfinite(found.label)])) > 1:
         yield Finding(
             "one test class", Severity.LOOK, "The test patients are of one class: there is no AUROC at this site.", ""
         )

@@ -64,7 +64,8 @@ _FAULTS: Final = {
 
 def check_units(found: Gathered) -> Iterator[Finding]:
     """A column whose values fit another unit better, or that lies far from where the contract expects it."""
-    for column in found.contract.columns:
+    quantity = found.contract.quantity
+    for column in (*found.contract.columns, *(() if quantity is None else (quantity,))):
         kept = found.columns.get(column.name)
         if not isinstance(column, NumberColumn) or kept is None:
             continue

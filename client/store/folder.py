@@ -8,6 +8,7 @@
         keys/site.pem     signs the ledger's entries
         keys/replies.key  seals stored answers   (or WARDROUND_REPLIES_KEY: 64 hex digits)
         keys/patients.key hashes patients' ids
+        weights/          weights files that people installed
 """
 
 import os
@@ -26,10 +27,12 @@ from wardround.client.store.database import open_store
 from wardround.client.store.keys import read_secret, read_site_key, write_secret, write_site_key
 from wardround.client.store.ledger import Ledger, utc_now
 from wardround.client.store.replies import KEY_SIZE
+from wardround.conf.weights import WeightsFolder
 from wardround.protocol.canonical import LABEL_PICTURE, LABEL_SECAGG
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.identity import Identity, PublicIdentity, SiteId
 from wardround.protocol.ledger import Officers
+from wardround.protocol.weights import FOLDER as WEIGHTS
 
 REPLIES_KEY: Final = "WARDROUND_REPLIES_KEY"
 
@@ -97,6 +100,11 @@ class SiteFolder:
     @property
     def database(self) -> Path:
         return self.path / "ledger.sqlite"
+
+    @property
+    def weights(self) -> WeightsFolder:
+        """The weights files that people installed here."""
+        return WeightsFolder(self.path / WEIGHTS)
 
     def identity(self) -> Identity:
         """The site's name and private key."""

@@ -6,15 +6,22 @@ from typing import Any, Final
 from wardround.client.tasks.base import Metric, Scores, Task
 from wardround.client.tasks.classification import Classification
 from wardround.client.tasks.images import ImageClassifier
+from wardround.client.tasks.probe import Frozen, Probe, frozen_part, with_frozen_part
+from wardround.client.tasks.regression import Regression
+from wardround.client.tasks.segmentation import Segmentation
 from wardround.client.tasks.survival import Cox, Piecewise
 from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import StudyPlan
 
-__all__ = ["TASKS", "Metric", "Scores", "Task", "task_from"]
+__all__ = ["TASKS", "Frozen", "Metric", "Scores", "Task", "frozen_part", "task_from", "with_frozen_part"]
 
 TASKS: Final[dict[str, Callable[[Any, int], Task]]] = {
     "tabular_classification": Classification,
+    "tabular_regression": Regression,
     "image_classification": ImageClassifier,
+    "image_densenet121": ImageClassifier,
+    "image_segmentation": Segmentation,
+    "linear_probe": Probe,
     "survival_cox": Cox,
     "survival_piecewise": Piecewise,
 }

@@ -32,7 +32,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Per patient: the predicted score (patients,) and the target (patients, T). Stays at the site."""
+    """Per patient the predicted score, (patients,) or (patients, T), and the target (patients, T). Stays here."""
 
     score: Array
     target: Array

@@ -7,9 +7,9 @@ from typing import Generic, TypeVar
 
 from wardround.privacy.closed_form import DenseEngine, Head
 from wardround.protocol.parameters import Layout
-from wardround.protocol.tasks import SurvivalCox, SurvivalPiecewise, TabularClassification
+from wardround.protocol.tasks import SurvivalCox, SurvivalPiecewise, TabularClassification, TabularRegression
 
-Spec = TypeVar("Spec", TabularClassification, SurvivalCox, SurvivalPiecewise)
+Spec = TypeVar("Spec", TabularClassification, TabularRegression, SurvivalCox, SurvivalPiecewise)
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,10 @@ def check_command(folder: Path, study: str, outward: Path | None, threshold: int
         declared = plan.declared_patients(opened.site)
         found = gather(contract, read_settings(opened.path), opened.path, members, declared)
         findings = check(found)
+        document = for_consortium(found, findings, opened.site, plan.digest, threshold)
     finally:
         store.close()
     if outward is not None:
-        document = for_consortium(found, findings, opened.site, plan.digest, threshold)
         try:
             outward.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         except OSError as error:

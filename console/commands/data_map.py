@@ -6,7 +6,8 @@ import typer
 
 from wardround.client.connectors import IMAGE_CONNECTORS, read_batches
 from wardround.client.mapping.profile import profiles
-from wardround.client.mapping.proposal import as_yaml, propose
+from wardround.client.mapping.proposal import propose
+from wardround.client.mapping.writing import as_yaml, one_line
 from wardround.client.settings import read_settings
 from wardround.client.store.database import open_copy
 from wardround.client.store.folder import SiteFolder
@@ -44,5 +45,7 @@ def map_command(folder: Path, study: str, source: int, out: Path | None) -> None
     left = [each.name for each in proposed if each.is_open]
     typer.echo(f"{len(proposed) - len(left)} of {len(proposed)} columns are proposed in {out}")
     if left:
-        typer.echo(f"left open: {', '.join(left)}")
+        typer.echo(f"left open: {', '.join(one_line(name) for name in left)}")
+    if uncertain := [one_line(each.name) for each in proposed if each.doubts]:
+        typer.echo(f"uncertain: {', '.join(uncertain)}")
     typer.echo("Read every line, then try it: wardround data check")

@@ -32,12 +32,19 @@ def dry_run_command(folder: Path, study: str, rounds: int, as_json: bool) -> Non
     finally:
         store.close()
     if as_json:
-        found = dry_run(plan, task_from(plan), cohort, rounds)
+        found = dry_run(plan, task_from(plan), cohort, rounds, installed=opened.weights)
         typer.echo(json.dumps({"study": plan.study, "plan": plan.digest, "site": opened.site, **asdict(found)}))
         return
     console = Console()
     with console.status("round 1") as status:
-        found = dry_run(plan, task_from(plan), cohort, rounds, lambda number, _: status.update(f"round {number + 1}"))
+        found = dry_run(
+            plan,
+            task_from(plan),
+            cohort,
+            rounds,
+            lambda number, _: status.update(f"round {number + 1}"),
+            opened.weights,
+        )
     console.print(f"Dry run of '{plan.study}' ({plan.digest[:12]}) at {opened.site}", highlight=False)
     for line in _facts(plan, found):
         console.print(line, highlight=False)

@@ -62,7 +62,10 @@ def approve_command(
         study, others = _find(site, wanted, sure=yes)
         plan, own = _plan(study), _site_name(site)
         if study.fault:
-            raise UsageError(f"this plan cannot run here: {study.fault}", "policy.yaml decides, and IT writes it")
+            raise UsageError(
+                f"this plan cannot run here: {study.fault}",
+                "policy.yaml decides, and IT writes it and installs weights (wardround site weights)",
+            )
         domains = [domain, *([CONSORTIUM_DOMAIN] if plan.privacy.mode is PrivacyMode.DIST else [])]
         for name in domains:
             if name not in study.domains:

@@ -49,6 +49,8 @@ def propose_command(folder: Path, overrides: Sequence[str]) -> None:
         )
     if plan.privacy.secure_aggregation and registry.roster() is None:
         raise UsageError("the plan uses secure aggregation, and no roster is in force", "docs/roster.md makes one")
+    # The first model is made here; a frozen network is the sites' own matter.
+    plan.starting_model(opened.weights)
     registry.propose(plan)
     typer.echo(f"{plan.title}: proposed as {plan.digest}")
     for line in warnings(plan):

@@ -32,6 +32,8 @@ def _said(found: Rehearsed) -> list[str]:
         lost = ", ".join(f"{site} {one.outcome}" for site, one in result.sites.items() if one.outcome != "replied")
         if lost:
             lines.append(f"  round {result.round_number}: {lost}")
+    fit = f"not fit ({found.unfit[0]})" if found.unfit else "fit"
+    lines.append(f"The model was tried for differential privacy: {fit}.")
     sums = "secure sums" if plan.privacy.secure_aggregation else "no secure sums"
     lines.append(f"Protection as in the study: privacy={plan.privacy.mode.value}, {sums}.")
     return lines

@@ -28,6 +28,11 @@ _METRICS: Final = {
     "auroc": MetricName("AUROC", "AUROC", True, 0.5),
     "log_loss": MetricName("Log loss", "log loss", False),
     "c_index": MetricName("C-index", "c-index", True, 0.5),
+    "mae": MetricName("Mean absolute error", "mean absolute error", False),
+    "rmse": MetricName("Root mean squared error", "root mean squared error", False),
+    "r2": MetricName("R²", "R²", True, 0.0),
+    "dice": MetricName("Dice", "Dice", True),
+    "dice_per_patient": MetricName("Dice per patient", "Dice per patient", True),
 }
 
 

@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from wardround.client.imaging.prepare import features_of
-from wardround.protocol.contract import ClassLabel, DataContract
+from wardround.protocol.contract import DataContract
+from wardround.protocol.labels import ClassLabel, Finding, FindingsLabel
 from wardround.simulations.rehearsal import SEED
 from wardround.simulations.synthetic.contract_data import PICTURE, rehearsal_pictures, rehearsal_table
 
@@ -37,11 +38,11 @@ class Thumbnail:
 
 def thumbnails(contract: DataContract | None) -> list[Thumbnail]:
     """Four phantoms with the finding and four without, in this order; none for a contract without an image."""
-    if contract is None or contract.image is None or not isinstance(contract.label, ClassLabel):
+    if contract is None or contract.image is None or not isinstance(contract.label, ClassLabel | FindingsLabel):
         return []
-    label = contract.label
+    label = contract.label if isinstance(contract.label, ClassLabel) else contract.label.findings[0]
     found: dict[bool, list[Thumbnail]] = {True: [], False: []}
-    for pixels, positive in _phantoms(contract):
+    for pixels, positive in _phantoms(contract, label):
         if len(found[positive]) < EACH:
             found[positive].append(Thumbnail(_address(pixels), f"{label.meaning}: {'yes' if positive else 'no'}"))
         if min(map(len, found.values())) == EACH:
@@ -49,16 +50,16 @@ def thumbnails(contract: DataContract | None) -> list[Thumbnail]:
     return [*found[True], *found[False]]
 
 
-def _phantoms(contract: DataContract) -> Iterator[tuple[Any, bool]]:
-    assert contract.image is not None and isinstance(contract.label, ClassLabel)
+def _phantoms(contract: DataContract, label: ClassLabel | Finding) -> Iterator[tuple[Any, bool]]:
+    assert contract.image is not None
     shown = contract.image.model_copy(update={"features": "pixels"})
     table = rehearsal_table(contract, "synthetic", _SUBJECTS, SEED)
-    columns = (table.column(name).to_pylist() for name in (PICTURE, contract.label.column))
+    columns = (table.column(name).to_pylist() for name in (PICTURE, label.column))
     classes = dict(zip(*columns, strict=True))
     for picture in rehearsal_pictures(contract, "synthetic", _SUBJECTS, SEED):
         written = classes[picture.key]
-        if written in contract.label.positive or written in contract.label.negative:
-            yield features_of(picture, shown), written in contract.label.positive
+        if written in label.positive or written in label.negative:
+            yield features_of(picture, shown), written in label.positive
 
 
 def _address(pixels: Any) -> str:

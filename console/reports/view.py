@@ -24,6 +24,14 @@ MOST_ROWS: Final = 100
 _REACHED: Final = ("replied", "late", "violated the protocol")
 """Outcomes in which a vector arrived, whether it was used or not."""
 
+_NO_CURVES: Final = {
+    "survival": "A survival study has no ROC curve and no calibration here: the model ranks patients by risk and gives "
+    "no probability of a yes or no. Its measure is the c-index above.",
+    "number": "A quantity has no ROC curve: the model gives a value, and its errors are above.",
+    "findings": "Several findings have no single ROC curve: the measures above are means over them.",
+    "mask": "A mask has no ROC curve: the model marks voxels, and its measure is the overlap above.",
+}
+
 _NOTHING: Final = EstimateResult(value=None, reason="not measured in this run")
 
 
@@ -133,8 +141,9 @@ class View:
         return any(m.curves.roc or m.curves.calibration for s in self.sites for m in (s.own, s.shared))
 
     @cached_property
-    def survival(self) -> bool:
-        return self.plan.task.label_kind == "survival"
+    def no_curves(self) -> str:
+        """Why there is neither a ROC curve nor a calibration."""
+        return _NO_CURVES.get(self.plan.task.label_kind, "This run made no ROC curve and no calibration.")
 
     def own(self, site: SiteResult, metric: str) -> EstimateResult:
         return site.own.metrics.get(metric) or EstimateResult(value=None, reason=site.own.reason or _NOTHING.reason)

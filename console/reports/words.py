@@ -8,26 +8,18 @@ from datetime import date
 from typing import Final
 
 from wardround.console.reports.numbers import delta_text, listed, plural
+from wardround.console.reports.task_words import (
+    choice,
+    label_words,
+    model_words,
+    plain,
+    unit_words,
+    weights_words,
+)
 from wardround.privacy.accounting import rounded_up
 from wardround.privacy.shares import who_may_collude
-from wardround.protocol.contract import ClassLabel, CodeColumn, Column, DataContract, FixedValue, ImageInput
-from wardround.protocol.image_tasks import ImageClassification
+from wardround.protocol.contract import CodeColumn, Column, DataContract, FixedValue, ImageInput
 from wardround.protocol.plan import PrivacyMode, StudyPlan
-from wardround.protocol.tasks import Programmed, SurvivalPiecewise
-
-_UNITS: Final = {
-    "1": "none",
-    "a": "years",
-    "mo": "months",
-    "d": "days",
-    "h": "hours",
-    "min": "minutes",
-    "mm[Hg]": "mmHg",
-    "/min": "per minute",
-    "Cel": "°C",
-    "%": "%",
-}
-"""UCUM codes whose plain form differs; any other code is shown as it is."""
 
 _STRATEGIES: Final = {
     "fedavg": "FedAvg",
@@ -82,6 +74,7 @@ def plan_facts(plan: StudyPlan) -> list[tuple[str, list[Fact]]]:
                 Fact("Predicts", label_words(plan.contract)),
                 *([] if plan.contract is None or plan.contract.image is None else [_picture(plan.contract.image)]),
                 Fact("Model", model_words(plan)),
+                *(Fact("Trained elsewhere", words) for words in weights_words(plan)),
                 Fact("Strategy", strategy_words(plan)),
                 Fact("Training at a hospital", training_words(plan)),
                 Fact("Rounds and quorum", rounds_words(plan)),
@@ -108,6 +101,8 @@ def picture_words(image: ImageInput) -> str:
     """What is read of a picture, and what it becomes."""
     low, high = image.window
     what = f"{image.modality} pictures, values {low:g} to {high:g}"
+    if image.intensity == "percentiles":
+        what = f"{image.modality} pictures, from the {low:g}th to the {high:g}th percentile of each one's own values"
     if image.features == "histogram":
         return f"{what}, as the square roots of the shares of {image.bins} equal parts of that range"
     size = " x ".join(str(count) for count in image.size)
@@ -118,48 +113,6 @@ def picture_words(image: ImageInput) -> str:
 def day(when: date) -> str:
     """``4 March 2026``."""
     return f"{when.day} {when:%B %Y}"
-
-
-def label_words(contract: DataContract | None) -> str:
-    """The outcome that the model predicts."""
-    if contract is None:
-        return "What the researcher's program gave as the outcome; the plan does not describe it."
-    label = contract.label
-    if isinstance(label, ClassLabel):
-        return (
-            f"{label.meaning}: yes where column '{label.column}' is {_or(label.positive)}, "
-            f"no where it is {_or(label.negative)}"
-        )
-    return (
-        f"{label.meaning}: time in column '{label.time}' ({unit_words(label.unit)}, at most {label.maximum_time:g}), "
-        f"observed event in column '{label.event}'"
-    )
-
-
-def model_words(plan: StudyPlan) -> str:
-    """The model, its size and its public start."""
-    task, size = plan.task, f"{plural(plan.layout.size, 'parameter')} in 32-bit floats"
-    start = "from zeros" if plan.model.scheme == "zeros" else f"from public random weights (seed {plan.model.seed})"
-    if isinstance(task, Programmed):
-        return f"A model made by the researcher's program; {size}; starts {start}"
-    if isinstance(task, ImageClassification):
-        widths = listed([str(width) for width in task.widths])
-        return f"Convolutional network with {widths} channels and group normalisation; {size}; starts {start}"
-    inputs = plural(0 if plan.contract is None else len(plan.contract.feature_names), "input")
-    if task.hidden:
-        layers = listed([str(units) for units in task.hidden])
-        kind = f"Multilayer perceptron with {layers} hidden units ({task.activation})"
-    else:
-        kind = {"tabular_classification": "Logistic regression"}.get(task.name, "Linear model")
-    outcome = {
-        "tabular_classification": "of the outcome's probability",
-        "survival_cox": "of the log relative risk, by Cox's partial likelihood",
-        "survival_piecewise": "of the log relative risk, with a hazard constant on each interval of a public grid",
-    }[task.name]
-    cuts = ""
-    if isinstance(task, SurvivalPiecewise):
-        cuts = f"; grid cut at {listed([f'{cut:g}' for cut in task.cuts])}; public rate {task.baseline_rate:g}"
-    return f"{kind} {outcome}; {inputs}, {size}; starts {start}{cuts}"
 
 
 def strategy_words(plan: StudyPlan) -> str:
@@ -260,17 +213,7 @@ def reading_words(contract: DataContract) -> str:
             f"'{', '.join(contract.label.columns)}'. Nothing else is read."
         )
     tokens = [f"'{token}'" if token else "an empty cell" for token in contract.missing_tokens]
-    return f"{patient}. A cell is missing when it is {_or(tokens)}. No other column is read."
-
-
-def plain(value: float) -> str:
-    """A constant of the plan with a real minus sign."""
-    return f"{value:g}".replace("-", "\N{MINUS SIGN}")
-
-
-def unit_words(unit: str) -> str:
-    """A UCUM code in plain form."""
-    return _UNITS.get(unit, unit)
+    return f"{patient}. A cell is missing when it is {choice(tokens)}. No other column is read."
 
 
 def _hospitals(plan: StudyPlan) -> str:
@@ -283,14 +226,14 @@ def _allowed(column: Column) -> str:
         return "; ".join(f"{code} = {meaning}" for code, meaning in column.codes.items())
     text = f"{plain(column.minimum)} to {plain(column.maximum)}"
     if column.also_allowed:
-        text += f", also {_or([plain(value) for value in column.also_allowed])}"
+        text += f", also {choice([plain(value) for value in column.also_allowed])}"
     return text
 
 
 def _missing(column: Column) -> str:
     policy, marks = (
         column.missing,
-        "" if isinstance(column, CodeColumn) else _or([plain(m) for m in column.missing_codes]),
+        "" if isinstance(column, CodeColumn) else choice([plain(m) for m in column.missing_codes]),
     )
     coded = f"{marks} means missing; " if marks else ""
     if not isinstance(policy, FixedValue):
@@ -308,7 +251,3 @@ def _feature(column: Column) -> str:
     sign = "+" if column.center < 0 else "\N{MINUS SIGN}"
     shift = "value" if column.center == 0 else f"(value {sign} {abs(column.center):g})"
     return shift if column.scale == 1 else f"{shift} / {column.scale:g}"
-
-
-def _or(words: "tuple[str, ...] | list[str]") -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}" if words else ""

@@ -101,7 +101,7 @@ def run_task(folder: CoordinatorFolder, token: str) -> Ended:
     try:
         most = BYTES_OF_ONE * plan.layout.size + BYTES_BESIDE
         carrier = FlowerCarrier(grid, run, plan.digest, nodes, study.path, most)
-        Conductor(study, folder.identity(), roster, carrier, wanted, told).run()
+        Conductor(study, folder.identity(), roster, carrier, wanted, told, installed=folder.weights).run()
         ended = Ended.FINISHED
     except Stopped:
         ended = Ended.STOPPED

@@ -7,6 +7,7 @@ from wardround.protocol.errors import UsageError, did_you_mean
 from wardround.simulations.datasets.chest_xray import chest_xray
 from wardround.simulations.datasets.heart_disease import HEART_COLUMNS, heart_disease
 from wardround.simulations.datasets.lung_ct import lung_ct
+from wardround.simulations.datasets.phantom_mri import phantom_mri
 from wardround.simulations.datasets.source import Dataset, SitePictures, SiteTable
 
 __all__ = ["DATASETS", "HEART_COLUMNS", "Dataset", "SitePictures", "SiteTable", "heart_disease", "load_dataset"]
@@ -15,6 +16,7 @@ DATASETS: Final[dict[str, Callable[[str], Dataset]]] = {
     "chest_xray": chest_xray,
     "heart_disease": heart_disease,
     "lung_ct": lung_ct,
+    "phantom_mri": phantom_mri,
 }
 
 

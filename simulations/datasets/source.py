@@ -12,8 +12,10 @@ import pyarrow as pa
 
 from wardround.client.connectors import Cohort, cohort_from_table, make_cohort, patient_tests
 from wardround.client.connectors.table import joined
+from wardround.client.imaging.masks import Masks
 from wardround.client.imaging.picture import Pictures
 from wardround.client.imaging.records import Labels, picture_records
+from wardround.client.tasks import Frozen, with_frozen_part
 from wardround.protocol.contract import DataContract, ImageInput
 from wardround.protocol.errors import UsageError
 
@@ -32,8 +34,8 @@ class SiteTable:
     table: pa.Table
     test_rows: np.ndarray | None
 
-    def cohort(self, contract: DataContract, test_share: float) -> Cohort:
-        """The cohort under ``contract``, divided as the data set is published."""
+    def cohort(self, contract: DataContract, test_share: float, frozen: Frozen | None = None) -> Cohort:
+        """The cohort under ``contract``, divided as the data set is published; nothing of a table's task is frozen."""
         return cohort_from_table(self.site, self.table, contract, test_rows=self.test_rows, test_share=test_share)
 
 
@@ -41,22 +43,25 @@ class SiteTable:
 class SitePictures:
     """A site's pictures, read when asked for, with their labels.
 
-    ``test``: the patients that test; None: by the hash of each patient, as for tables of one's own.
+    ``test``: the patients that test; None: by the hash of each patient, as for tables of one's own. ``masks`` reads
+    the masks that the labels name.
     """
 
     site: str
     pictures: Callable[[ImageInput], Pictures]
     labels: Labels
     test: Collection[str] | None = None
+    masks: Masks | None = None
 
-    def cohort(self, contract: DataContract, test_share: float) -> Cohort:
-        """The cohort under ``contract``, held in memory."""
+    def cohort(self, contract: DataContract, test_share: float, frozen: Frozen | None = None) -> Cohort:
+        """The cohort under ``contract``, held in memory; ``frozen`` is what the task does to pixels before training."""
         if contract.image is None:
             raise UsageError(
                 f"site '{self.site}' holds pictures, and the contract has no 'image'", "add contract.image"
             )
         pictures = self.pictures(contract.image)
-        records = joined(picture_records(pictures, self.labels, contract, f"site '{self.site}'"))
+        made = picture_records(pictures, self.labels, contract, f"site '{self.site}'", self.masks)
+        records = joined(with_frozen_part(made, frozen))
         names = [str(patient) for patient in records.patients]
         test = [patient_tests(name, test_share) if self.test is None else name in self.test for name in names]
         return make_cohort(

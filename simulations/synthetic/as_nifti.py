@@ -40,7 +40,9 @@ def write_nifti(folder: Path, hospital: Hospital, count: int) -> DataSource:
             row = [subject.id, int(subject.positive), subject.age, subject.person.sex]
             rows.writerow([name, f"masks/{name}", *row])
     return DataSource(
-        connector="nifti", path="data/nifti/images", labels=LabelTable(path="data/labels.csv", key="file")
+        connector="nifti",
+        path="data/nifti/images",
+        labels=LabelTable(path="data/labels.csv", key="file", masks="data/nifti"),
     )
 
 

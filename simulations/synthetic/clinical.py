@@ -20,16 +20,8 @@ of OHDSI for each.
 from dataclasses import dataclass
 from typing import Any, Final
 
-from wardround.protocol.contract import (
-    ClassLabel,
-    CodeColumn,
-    Column,
-    CompleteCases,
-    DataContract,
-    FixedValue,
-    NumberColumn,
-    SurvivalLabel,
-)
+from wardround.protocol.contract import CodeColumn, Column, CompleteCases, DataContract, FixedValue, NumberColumn
+from wardround.protocol.labels import ClassLabel, SurvivalLabel
 
 INTERCEPT: Final = -2.4
 EFFECTS: Final = {

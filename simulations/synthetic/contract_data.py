@@ -19,9 +19,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from wardround.client.imaging.masks import Masks
 from wardround.client.imaging.picture import Picture, Pixels
-from wardround.protocol.contract import ClassLabel, CodeColumn, Column, DataContract, ImageInput, NumberColumn
+from wardround.protocol.contract import CodeColumn, Column, DataContract, ImageInput, NumberColumn
 from wardround.protocol.errors import UsageError
+from wardround.protocol.labels import MaskLabel
+from wardround.simulations.synthetic.contract_labels import (
+    Cells,
+    Random,
+    label_cells,
+    label_edges,
+    picture_key,
+    written_number,
+)
 
 PICTURE: Final = "picture"
 """The column that names a row's picture, where the contract has an image; ``Picture.key`` of that picture."""
@@ -30,9 +40,6 @@ MISSING_SHARE: Final = 0.04
 """Of a column's other cells; columns whose missing values leave a record out share it among them."""
 RECORDS: Final = (1, 2, 1, 3)
 """Records of the first patients, and so on round, where the contract names the patient."""
-
-Random = np.random.Generator
-Cells = list[str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ def rehearsal_table(
         for column in contract.columns:
             if isinstance(column, NumberColumn):
                 del columns[column.name]
-        columns[PICTURE] = [_key(row) for row in range(len(made.patients))]
+        columns[PICTURE] = [picture_key(row) for row in range(len(made.patients))]
     return pa.table({name: pa.array(cells, pa.string()) for name, cells in columns.items()})
 
 
@@ -92,13 +99,41 @@ def rehearsal_pictures(
         )
 
 
+def rehearsal_masks(
+    contract: DataContract, site: str, patients: int, seed: int, *, one_class: bool = False
+) -> Masks | None:
+    """The masks of ``rehearsal_pictures``, by the name in the table; None for a contract whose label is no mask.
+
+    Structures of a picture are balls beside one another, each a little smaller than the last, on the picture's grid.
+    """
+    label = contract.label
+    if not isinstance(label, MaskLabel):
+        return None
+    grids = {
+        picture.key: (picture.pixels.shape[1:], picture.spacing, picture.affine)
+        for picture in rehearsal_pictures(contract, site, patients, seed, one_class=one_class)
+    }
+
+    def mask(name: str) -> Picture:
+        shape, spacing, affine = grids[name]
+        random = _random(site, seed, f"mask {name}")
+        where = np.stack(np.meshgrid(*(np.linspace(-1, 1, length) for length in shape), indexing="ij"))
+        found = np.zeros(shape, np.float32)
+        for code in () if one_class else label.structures:
+            middle = random.uniform(-0.5, 0.5, len(shape)).reshape(-1, *[1] * len(shape))
+            found[((where - middle) ** 2).sum(axis=0) < random.uniform(0.05, 0.15)] = int(code)
+        return Picture("", name, found[None], spacing, affine=affine)
+
+    return mask
+
+
 def _made(contract: DataContract, site: str, patients: int, seed: int, one_class: bool) -> _Rows:
     counts = [RECORDS[number % len(RECORDS)] if contract.patient_id else 1 for number in range(patients)]
     names = tuple(f"{site}-{number + 1:05d}" for number, count in enumerate(counts) for _ in range(count))
     edges = {column.name: _edges(column) for column in contract.columns}
     absent = {column.name: _absent(column, contract.missing_tokens) for column in contract.columns}
-    label_edges = _label_edges(contract, one_class)
-    front = max(map(len, (*edges.values(), *label_edges.values())))
+    edges_of_label = label_edges(contract, one_class)
+    front = max(map(len, (*edges.values(), *edges_of_label.values())))
     back = max((len(contract.missing_tokens), *map(len, absent.values())))
     if len(names) < front + back + 2:
         raise UsageError(
@@ -120,7 +155,7 @@ def _made(contract: DataContract, site: str, patients: int, seed: int, one_class
         cells[column.name] = written
     chance = 1 / (1 + np.exp(-1.5 * score / max(np.sqrt(len(contract.columns)), 1)))
     positive = random.random(rows) < (0.5 if contract.image is not None else chance)
-    label, positive = _label(contract, random, positive, score, label_edges, one_class)
+    label, positive = label_cells(contract, random, positive, score, edges_of_label, one_class)
     for name, written in label.items():
         if contract.missing_tokens:
             written[rows - back - 1] = contract.missing_tokens[0]
@@ -136,12 +171,12 @@ def _edges(column: Column) -> Cells:
         # Systems export a coded column as floats when one of its cells is missing.
         return [*column.codes, *(f"{int(code)}.0" for code in whole if str(int(code)) == code)]
     values = (column.minimum, column.maximum, *column.also_allowed)
-    return [_written(value) for value in values if isfinite(value)]
+    return [written_number(value) for value in values if isfinite(value)]
 
 
 def _absent(column: Column, tokens: tuple[str, ...]) -> Cells:
     codes = column.missing_codes if isinstance(column, NumberColumn) else ()
-    return [*tokens, None, *(_written(value) for value in codes if isfinite(value))]
+    return [*tokens, None, *(written_number(value) for value in codes if isfinite(value))]
 
 
 def _column(column: Column, random: Random, rows: int) -> tuple[Cells, npt.NDArray[np.float64]]:
@@ -164,7 +199,7 @@ def _column(column: Column, random: Random, rows: int) -> tuple[Cells, npt.NDArr
         if not low <= short <= high or short in codes:
             short = float(value)
         values[place] = short
-        written.append(_written(short))
+        written.append(written_number(short))
     return written, (values - middle) / spread
 
 
@@ -175,55 +210,11 @@ def _missing_at_random(cells: Cells, random: Random, share: float, tokens: tuple
             cells[place] = tokens[place % len(tokens)] if tokens else None
 
 
-def _label_edges(contract: DataContract, one_class: bool) -> dict[str, Cells]:
-    label = contract.label
-    if isinstance(label, ClassLabel):
-        return {label.column: [*label.negative, *(() if one_class else label.positive)]}
-    events: Cells = ["0", "0"] if one_class else ["0", "1"]
-    return {label.time: ["0", _written(label.maximum_time)], label.event: events}
-
-
-def _label(
-    contract: DataContract,
-    random: Random,
-    positive: npt.NDArray[np.bool_],
-    score: npt.NDArray[np.float64],
-    edges: dict[str, Cells],
-    one_class: bool,
-) -> tuple[dict[str, Cells], npt.NDArray[np.bool_]]:
-    label = contract.label
-    positive = positive & (not one_class)
-    if isinstance(label, ClassLabel):
-        known = len(edges[label.column])
-        positive[:known] = [cell in label.positive for cell in edges[label.column]]
-        codes = (label.negative, label.positive)
-        cells: Cells = [codes[int(yes)][row % len(codes[int(yes)])] for row, yes in enumerate(positive)]
-        cells[:known] = edges[label.column]
-        return {label.column: cells}, positive
-    rate = np.exp(0.5 * score) * np.log(2) / (0.6 * label.maximum_time)
-    death = random.exponential(1.0, len(score)) / rate
-    censored = random.uniform(0.2, 1.0, len(score)) * label.maximum_time
-    event = (death <= censored) & (not one_class)
-    times: Cells = [_written(float(f"{value:.6g}")) for value in np.where(event, death, censored)]
-    events: Cells = [str(int(yes)) for yes in event]
-    for name, written in ((label.time, times), (label.event, events)):
-        written[: len(edges[name])] = edges[name]
-    return {label.time: times, label.event: events}, np.array([cell == "1" for cell in events])
-
-
-def _written(value: float) -> str:
-    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))
-
-
 def _as_number(cell: str | None) -> float | None:
     try:
         return None if cell is None else float(cell)
     except ValueError:
         return None
-
-
-def _key(row: int) -> str:
-    return f"picture-{row + 1:06d}"
 
 
 def _random(site: str, seed: int, part: str) -> Random:
@@ -251,7 +242,7 @@ def _picture(
     colours = 3 if image.channels == 3 or (image.modality not in ("CT", "MR") and row % 5 == 4) else 1
     return Picture(
         patient=patient,
-        key=_key(row),
+        key=picture_key(row),
         pixels=np.repeat(pixels[None], colours, axis=0),
         spacing=spacing if image.spacing is not None or row % 2 or axes == 3 else (),
         numbers=numbers,

@@ -10,7 +10,8 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
-from wardround.protocol.contract import ClassLabel, DataContract, ImageInput
+from wardround.protocol.contract import DataContract, ImageInput
+from wardround.protocol.labels import ClassLabel
 from wardround.simulations.synthetic.hospitals import Hospital
 from wardround.simulations.synthetic.patients import patient_id
 from wardround.simulations.synthetic.people import Person, people

@@ -16,16 +16,9 @@ from wardround.client.connectors import (
     read_table,
 )
 from wardround.client.connectors.table import apply_contract
-from wardround.protocol.contract import (
-    ClassLabel,
-    CodeColumn,
-    CompleteCases,
-    DataContract,
-    FixedValue,
-    NumberColumn,
-    SurvivalLabel,
-)
+from wardround.protocol.contract import CodeColumn, CompleteCases, DataContract, FixedValue, NumberColumn
 from wardround.protocol.errors import UsageError
+from wardround.protocol.labels import ClassLabel, SurvivalLabel
 
 SECRET = "271828"
 """A value that must never be seen in an error."""

@@ -6,7 +6,7 @@ from sklearn.metrics import roc_curve as sklearn_roc
 
 from wardround.client.evaluation import calibration_bins, estimate, roc_curve
 from wardround.client.tasks import Scores
-from wardround.client.tasks.classification import accuracy, auroc
+from wardround.client.tasks.binary import accuracy, auroc
 
 GENERATOR = np.random.Generator(np.random.PCG64(8))
 

@@ -14,16 +14,20 @@ from wardround.protocol.plan import StudyPlan
 ROOT = Path(__file__).parents[2] / "conf"
 DECLARED = {"a": 50, "b": 100, "c": 200, "d": 200}
 TODAY = date(2026, 11, 23)
+PIXELS = ("task=cnn", "task=densenet121", "task=probe")
+"""Tasks that need a study of pictures with a class."""
+
 CHOICES = [f"{group}={file.stem}" for group in GROUPS for file in sorted((ROOT / group).glob("*.yaml"))]
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_of_every_group_composes_into_a_plan(choice: str) -> None:
     words = [choice, "privacy=none"] if choice.startswith(("task=cox", "task=piecewise")) else [choice]
-    words += ["study=lung_ct"] if choice == "task=cnn" else []
+    words += ["study=lung_ct"] if choice in PIXELS else []
+    words += ["study=brain_lesion"] if choice == "task=unet" else []
     configuration = parse_configuration(compose_configuration(words))
-    if configuration.task.label_kind == "survival":
-        with pytest.raises(UsageError, match="survival"):
+    if (kind := configuration.task.label_kind) in ("survival", "number"):
+        with pytest.raises(UsageError, match=f"'{kind}' label"):
             make_plan(configuration, DECLARED, TODAY)
         return
     plan = make_plan(configuration, DECLARED, TODAY)

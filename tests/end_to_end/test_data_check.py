@@ -80,3 +80,18 @@ def test_a_proposal_is_printed_or_written_once(
         map_command(folder, "heart_disease", 1, tmp_path / "mapping.yaml")
     with pytest.raises(UsageError, match="no data source 2"):
         map_command(folder, "heart_disease", 2, None)
+
+
+def test_two_columns_of_one_name_are_an_error_of_two_lines(proposed: tuple[Path, StudyPlan], tmp_path: Path) -> None:
+    folder, _ = proposed
+    (tmp_path / "twice.csv").write_text("age,sex,age\n50,1,51\n")
+    settings = (folder / "site.yaml").read_text()
+    (folder / "site.yaml").write_text(json.dumps({"data": [{"connector": "csv", "path": str(tmp_path / "twice.csv")}]}))
+    try:
+        with pytest.raises(UsageError, match="two columns 'age'") as refused:
+            map_command(folder, "heart_disease", 1, None)
+        with pytest.raises(typer.Exit):
+            check_command(folder, "heart_disease", None, 10, False)
+    finally:
+        (folder / "site.yaml").write_text(settings)
+    assert refused.value.hint.startswith("rename one")

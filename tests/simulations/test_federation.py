@@ -11,7 +11,7 @@ import pytest
 from wardround.client.connectors import Cohort
 from wardround.client.site import Site
 from wardround.client.tasks import Classification
-from wardround.client.tasks.classification import LogLoss
+from wardround.client.tasks.binary import LogLoss
 from wardround.privacy.accounting import epsilon
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.ledger import BlockState

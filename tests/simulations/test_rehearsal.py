@@ -49,6 +49,23 @@ def test_a_task_that_does_not_fit_the_contract_is_found() -> None:
         rehearse(configured("study=heart_disease"), SITES, 60, 0, TODAY)
 
 
+def test_a_model_that_is_not_fit_for_differential_privacy_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: an engine that forgets to clip does not pass, and without privacy it is said."""
+    from wardround.privacy.closed_form import DenseEngine
+
+    real = DenseEngine.gradient_sum
+
+    def unclipped(self: Any, parameters: Any, examples: Any, clip_norm: float | None) -> Any:
+        return real(self, parameters, examples, None)
+
+    assert rehearse(configured("study=heart_disease"), SITES, 120, 1, TODAY).unfit == ()
+    monkeypatch.setattr(DenseEngine, "gradient_sum", unclipped)
+    with pytest.raises(UsageError, match="more to the sum than the clip norm"):
+        rehearse(configured("study=heart_disease"), SITES, 120, 1, TODAY)
+    words = ("study=heart_disease", "privacy=none", "local.steps=null", "local.epochs=1")
+    assert "clip norm" in rehearse(configured(*words), SITES, 120, 1, TODAY).unfit[0]
+
+
 def test_a_fault_in_training_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: what breaks on an edge value does not pass as a rehearsal."""
     from wardround.client.connectors import table

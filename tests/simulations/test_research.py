@@ -6,7 +6,7 @@ import torch
 
 from wardround.client.connectors import make_cohort
 from wardround.client.tasks import Classification
-from wardround.client.tasks.classification import accuracy, auroc
+from wardround.client.tasks.binary import accuracy, auroc
 from wardround.client.tasks.module import ModuleTask
 from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import LocalTraining, PrivacyMode, PrivacyTerms, StudyPlan

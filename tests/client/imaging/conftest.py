@@ -19,8 +19,10 @@ def write_dicom(tmp_path: Path) -> WriteDicom:
     def write(name: str, pixels: Any = None, **fields: Any) -> Path:
         stored = np.full((16, 16), 1024, np.uint16) if pixels is None else np.asarray(pixels)
         dataset = Dataset()
-        dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, generate_uid()
-        dataset.SeriesInstanceUID, dataset.StudyInstanceUID = generate_uid(), generate_uid()
+        dataset.SOPClassUID = CTImageStorage
+        # All of one length, so that a file that is written again has its size.
+        uids = [f"{generate_uid()[:50]:1<50}" for _ in range(3)]
+        dataset.SOPInstanceUID, dataset.SeriesInstanceUID, dataset.StudyInstanceUID = uids
         dataset.PatientID, dataset.PatientName = "P-4711", "Fernsby^Octavia"
         dataset.Modality, dataset.ImageType = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"]
         dataset.Rows, dataset.Columns = stored.shape[-2:] if stored.ndim < 4 else stored.shape[1:3]

@@ -262,3 +262,27 @@ def test_a_reader_that_looks_at_more_fields_would_be_noticed(write_dicom: WriteD
     assert "PatientID" in asked
     personal = {"PatientName", "PatientBirthDate", "PatientSex", "PatientAge", "ReferringPhysicianName", "StudyDate"}
     assert not asked & personal
+
+
+class PanicException(BaseException):
+    """As pyo3 calls it where a codec in Rust panics."""
+
+
+def test_a_codec_that_panics_is_a_picture_that_cannot_be_decoded(
+    tmp_path: Path, write_dicom: WriteDicom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dicom("one.dcm")
+
+    def raises(error: BaseException) -> Any:
+        def decode(*given: Any, **more: Any) -> Any:
+            raise error
+
+        return decode
+
+    monkeypatch.setattr("pydicom.pixels.pixel_array", raises(PanicException("index out of bounds")))
+    (found,) = read(tmp_path / "archive")
+    assert isinstance(found, LeftOut) and found.reason == NOT_DECODED
+    # Whoever interrupts the reading does interrupt it.
+    monkeypatch.setattr("pydicom.pixels.pixel_array", raises(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        read(tmp_path / "archive")

@@ -345,7 +345,7 @@ def test_a_volumes_slices_are_kept(tmp_path: Path, archive: Path, monkeypatch: p
     )
     hospital.label("sub-1.nii.gz")
     cold = hospital.read()
-    monkeypatch.setattr(nifti, "_volume", lambda *given: pytest.fail("it was opened again"))
+    monkeypatch.setattr(nifti, "volume_in", lambda *given: pytest.fail("it was opened again"))
     same(cold, hospital.read())
     assert len(cold.targets) == 3
 

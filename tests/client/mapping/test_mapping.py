@@ -13,8 +13,9 @@ from wardround.client.connectors.table import apply_contract
 from wardround.client.mapping import ColumnRule, Mapping, local_columns, mapped, read_mapping
 from wardround.conf.compose import compose_configuration
 from wardround.conf.schema import parse_configuration
-from wardround.protocol.contract import ClassLabel, CodeColumn, DataContract, NumberColumn
+from wardround.protocol.contract import CodeColumn, DataContract, NumberColumn
 from wardround.protocol.errors import UsageError
+from wardround.protocol.labels import ClassLabel
 from wardround.simulations.datasets import load_dataset
 
 SECRET = "271828"

@@ -11,10 +11,13 @@ import pytest
 from wardround.client.connectors.table import apply_contract
 from wardround.client.mapping import Mapping, mapped, read_mapping
 from wardround.client.mapping.profile import profiles
-from wardround.client.mapping.proposal import Proposed, as_yaml, propose
+from wardround.client.mapping.proposal import Proposed, propose
+from wardround.client.mapping.writing import as_yaml
 from wardround.conf.compose import compose_configuration
 from wardround.conf.schema import parse_configuration
-from wardround.protocol.contract import DataContract
+from wardround.protocol.contract import DataContract, NumberColumn
+from wardround.protocol.errors import UsageError
+from wardround.protocol.labels import ClassLabel
 from wardround.simulations.datasets import load_dataset
 
 Columns = dict[str, list[str]]
@@ -156,6 +159,127 @@ def test_numbers_that_cannot_be_read_are_left_open(
     assert found.is_open and says in found.why
 
 
+@pytest.mark.parametrize(
+    ("local", "says"),
+    [
+        ("LDL-Cholesterin", "'ldl'"),
+        ("HDL Cholesterol", "'hdl'"),
+        ("chol_ldl", "'ldl'"),
+        ("Harncholesterin", "'harn'"),
+        ("Cholesterin Quotient", "'quotient'"),
+        ("NonHDLCholesterol", "'nonhdl'"),
+    ],
+)
+def test_another_quantity_of_like_name_is_left_open(
+    local: str, says: str, contract: DataContract, cells: Columns
+) -> None:
+    columns = {name: values for name, values in cells.items() if name != "chol"}
+    found = proposed(contract, columns | {local: cells["chol"]})["chol"]
+    assert found.is_open and says in found.why and "another quantity" in found.why
+
+
+@pytest.mark.parametrize(
+    ("name", "meaning", "local"),
+    [
+        ("hemoglobin", "Hemoglobin in blood", "HbA1c_hemoglobin"),
+        ("hemoglobin", "Hemoglobin in blood", "Glykiertes Hämoglobin"),
+        ("ldl", "LDL cholesterol", "Cholesterin"),
+        ("diastolic", "Diastolic blood pressure", "Blutdruck systolisch"),
+        ("systolic", "Systolic blood pressure", "Blutdruck diastolisch"),
+        ("creatinine", "Creatinine in serum", "Kreatinin-Clearance"),
+        ("glucose", "Glucose in plasma", "Glukose Urin"),
+    ],
+)
+def test_a_quantity_that_only_one_of_two_names_means_is_left_open(name: str, meaning: str, local: str) -> None:
+    column = NumberColumn(name=name, meaning=meaning, unit="1", minimum=0, maximum=100, center=50, scale=20)
+    label = ClassLabel(column="sick", meaning="Sick", positive=("1",), negative=("0",))
+    found = proposed(DataContract(columns=(column,), label=label), {local: [str(n) for n in range(40, 60)]})[name]
+    assert found.is_open and "another quantity" in found.why
+
+
+def test_the_same_qualifier_on_both_sides_is_no_doubt() -> None:
+    column = NumberColumn(name="ldl", meaning="LDL cholesterol", unit="1", minimum=0, maximum=100, center=50, scale=20)
+    label = ClassLabel(column="sick", meaning="Sick", positive=("1",), negative=("0",))
+    found = proposed(DataContract(columns=(column,), label=label), {"LDL-Cholesterin": ["50", "60"] * 9})["ldl"]
+    assert not found.is_open and not found.doubts
+
+
+def test_a_name_that_says_more_or_is_only_alike_is_marked_uncertain(contract: DataContract, cells: Columns) -> None:
+    columns = {name: values for name, values in cells.items() if name not in ("age", "restecg")}
+    found = proposed(contract, columns | {"Alter Ehefrau": cells["age"], "restecgg": cells["restecg"]})
+    assert not found["age"].is_open and "'ehefrau'" in found["age"].doubts[0]
+    assert not found["restecg"].is_open and "only alike" in found["restecg"].doubts[0]
+    text = as_yaml(list(found.values()), "a test")
+    assert "  # age: UNCERTAIN: " in text and "  # restecg: UNCERTAIN: " in text and "# sex: UNCERTAIN" not in text
+    # Units, signs and words such as 'serum' say nothing else.
+    plainly = proposed(contract, columns | {"Alter [Jahre]": cells["age"]})
+    assert not plainly["age"].doubts
+
+
+def test_categories_of_few_records_are_not_in_the_proposal(
+    contract: DataContract, cells: Columns, tmp_path: Path
+) -> None:
+    sexes = ["Frau" if row < 4 else "unbekannt" if row < 8 else "inconnu" if row < 20 else "Mann" for row in range(303)]
+    ages = ["k. A." if row == 17 else age for row, age in enumerate(cells["age"])]
+    found = proposed(contract, cells | {"sex": sexes, "age": ages})
+    text = as_yaml(list(found.values()), "a test")
+    assert "Frau" not in text and "unbekannt" not in text and "k. A." not in text
+    assert found["sex"].rule == {"from": "sex", "codes": {"Mann": "1"}, "missing": ["inconnu"]}
+    assert "fewer than 5 records" in found["sex"].doubts[0] and "fewer than 5 records" in found["age"].doubts[0]
+    # What is not in the rule stops the study and is never guessed.
+    (tmp_path / "mapping.yaml").write_text(text, encoding="utf-8")
+    batch = pa.RecordBatch.from_pydict({n: pa.array(v, pa.string()) for n, v in (cells | {"sex": sexes}).items()})
+    with pytest.raises(UsageError, match="none of the rule's codes"):
+        mapped(batch, read_mapping(tmp_path / "mapping.yaml"), contract, "x")
+
+
+def test_a_value_that_looks_like_a_code_and_is_rare_is_not_told_by_its_absence(
+    contract: DataContract, cells: Columns
+) -> None:
+    told = [proposed(contract, cells | {"sex": ["W"] * few + ["M"] * (303 - few)})["sex"] for few in range(1, 5)]
+    assert len({as_yaml([each], "a test") for each in told}) == 1
+
+
+NASTY = (
+    "Alter\n  sex: {from: secret}",
+    "Alter\r\n  sex: {from: secret}",
+    "Alter\u2028  sex: {from: secret}",
+    "Alter\x85  sex: {from: secret}",
+    "Alter: {from: secret} # &a *b !!str",
+    "Alter } , sex: { from: secret",
+    "Alter 'one' \"two\" \\n",
+    "Alter\x1b[31m\x07",
+    "Alter " + "sehr " * 4000,
+)
+
+
+@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_column_whose_name_is_yaml_writes_no_rule_of_its_own(
+    name: str, fits: bool, contract: DataContract, cells: Columns, tmp_path: Path
+) -> None:
+    columns = {key: values for key, values in cells.items() if key not in ("age", "sex")}
+    found = proposed(contract, columns | {name: cells["age"] if fits else ["x"] * 303})
+    text = as_yaml(list(found.values()), "a\ntitle")
+    assert all(sign.isprintable() or sign == "\n" for sign in text)
+    (tmp_path / "mapping.yaml").write_text(text, encoding="utf-8")
+    written = read_mapping(tmp_path / "mapping.yaml").columns
+    assert "sex" not in written and ("age" in written) == fits
+    assert not fits or written["age"].source == name
+    lines = text.splitlines()
+    assert all(line.startswith(("#", "  #", "columns:")) or line.split(":")[0].strip() in written for line in lines)
+
+
+def test_a_contracts_own_odd_name_is_quoted_too(tmp_path: Path) -> None:
+    name = "a: b\n  sick: {from: secret}"
+    column = NumberColumn(name=name, meaning="Odd", unit="1", minimum=0, maximum=100, center=50, scale=20)
+    label = ClassLabel(column="sick", meaning="Sick", positive=("1",), negative=("0",))
+    batch = {name: ["50,5", "40,5"] * 9}
+    text = as_yaml(list(proposed(DataContract(columns=(column,), label=label), batch).values()), "a test")
+    (tmp_path / "mapping.yaml").write_text(text, encoding="utf-8")
+    assert set(read_mapping(tmp_path / "mapping.yaml").columns) == {name}
+
+
 def test_nothing_that_fits_gives_a_file_that_can_still_be_read(contract: DataContract, tmp_path: Path) -> None:
     text = as_yaml(list(proposed(contract, {"a": ["1"], "b": ["x"]}).values()), "a test")
     (tmp_path / "mapping.yaml").write_text(text)
@@ -163,8 +287,6 @@ def test_nothing_that_fits_gives_a_file_that_can_still_be_read(contract: DataCon
 
 
 def test_a_rule_with_a_unit_for_a_column_that_has_none_is_refused(contract: DataContract, cells: Columns) -> None:
-    from wardround.protocol.errors import UsageError
-
     rules: Any = Mapping.model_validate({"columns": {"sex": {"from": "sex", "unit": "kg"}}})
     batch = pa.RecordBatch.from_pydict({name: pa.array(values, pa.string()) for name, values in cells.items()})
     with pytest.raises(UsageError, match="the rule for 'sex' names a unit"):

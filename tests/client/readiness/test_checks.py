@@ -81,7 +81,8 @@ def test_good_data_are_ready_and_nothing_is_to_be_looked_at(looked: Looked, rows
 
 def test_every_family_of_checks_says_something_here(looked: Looked, rows: Rows) -> None:
     assert set(CHECKS) == {
-        "columns", "units", "label", "leaks", "patients", "duplicates", "split", "pictures", "left out",
+        "columns", "units", "label", "leaks", "patients", "duplicates", "split", "pictures",
+        "machines", "header leaks", "left out",
     }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from wardround.client.store.members import Members
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.identity import Identity
+from wardround.protocol.tasks import TabularClassification
 
 SECRET = "Fernsby-4711"
 
@@ -308,7 +309,8 @@ def test_a_study_over_a_database_that_drops_its_connection_has_every_row_once(
     settings, store = read_settings(folder.path), open_store(folder.database)
     members = Members(store, folder.patients_key())
     assert admit(folder, settings, members, "patient") == 60_000 and kills == 2
-    cohort = cohort_of(SimpleNamespace(contract_or_fail=contract), folder, settings, members)  # type: ignore[arg-type]
+    plan: Any = SimpleNamespace(contract_or_fail=contract, task=TabularClassification())
+    cohort = cohort_of(plan, folder, settings, members)
     store.close()
     assert kills == 4 and cohort.train.patients + cohort.test.patients == 60_000
     ages = np.concatenate([cohort.train.features[:, 0], cohort.test.features[:, 0]])

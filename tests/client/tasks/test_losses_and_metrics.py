@@ -1,4 +1,4 @@
-"""Losses against torch's autograd, metrics against scikit-learn and lifelines, layouts against the protocol."""
+"""Losses against torch's autograd, metrics against scikit-learn and lifelines."""
 
 import numpy as np
 import pytest
@@ -7,20 +7,11 @@ from lifelines.utils import concordance_index
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
-from wardround.client.tasks import TASKS, Scores
-from wardround.client.tasks.classification import LogLoss, accuracy, auroc, log_loss
+from wardround.client.tasks import Scores
+from wardround.client.tasks.binary import LogLoss, accuracy, auroc, log_loss
 from wardround.client.tasks.survival import CoxLoss, PiecewiseLoss, concordance
-from wardround.privacy.gradients import Examples
-from wardround.protocol.image_tasks import ImageClassification
-from wardround.protocol.tasks import SurvivalCox, SurvivalPiecewise, TabularClassification
 
 GENERATOR = np.random.Generator(np.random.PCG64(3))
-SPECS = {
-    "image_classification": ImageClassification(size=(16, 12), widths=(4, 8), groups=2),
-    "tabular_classification": TabularClassification(hidden=(5,), activation="tanh"),
-    "survival_cox": SurvivalCox(hidden=(4,), activation="relu"),
-    "survival_piecewise": SurvivalPiecewise(cuts=(1.0, 2.5), baseline_rate=0.3),
-}
 
 
 def survival_targets(count: int) -> np.ndarray:
@@ -103,20 +94,3 @@ def test_the_c_index_is_that_of_lifelines() -> None:
 
 def test_a_c_index_without_comparable_pairs_is_not_estimable() -> None:
     assert np.isnan(concordance(Scores(np.arange(3.0), np.array([[1.0, 0.0]] * 3)), ones(3))[0])
-
-
-@pytest.mark.parametrize("name", sorted(TASKS))
-def test_every_task_is_what_the_protocol_says(name: str) -> None:
-    spec = SPECS[name]
-    task = TASKS[name](spec, 7)
-    assert task.layout == spec.layout(7) and task.couples_patients == spec.couples_patients
-    assert task.engine.size == spec.layout(7).size
-    features = GENERATOR.normal(size=(9, *spec.shape) if isinstance(spec, ImageClassification) else (9, 7))
-    outputs = task.engine.outputs(GENERATOR.normal(size=task.engine.size), features)
-    assert len(outputs) == 9
-    patients = Examples(features, survival_targets(9) + 0.5, np.array([0, 0, 1, 2, 2, 2, 3, 4, 5]), 6)
-    assert task.scores(outputs, patients).score.shape == (6,)
-
-
-def test_the_protocol_and_the_registry_name_the_same_tasks() -> None:
-    assert set(SPECS) == set(TASKS)
