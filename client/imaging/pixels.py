@@ -91,10 +91,7 @@ def pictures_of(dataset: Any, wanted: Wanted, place: str) -> Iterator[Picture | 
         frames = _frames(dataset)
         spacing, affine = _spacing(dataset), _affine(dataset) if wanted.affine else None
     # pydicom and its plug-ins raise whatever their codecs raise, and their messages quote the file.
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    # A decoder written in Rust that panics raises what is no Exception.
-    except BaseException as error:
+    except Exception as error:
         yield LeftOut(NOT_DECODED, place, passing=isinstance(error, MemoryError))
         return
     numbers = numbers_of(dataset) if wanted.numbers else {}
