@@ -184,6 +184,19 @@ def officer_init(
     init_command(name, folder)
 
 
+@officer.command("sign")
+def officer_sign(
+    request: Annotated[Path, typer.Argument(help="What 'wardround site study request' wrote.")],
+    officer_key: Annotated[list[Path] | None, typer.Option(help="An officer's key file; repeat.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A new file; left out: the screen.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Read a plan in words, with its digest computed here, and sign it. On the officer's own machine."""
+    from wardround.console.commands.officer_sign import sign_command
+
+    sign_command(request, officer_key or [], out, yes)
+
+
 @site.command("init")
 def site_init(
     folder: Annotated[Path, typer.Argument(help="The site's folder; it must not exist yet.")],

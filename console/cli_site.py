@@ -170,6 +170,30 @@ def _studies(study: typer.Typer) -> None:
 
         show_command(folder, plan, as_json)
 
+    @study.command("request")
+    def study_request(
+        folder: Folder,
+        plan: Which,
+        domain: Annotated[str, typer.Option(help="The data domain of the patients.")] = "training",
+        attempts: Annotated[int, typer.Option(help="How often a round may be charged.")] = 1,
+        reason: Annotated[str | None, typer.Option(help="For a plan without differential privacy.")] = None,
+        revoke: Annotated[bool, typer.Option("--revoke", help="Ask for the signature that takes it back.")] = False,
+        out: Annotated[Path | None, typer.Option(help="A new file; left out: the screen.")] = None,
+    ) -> None:
+        """Write what an officer signs on a machine of her own, with 'wardround officer sign'."""
+        from wardround.console.commands.site_study import request_command
+
+        request_command(folder, plan, domain, attempts, reason, revoke, out)
+
+    @study.command("record")
+    def study_record(
+        folder: Folder, file: Annotated[Path, typer.Argument(help="What 'wardround officer sign' wrote.")]
+    ) -> None:
+        """Append facts that an officer has signed elsewhere."""
+        from wardround.console.commands.site_study import record_command
+
+        record_command(folder, file)
+
     @study.command("approve")
     def study_approve(
         folder: Folder,

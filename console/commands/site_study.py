@@ -10,15 +10,16 @@ import typer
 from wardround.client.control import control_pb2 as pb
 from wardround.client.control.client import SECONDS, control
 from wardround.client.governance import CONSORTIUM_DOMAIN, charge_for, open_domain
+from wardround.client.signing import SignedFact, approval_facts, read_signed, request_for
 from wardround.client.store.keys import read_officer_key
 from wardround.console.commands.ledger import passphrase
 from wardround.console.plan_words import differences, in_words, plain
 from wardround.privacy.approvals import EYES_TO_WAIVE
 from wardround.privacy.budget import cost, delta_for
-from wardround.protocol.errors import UsageError
+from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.identity import Identity
-from wardround.protocol.ledger import Grant, Waive, approve
+from wardround.protocol.ledger import Waive, approve
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 
 LEAST_PREFIX: Final = 6
@@ -85,12 +86,61 @@ def approve_command(
             typer.echo("Not approved.")
             raise typer.Exit(1)
         officers = [read_officer_key(key, passphrase(f"Passphrase of {key.name}")) for key in keys]
-        waive = [name for name in domains if unprotected and name not in study.waived]
-        facts: list[Any] = [Waive(domain=name, plan=plan.digest, reason=why) for name in waive]
-        facts += [_grant(plan, study, name, plan.rounds * attempts, own) for name in domains]
+        facts = _facts(plan, study, own, domains, plan.rounds * attempts, why if unprotected else None)
         _record(site, study.ledger_key, facts, officers)
     by = ", ".join(officer.site for officer in officers)
     typer.echo(f"Approved by {by}: {plain(plan.study)}, plan {plan.digest}")
+
+
+def request_command(
+    folder: Path, wanted: str, domain: str, attempts: int, reason: str | None, revoke: bool, out: Path | None
+) -> None:
+    """Write what an officer signs on a machine of her own: ``wardround officer sign``."""
+    if attempts < 1:
+        raise UsageError("a round is charged at least once", "--revoke asks for the signature that takes it back")
+    with control(folder) as site:
+        study, _ = _find(site, wanted, sure=True)
+        plan, own = _plan(study), _site_name(site)
+        if revoke:
+            facts = _facts(plan, study, own, [grant.domain for grant in study.grants], 0)
+        else:
+            domains = [domain, *([CONSORTIUM_DOMAIN] if plan.privacy.mode is PrivacyMode.DIST else [])]
+            unprotected, why = plan.privacy.mode is PrivacyMode.NONE, " ".join((reason or "").split())
+            if unprotected and len(why) < LEAST_REASON:
+                raise UsageError(
+                    "a plan without differential privacy needs a written reason",
+                    f"give --reason with at least {LEAST_REASON} letters",
+                )
+            facts = _facts(plan, study, own, domains, plan.rounds * attempts, why if unprotected else None)
+        if not facts:
+            raise UsageError("this plan was never approved here", "there is nothing to take back")
+        text = request_for(plan, own, study.ledger_key, facts)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"'{out}' exists already", "choose another name") from None
+    except OSError as error:
+        raise Unavailable(f"'{out}' cannot be written: {error.strerror}", "check the folder and the disk") from error
+    typer.echo(f"{out}: sign it on another machine with 'wardround officer sign', and bring back what that prints.")
+
+
+def record_command(folder: Path, file: Path) -> None:
+    """Append facts that an officer has signed elsewhere."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"'{file}' cannot be read", "give what 'wardround officer sign' wrote") from None
+    with control(folder) as site:
+        status = site.Status(pb.StatusRequest(), timeout=SECONDS)
+        signed = read_signed(text, status.site, status.ledger_key)
+        contents = [fact.model_dump_json().encode() for fact in signed.facts]
+        site.Record(pb.RecordRequest(facts=contents), timeout=SECONDS)
+    by = sorted({approval.officer for fact in signed.facts for approval in fact.approvals})
+    typer.echo(f"Recorded: {len(signed.facts)} fact(s) about plan {signed.plan}, signed by {', '.join(by)}.")
 
 
 def refuse_command(folder: Path, wanted: str, reason: str) -> None:
@@ -109,8 +159,7 @@ def revoke_command(folder: Path, wanted: str, keys: Sequence[Path]) -> None:
         if not study.grants:
             raise UsageError("this plan was never approved here", "wardround site study refuse says no to it")
         officers = [read_officer_key(key, passphrase(f"Passphrase of {key.name}")) for key in keys]
-        name = _site_name(site)
-        facts = [_grant(plan, study, grant.domain, 0, name) for grant in study.grants]
+        facts = _facts(plan, study, _site_name(site), [grant.domain for grant in study.grants], 0)
         _record(site, study.ledger_key, facts, officers)
     typer.echo(f"Revoked: no message of plan {study.digest} is answered any more.")
 
@@ -185,10 +234,13 @@ def _cost(plan: StudyPlan, site: str, domains: Sequence[str], attempts: int) -> 
         )
 
 
-def _grant(plan: StudyPlan, study: Any, domain: str, blocks: int, site: str) -> Grant:
-    version = next((grant.version for grant in study.grants if grant.domain == domain), 0) + 1
-    event = charge_for(plan, site, domain)
-    return Grant(domain=domain, plan=plan.digest, version=version, event=event, blocks=blocks)
+def _facts(
+    plan: StudyPlan, study: Any, site: str, domains: Sequence[str], blocks: int, waived: str | None = None
+) -> tuple[SignedFact, ...]:
+    """What an officer signs; a waiver that stands is not asked for again."""
+    versions = {grant.domain: grant.version for grant in study.grants}
+    facts = approval_facts(plan, site, domains, blocks, versions, waived)
+    return tuple(fact for fact in facts if not isinstance(fact, Waive) or fact.domain not in study.waived)
 
 
 def _record(site: Any, ledger_key: str, facts: Sequence[Any], officers: Sequence[Identity]) -> None:

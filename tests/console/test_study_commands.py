@@ -7,7 +7,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -29,6 +29,7 @@ from wardround.client.store.studies import Studies
 from wardround.conf.compose import compose_configuration
 from wardround.conf.planning import make_plan
 from wardround.conf.schema import parse_configuration
+from wardround.console.commands.officer_sign import sign_command
 from wardround.console.commands.site_control import (
     pause_command,
     resume_command,
@@ -39,7 +40,9 @@ from wardround.console.commands.site_study import (
     approve_command,
     domain_open_command,
     list_command,
+    record_command,
     refuse_command,
+    request_command,
     revoke_command,
     show_command,
 )
@@ -444,3 +447,103 @@ def test_a_folder_that_this_user_may_not_look_into_is_said_in_two_lines(site: Si
         except BaseException:
             os._exit(3)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def signed_elsewhere(site: Site, tmp_path: Path, plan: StudyPlan, *keys: Path, **asked: Any) -> tuple[str, Path]:
+    """What the officer's own machine prints, and the file that comes back; the request is carried by hand."""
+    number = len(list(tmp_path.iterdir()))
+    request, back = tmp_path / f"{number}-request.json", tmp_path / f"{number}-signed.json"
+    terms = {"domain": "training", "attempts": 1, "reason": None, "revoke": False} | asked
+    request_command(site.folder, plan.study, *terms.values(), request)
+    with redirect_stderr(io.StringIO()) as output:
+        sign_command(request, keys or [site.anna], back, True)
+    return output.getvalue(), back
+
+
+def test_an_officer_signs_on_a_machine_of_her_own_and_revokes_there(site: Site, tmp_path: Path) -> None:
+    plan = site.propose(plan_of())
+    site.open("training")
+    shown, back = signed_elsewhere(site, tmp_path, plan)
+    assert site.standing(plan) is Standing.PROPOSED, "nothing is approved before it came back"
+    for term in (plan.digest, plan.governance.purpose, "may charge 15 rounds on 'training'", "Ledger: "):
+        assert term in shown, term
+    assert "signed by anna" in said(record_command, site.folder, back)
+    assert site.standing(plan) is Standing.APPROVED
+    with pytest.raises(UsageError):
+        record_command(site.folder, back)  # a version is recorded once
+    shown, back = signed_elsewhere(site, tmp_path, plan, revoke=True)
+    assert "may do nothing more on 'training' (version 2)" in shown
+    record_command(site.folder, back)
+    assert site.standing(plan) is Standing.REVOKED
+
+
+def test_two_officers_sign_a_waiver_elsewhere(site: Site, tmp_path: Path) -> None:
+    plan = site.propose(plan_of("privacy=none", "secagg=on"))
+    site.open("training")
+    (site.folder / "policy.yaml").write_text("allow_mask_only: true")
+    with pytest.raises(UsageError, match="written reason"):
+        signed_elsewhere(site, tmp_path, plan, reason="short")
+    shown, back = signed_elsewhere(site, tmp_path, plan, site.anna, reason="a pilot on public data")
+    assert "NO DIFFERENTIAL PRIVACY. Reason: a pilot on public data" in shown
+    with pytest.raises(UsageError):
+        record_command(site.folder, back)  # one officer alone
+    _, back = signed_elsewhere(site, tmp_path, plan, site.anna, site.ben, reason="a pilot on public data")
+    record_command(site.folder, back)
+    assert site.standing(plan) is Standing.APPROVED
+
+
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        (lambda r: r["facts"][0].update(blocks=1500), "more rounds than the plan tries"),
+        (lambda r: r["facts"][0]["event"].update(noise_multiplier=0.1), "what the plan does not say"),
+        (lambda r: r["facts"][0].update(plan="0" * 64), "about another plan"),
+        (lambda r: r["plan"]["privacy"].update(noise_multiplier=0.1), "about another plan"),
+        (lambda r: r.update(site="elsewhere"), "does not name site"),
+        (
+            lambda r: r["facts"].append(
+                {"kind": "waive", "domain": "training", "plan": r["facts"][0]["plan"], "reason": "because we say so"}
+            ),
+            "a waiver of a plan that has differential privacy",
+        ),
+        (lambda r: r["facts"].append({"kind": "officers", "version": 2, "officers": {"eve": "0" * 64}}), "no request"),
+        (lambda r: r.update(more=1), "no request"),
+        (lambda r: r["plan"].update(title=7), "no plan of this version"),
+    ],
+)
+def test_a_request_that_asks_for_more_than_its_plan_is_not_signed(
+    site: Site, tmp_path: Path, change: Callable[[Any], None], refused: str
+) -> None:
+    plan = site.propose(plan_of())
+    site.open("training")
+    request = json.loads(said(request_command, site.folder, plan.study, "training", 1, None, False, None))
+    sign_command(_written(tmp_path / "good.json", request), [site.anna], tmp_path / "signed.json", True)
+    change(request)
+    with pytest.raises(UsageError, match=refused):
+        sign_command(_written(tmp_path / "bad.json", request), [site.anna], tmp_path / "never.json", True)
+    assert not (tmp_path / "never.json").exists()
+
+
+def _written(path: Path, content: Any) -> Path:
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_what_was_signed_for_another_ledger_or_by_nobody_is_not_recorded(site: Site, tmp_path: Path) -> None:
+    plan = site.propose(plan_of())
+    site.open("training")
+    _, back = signed_elsewhere(site, tmp_path, plan)
+    good = json.loads(back.read_text())
+    for change, refused in (
+        ({"ledger": "0" * 64}, "another site's ledger"),
+        ({"site": "east"}, "another site's ledger"),
+        ({"facts": [good["facts"][0] | {"approvals": []}]}, "not signed"),
+        ({"facts": []}, "no signed facts"),
+    ):
+        with pytest.raises(UsageError, match=refused):
+            record_command(site.folder, _written(tmp_path / "bad.json", good | change))
+    # A signature that was moved to another fact is for the ledger to refuse.
+    moved = good["facts"][0] | {"blocks": 30}
+    with pytest.raises(UsageError, match="signature"):
+        record_command(site.folder, _written(tmp_path / "bad.json", good | {"facts": [moved]}))
+    assert site.standing(plan) is Standing.PROPOSED

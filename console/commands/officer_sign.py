@@ -1,0 +1,58 @@
+"""``wardround officer sign``: read a request in words and sign it, on a machine that the site's people do not run."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import typer
+
+from wardround.client.signing import SigningRequest, read_request, sign
+from wardround.client.store.keys import fingerprint, read_officer_key
+from wardround.console.commands.ledger import passphrase
+from wardround.console.plan_words import in_words, plain
+from wardround.protocol.errors import Unavailable, UsageError
+from wardround.protocol.ledger import Waive
+from wardround.protocol.plan import StudyPlan
+
+
+def sign_command(request: Path, keys: Sequence[Path], out: Path | None, yes: bool) -> None:
+    """Show the plan in words, with the digest that is computed here; ask; sign; print what goes back to the site."""
+    try:
+        text = request.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"'{request}' cannot be read", "give the file that 'site study request' wrote") from None
+    if not keys:
+        raise UsageError("nobody signs", "give --officer-key with your key file")
+    asked, plan = read_request(text)
+    for line in (*in_words(plan), *_asked(asked, plan)):
+        typer.echo(line, err=True)
+    if not yes and not typer.confirm("Sign this?", err=True):
+        typer.echo("Not signed.", err=True)
+        raise typer.Exit(1)
+    officers = [read_officer_key(key, passphrase(f"Passphrase of {key.name}")) for key in keys]
+    signed = sign(asked, plan, officers)
+    if out is None:
+        typer.echo(signed, nl=False)
+        return
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(signed)
+    except FileExistsError:
+        raise UsageError(f"'{out}' exists already", "choose another name") from None
+    except OSError as error:
+        raise Unavailable(f"'{out}' cannot be written: {error.strerror}", "check the folder and the disk") from error
+    typer.echo(f"{out}: bring it back, and record it: wardround site study record FOLDER {out.name}", err=True)
+
+
+def _asked(request: SigningRequest, plan: StudyPlan) -> Iterator[str]:
+    yield f"You are asked to sign, for site '{request.site}':"
+    for fact in request.facts:
+        if isinstance(fact, Waive):
+            yield plain(f"  a waiver on '{fact.domain}': the plan has NO DIFFERENTIAL PRIVACY. Reason: {fact.reason}")
+        elif fact.blocks == 0:
+            yield plain(f"  that the plan may do nothing more on '{fact.domain}' (version {fact.version})")
+        else:
+            yield plain(
+                f"  that the plan may charge {fact.blocks} rounds on '{fact.domain}' (version {fact.version}); it has "
+                f"{plan.rounds}"
+            )
+    yield f"Ledger: {fingerprint(bytes.fromhex(request.ledger))}. Compare it with the site's, which you have on paper."
