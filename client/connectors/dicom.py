@@ -7,11 +7,12 @@ no pixels or no patient, or repeats another is left out under a fixed reason and
 import logging
 import warnings
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from wardround.client.connectors.parts import files_below
-from wardround.client.imaging.header import text
+from wardround.client.imaging.header import tags, text
 from wardround.client.imaging.picture import LeftOut, Pictures
 from wardround.client.imaging.pixels import Wanted, pictures_of
 from wardround.protocol.contract import ImageInput
@@ -22,6 +23,9 @@ LabelsBy = Literal["file", "patient", "accession", "study", "series", "sop"]
 NOT_DICOM: Final = "not a DICOM file"
 TWICE: Final = "the same SOP instance twice"
 EMPTY: Final = "empty file"
+
+AT_ONCE: Final = 1 << 22
+"""Bytes of a file that are read in one piece: a slice has some hundred thousand."""
 
 KEYWORDS: Final = {
     "patient": "PatientID",
@@ -107,9 +111,12 @@ def dataset_in(file: Path) -> Any:
     from pydicom import dcmread
 
     try:
-        if file.stat().st_size == 0:
+        size = file.stat().st_size
+        if size == 0:
             return EMPTY
-        dataset = dcmread(file, force=True)
+        # In one piece where that is cheap: pydicom asks for every element by itself.
+        source = file if size > AT_ONCE else BytesIO(file.read_bytes())
+        dataset = dcmread(source, force=True, specific_tags=list(tags()))
         if "SOPClassUID" not in dataset:
             return NOT_DICOM
         if "TransferSyntaxUID" not in dataset.file_meta:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.client.imaging.burned_in import shows_text, text_is_likely
-from wardround.client.imaging.header import field, numbers_of, text
+from wardround.client.imaging.header import field, image_type, numbers_of, text
 from wardround.client.imaging.picture import LeftOut, Picture
 from wardround.protocol.contract import ImageInput
 
@@ -59,11 +59,11 @@ def pictures_of(dataset: Any, wanted: Wanted, place: str) -> Iterator[Picture | 
     if "PixelData" not in dataset:
         yield LeftOut(NO_PIXELS, place)
         return
-    if wanted.image.modality not in ("OT", text(dataset, "Modality")):
+    modality = text(dataset, "Modality")
+    if wanted.image.modality not in ("OT", modality):
         yield LeftOut(OTHER_MODALITY, place)
         return
-    kind = tuple(text(dataset, "ImageType").strip("[]").replace("'", "").split(", "))
-    likely = text_is_likely(text(dataset, "Modality"), kind, text(dataset, "BurnedInAnnotation"))
+    likely = text_is_likely(modality, image_type(dataset), text(dataset, "BurnedInAnnotation"))
     if likely and not wanted.keep_text:
         yield LeftOut(TEXT, place)
         return
@@ -87,10 +87,11 @@ def pictures_of(dataset: Any, wanted: Wanted, place: str) -> Iterator[Picture | 
 
 def _frames(dataset: Any) -> list[npt.NDArray[np.float32]]:
     """Every frame in modality units: (channels, rows, columns), brighter is larger, padding is NaN."""
-    from pydicom.pixels import convert_color_space, pixel_array
+    from pydicom.pixels import convert_color_space, get_decoder
 
-    # Not the data set's own property, which looks twice whether it has decoded these pixels before.
-    stored = pixel_array(dataset, raw=True)
+    # Not the data set's own property, which asks for every field of the pixels' format three times; a view of the
+    # file's bytes is enough, for what is made of it below is a new array.
+    stored, _ = get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset, raw=True, view_only=True)
     kind = text(dataset, "PhotometricInterpretation")
     if int(field(dataset, "SamplesPerPixel") or 1) == 3:
         if kind.startswith("YBR"):
