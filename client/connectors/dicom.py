@@ -8,11 +8,12 @@ import logging
 import warnings
 from collections.abc import Iterator
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from wardround.client.connectors.parts import files_below, shape_of
-from wardround.client.imaging.header import text
+from wardround.client.imaging.header import tags, text
 from wardround.client.imaging.picture import LeftOut, Listed, Opened, Picture
 from wardround.client.imaging.pixels import UNREADABLE, Wanted, pictures_of, refused
 from wardround.protocol.contract import ImageInput
@@ -22,6 +23,9 @@ LabelsBy = Literal["file", "patient", "accession", "study", "series", "sop"]
 
 NOT_DICOM: Final = "not a DICOM file"
 EMPTY: Final = "empty file"
+
+AT_ONCE: Final = 1 << 22
+"""Bytes of a file that are read in one piece: a slice has some hundred thousand."""
 
 KEYWORDS: Final = {
     "patient": "PatientID",
@@ -76,7 +80,7 @@ def _listed(
 def _opened(
     file: Path, place: str, image: ImageInput, labels_by: LabelsBy, keep_text: bool, header: bool
 ) -> Opened[Picture]:
-    dataset = dataset_in(file)
+    dataset = dataset_in(file, whole=True) if header else dataset_in(file)
     if isinstance(dataset, str):
         return Opened(place, iter((LeftOut(dataset, place, passing=dataset == UNREADABLE),)))
     key = place if labels_by == "file" else text(dataset, KEYWORDS[labels_by])
@@ -107,17 +111,20 @@ def silence() -> None:
     warnings.filterwarnings("ignore", module="pydicom")
 
 
-def dataset_in(file: Path) -> Any:
-    """The data set in ``file``, or the reason why there is none.
+def dataset_in(file: Path, whole: bool = False) -> Any:
+    """The data set in ``file``, or the reason why there is none; of its elements those of a fixed list, or all.
 
     Files without a preamble are tried: old archives wrote such. What then has no SOP class is no DICOM file.
     """
     from pydicom import dcmread
 
     try:
-        if file.stat().st_size == 0:
+        size = file.stat().st_size
+        if size == 0:
             return EMPTY
-        dataset = dcmread(file, force=True)
+        # In one piece where that is cheap: pydicom asks for every element by itself.
+        source = file if size > AT_ONCE else BytesIO(file.read_bytes())
+        dataset = dcmread(source, force=True, specific_tags=None if whole else list(tags()))
         if "SOPClassUID" not in dataset:
             return NOT_DICOM
         if "TransferSyntaxUID" not in dataset.file_meta:

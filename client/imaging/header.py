@@ -30,6 +30,25 @@ NUMBERS: Final[Mapping[str, str]] = {
 }
 """DICOM keyword and UCUM unit (PS3.6; units of PS3.3)."""
 
+READ: Final = (
+    *("PatientID", "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"),
+    *("Modality", "ImageType", "BurnedInAnnotation"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID", "PixelSpacing", "ImagerPixelSpacing"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
+    *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *NUMBERS,
+)
+"""The elements that are taken out of a file; the reader passes over all others."""
+
+
+@cache
+def tags() -> tuple[Any, ...]:
+    """``READ`` as pydicom's reader wants it."""
+    return tuple(_tag(keyword) for keyword in READ)
+
 
 @cache
 def _tag(keyword: str) -> Any:
@@ -53,6 +72,12 @@ def text(dataset: Any, keyword: str) -> str:
     """The value of a header field as text without spaces around it, '' where there is none."""
     value = field(dataset, keyword)
     return "" if value is None else str(value).strip()
+
+
+def image_type(dataset: Any) -> tuple[str, ...]:
+    """The values of ImageType (0008,0008), for example ('ORIGINAL', 'PRIMARY', 'AXIAL')."""
+    value = field(dataset, "ImageType")
+    return () if value is None else (value,) if isinstance(value, str) else tuple(str(each) for each in value)
 
 
 def numbers_of(dataset: Any) -> dict[str, float]:

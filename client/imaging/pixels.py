@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from wardround.client.imaging.burned_in import shows_text, text_is_likely
 from wardround.client.imaging.described import described
-from wardround.client.imaging.header import field, numbers_of, text
+from wardround.client.imaging.header import field, image_type, numbers_of, text
 from wardround.client.imaging.picture import LeftOut, Picture
 from wardround.protocol.contract import ImageInput
 
@@ -73,11 +73,11 @@ def pictures_of(dataset: Any, wanted: Wanted, place: str) -> Iterator[Picture | 
     if "PixelData" not in dataset:
         yield LeftOut(NO_PIXELS, place)
         return
-    if wanted.image.modality not in ("OT", text(dataset, "Modality")):
+    modality = text(dataset, "Modality")
+    if wanted.image.modality not in ("OT", modality):
         yield LeftOut(OTHER_MODALITY, place)
         return
-    kind = tuple(text(dataset, "ImageType").strip("[]").replace("'", "").split(", "))
-    likely = text_is_likely(text(dataset, "Modality"), kind, text(dataset, "BurnedInAnnotation"))
+    likely = text_is_likely(modality, image_type(dataset), text(dataset, "BurnedInAnnotation"))
     if likely and not wanted.keep_text:
         yield LeftOut(TEXT, place)
         return
@@ -129,11 +129,14 @@ def _frames(dataset: Any) -> list[npt.NDArray[np.float32]]:
 
 def _decoded(dataset: Any) -> npt.NDArray[Any]:
     """The stored values. Raises what pydicom and its codecs raise, as an Exception."""
-    from pydicom.pixels import pixel_array
+    from pydicom.pixels import get_decoder
 
     try:
-        # Not the data set's own property, which looks twice whether it has decoded these pixels before.
-        return np.asarray(pixel_array(dataset, raw=True))
+        # Not the data set's own property, which asks for every field of the pixels' format three times; a view of the
+        # file's bytes is enough, for what is made of it is a new array.
+        decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
+        stored: npt.NDArray[Any] = decoder.as_array(dataset, raw=True, view_only=True)[0]
+        return stored
     except BaseException as error:
         # A codec in Rust that panics at a broken file raises what is no Exception, and would end the daemon.
         if isinstance(error, Exception) or type(error).__name__ != "PanicException":

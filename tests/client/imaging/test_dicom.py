@@ -279,10 +279,10 @@ def test_a_codec_that_panics_is_a_picture_that_cannot_be_decoded(
 
         return decode
 
-    monkeypatch.setattr("pydicom.pixels.pixel_array", raises(PanicException("index out of bounds")))
+    monkeypatch.setattr("pydicom.pixels.get_decoder", raises(PanicException("index out of bounds")))
     (found,) = read(tmp_path / "archive")
     assert isinstance(found, LeftOut) and found.reason == NOT_DECODED
     # Whoever interrupts the reading does interrupt it.
-    monkeypatch.setattr("pydicom.pixels.pixel_array", raises(KeyboardInterrupt()))
+    monkeypatch.setattr("pydicom.pixels.get_decoder", raises(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         read(tmp_path / "archive")

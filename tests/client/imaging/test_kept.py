@@ -291,20 +291,18 @@ def test_a_label_that_changes_is_the_one_that_counts(hospital: Hospital) -> None
 def test_what_was_left_out_stays_left_out_under_its_reason_unless_the_world_was_in_the_way(
     hospital: Hospital, write_dicom: WriteDicom, monkeypatch: pytest.MonkeyPatch, opened: list[str]
 ) -> None:
-    import pydicom
-
     write_dicom("cut.dcm", PixelData=b"\0\0")
     write_dicom("no.dcm", PatientID=None)
     hospital.label_all()
-    whole = pydicom.dcmread
+    whole = Path.read_bytes
 
-    def refuses(file: Any, *more: Any, **named: Any) -> Any:
-        if Path(file).name == "2.dcm":
+    def refuses(file: Path) -> bytes:
+        if file.name == "2.dcm":
             raise PermissionError(13, "Permission denied", str(file))
-        return whole(file, *more, **named)
+        return whole(file)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pydicom, "dcmread", refuses)
+        patch.setattr(Path, "read_bytes", refuses)
         first = hospital.read()
     assert first.excluded == {UNREADABLE: 1, NOT_DECODED: 1, "no patient id": 1}
     opened.clear()

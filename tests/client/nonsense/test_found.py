@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 from wardround.client.connectors import read_batches, read_table
 from wardround.client.connectors.table import apply_contract
@@ -109,8 +110,10 @@ def test_memory_that_ran_out_is_no_word_about_the_picture(monkeypatch: pytest.Mo
     def raises(*given: object, **named: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("pydicom.pixels.pixel_array", raises)
+    monkeypatch.setattr("pydicom.pixels.get_decoder", raises)
     dataset = Dataset()
     dataset.PatientID, dataset.Modality, dataset.PixelData = "p", "CT", b"00"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     found = list(pictures_of(dataset, Wanted(ImageInput(modality="CT", size=(8, 8), window=(0, 1)), "k"), "k"))
     assert found == [LeftOut(NOT_DECODED, "k", passing=True)], "it is tried again at the next reading"

@@ -99,7 +99,7 @@ def test_the_patients_of_pictures_are_known_without_decoding_one(
     made: Callable[..., Path], format: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = made(format, kind, 2, 12) / hospitals(1, 11)[0].name
-    monkeypatch.setattr("pydicom.pixels.pixel_array", None)
+    monkeypatch.setattr("pydicom.pixels.get_decoder", None)
     monkeypatch.setattr("PIL.Image.open", None)
     monkeypatch.setattr("nibabel.Nifti1Image.from_filename", None)
     assert len(patients_in(read_settings(folder), folder, "patient")) == 12
