@@ -13,10 +13,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from wardround.client.connectors.dicom import KEYWORDS, TWICE, LabelsBy, silence
+from wardround.client.connectors.dicom import KEYWORDS, TWICE, LabelsBy, check_name, silence
 from wardround.client.imaging.header import text
 from wardround.client.imaging.picture import LeftOut, Pictures
 from wardround.client.imaging.pixels import Wanted, pictures_of
+from wardround.client.imaging.volumes import volumes_of
 from wardround.protocol.contract import ImageInput
 from wardround.protocol.errors import UsageError
 
@@ -34,7 +35,7 @@ def read_dicomweb(
     search: Mapping[str, Any] | None = None,
     keep_text: bool = False,
 ) -> Pictures:
-    """The pictures of every study that ``search`` finds, in the order of UIDs.
+    """The pictures of every study that ``search`` finds, in the order of UIDs; volumes for a plan of three axes.
 
     Args:
         labels_by: what the label table calls a picture: a field of its header; there are no files.
@@ -47,6 +48,7 @@ def read_dicomweb(
     """
     if labels_by not in get_args(LabelsBy) or labels_by == "file":
         raise UsageError("'labels_by' is not a way to name a picture", f"one of {', '.join(KEYWORDS)}")
+    check_name(labels_by, image)
     chosen = {str(name): str(value) for name, value in (search or {}).items()}
     for name in chosen:
         if name not in SEARCH:
@@ -68,18 +70,29 @@ def _read(path: Path, image: ImageInput, labels_by: str, search: dict[str, str],
 
     silence()
     seen: set[str] = set()
+
+    def fetched(study: str, series: str) -> Iterator[tuple[Any, str]]:
+        for instance in sorted(archive.instances(study, series)):
+            if instance in seen:
+                yield TWICE, instance
+                continue
+            seen.add(instance)
+            try:
+                yield archive.instance(study, series, instance), instance
+            except Gone:
+                yield NOT_GIVEN, instance
+
+    def named(dataset: Any, _: str | None = None) -> str:
+        return text(dataset, KEYWORDS[labels_by])
+
     with closing(Archive(path)) as archive:
         for study in sorted(archive.studies(search)):
             for series in sorted(archive.series(study)):
-                for instance in sorted(archive.instances(study, series)):
-                    if instance in seen:
-                        yield LeftOut(TWICE, instance)
-                        continue
-                    seen.add(instance)
-                    try:
-                        dataset = archive.instance(study, series, instance)
-                    except Gone:
-                        yield LeftOut(NOT_GIVEN, instance)
-                        continue
-                    wanted = Wanted(image, text(dataset, KEYWORDS[labels_by]), keep_text)
-                    yield from pictures_of(dataset, wanted, instance)
+                if len(image.size) == 3:
+                    yield from volumes_of(fetched(study, series), Wanted(image, "", keep_text), named, series)
+                    continue
+                for dataset, place in fetched(study, series):
+                    if isinstance(dataset, str):
+                        yield LeftOut(dataset, place)
+                    else:
+                        yield from pictures_of(dataset, Wanted(image, named(dataset), keep_text), place)

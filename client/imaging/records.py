@@ -50,7 +50,7 @@ def picture_records(pictures: Pictures, labels: Labels, contract: DataContract, 
         if len(held) == AT_ONCE:
             yield _records(held, labels, contract, source, first, {})
             first, held = first + len(held), []
-    if missing := len(labels) - len(seen):
+    if missing := len(labels.keys() - seen):
         left_out[NO_PICTURE] = missing
     yield _records(held, labels, contract, source, first, left_out)
 
