@@ -10,14 +10,16 @@ The path names a YAML file with the connection, so that no password lies in ``si
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from wardround.client.connectors.dicom import KEYWORDS, LabelsBy, silence
+from wardround.client.connectors.dicom import KEYWORDS, LabelsBy, check_name, silence
 from wardround.client.imaging.header import text
 from wardround.client.imaging.picture import LeftOut, Listed, Pictures
 from wardround.client.imaging.pixels import Wanted, pictures_of
+from wardround.client.imaging.volumes import volumes_of
 from wardround.protocol.contract import ImageInput
 from wardround.protocol.errors import UsageError
 
@@ -36,7 +38,7 @@ def read_dicomweb(
     keep_text: bool = False,
     header: bool = False,
 ) -> Iterator[Listed]:
-    """The pictures of every study that ``search`` finds, in the order of UIDs.
+    """The pictures of every study that ``search`` finds, in the order of UIDs; volumes for a plan of three axes.
 
     Args:
         labels_by: what the label table calls a picture: a field of its header; there are no files.
@@ -50,6 +52,7 @@ def read_dicomweb(
     """
     if labels_by not in get_args(LabelsBy) or labels_by == "file":
         raise UsageError("'labels_by' is not a way to name a picture", f"one of {', '.join(KEYWORDS)}")
+    check_name(labels_by, image)
     chosen = {str(name): str(value) for name, value in (search or {}).items()}
     for name in chosen:
         if name not in SEARCH:
@@ -72,20 +75,38 @@ def _listed(
     # requests takes a moment to import, and most sites have folders.
     from wardround.client.connectors.archive import Archive, Gone
 
-    def fetched(study: str, series: str, instance: str) -> Pictures:
+    wanted = Wanted(image, "", keep_text, header)
+
+    def named(dataset: Any, _: str | None = None) -> str:
+        return text(dataset, KEYWORDS[labels_by])
+
+    def fetched(study: str, series: str, instance: str) -> Any:
         try:
-            dataset = archive.instance(study, series, instance)
+            return archive.instance(study, series, instance)
         except Gone:
-            yield LeftOut(NOT_GIVEN, instance, passing=True)
-            return
-        wanted = Wanted(image, text(dataset, KEYWORDS[labels_by]), keep_text, header)
-        yield from pictures_of(dataset, wanted, instance)
+            return LeftOut(NOT_GIVEN, instance, passing=True)
+
+    def pictures(study: str, series: str, instance: str) -> Pictures:
+        dataset = fetched(study, series, instance)
+        if isinstance(dataset, LeftOut):
+            yield dataset
+        else:
+            yield from pictures_of(dataset, replace(wanted, key=named(dataset)), instance)
+
+    def volumes(study: str, series: str, instances: list[str]) -> Pictures:
+        slices = ((fetched(study, series, instance), instance) for instance in instances)
+        yield from volumes_of(slices, wanted, named, series)
 
     silence()
     with closing(Archive(path)) as archive:
         for study, patient in sorted(archive.studies(search)):
             for series in sorted(archive.series(study)):
-                for instance in sorted(archive.instances(study, series)):
-                    # What an instance holds never changes under its UID (PS3.5, B.1); whose it is an archive may mend.
-                    version = "\n".join((study, series, patient))
-                    yield Listed.of(instance, version, partial(fetched, study, series, instance), once=instance)
+                instances = sorted(archive.instances(study, series))
+                # What an instance holds never changes under its UID (PS3.5, B.1); whose it is an archive may mend.
+                about = (study, series, patient)
+                if len(image.size) == 3:
+                    version = "\n".join((*about, *instances))
+                    yield Listed.of(series, version, partial(volumes, study, series, instances))
+                    continue
+                for instance in instances:
+                    yield Listed.of(instance, "\n".join(about), partial(pictures, study, series, instance), instance)

@@ -17,15 +17,12 @@ from wardround.client.connectors.picture_table import NO_FILE, NO_ROW, OUTSIDE, 
 from wardround.client.imaging.burned_in import shows_text
 from wardround.client.imaging.picture import LeftOut, Listed, Picture, Pictures, Pixels
 from wardround.client.imaging.pixels import NO_PATIENT, NOT_DECODED, OTHER_MODALITY, TEXT, UNREADABLE, refused
+from wardround.client.imaging.volumes import MOST_VOXELS, TOO_LARGE
 from wardround.protocol.contract import ImageInput
 from wardround.protocol.errors import UsageError
 
 ENDINGS: Final = (".nii", ".nii.gz")
 NOT_VOLUME: Final = "not a volume of three dimensions"
-TOO_LARGE: Final = "too many voxels"
-
-MOST_VOXELS: Final = 1 << 28
-"""1 GiB as float32: 512 x 512 x 1,024. A header can claim any number, and gzip makes it small."""
 
 _RAS_TO_LPS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 

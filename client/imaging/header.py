@@ -34,7 +34,7 @@ READ: Final = (
     *("PatientID", "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"),
     *("Modality", "ImageType", "BurnedInAnnotation"),
     *("ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID", "PixelSpacing", "ImagerPixelSpacing"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ConcatenationUID"),
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),

@@ -81,15 +81,15 @@ def pictures_of(dataset: Any, wanted: Wanted, place: str) -> Iterator[Picture | 
     if likely and not wanted.keep_text:
         yield LeftOut(TEXT, place)
         return
-    if _count(dataset) > MOST_FRAMES:
+    if count_of(dataset) > MOST_FRAMES:
         yield LeftOut(MANY_FRAMES, place)
         return
-    if _claimed(dataset) > MOST_PIXELS:
+    if claimed(dataset) > MOST_PIXELS:
         yield LeftOut(TOO_LARGE, place)
         return
     try:
-        frames = _frames(dataset)
-        spacing, affine = _spacing(dataset), _affine(dataset) if wanted.affine else None
+        frames = frames_of(dataset)
+        spacing, affine = spacing_of(dataset), _affine(dataset) if wanted.affine else None
     # pydicom and its plug-ins raise whatever their codecs raise, and their messages quote the file.
     except Exception as error:
         yield LeftOut(NOT_DECODED, place, passing=isinstance(error, MemoryError))
@@ -103,21 +103,30 @@ def pictures_of(dataset: Any, wanted: Wanted, place: str) -> Iterator[Picture | 
             yield Picture(patient, wanted.key, frame, spacing, numbers, affine, said)
 
 
-def _frames(dataset: Any) -> list[npt.NDArray[np.float32]]:
-    """Every frame in modality units: (channels, rows, columns), brighter is larger, padding is NaN."""
+def frames_of(dataset: Any, frame: int | None = None, scale: Any = None) -> list[npt.NDArray[np.float32]]:
+    """Every frame in modality units: (channels, rows, columns), brighter is larger, padding is NaN.
+
+    Args:
+        frame: only this one, counted from 0.
+        scale: what holds the frame's rescaling, where that is not the data set itself.
+
+    Raises:
+        Exception: whatever a codec raises; its message may quote the file.
+    """
     from pydicom.pixels import convert_color_space
 
-    stored = _decoded(dataset)
+    stored = _decoded(dataset, frame)
+    scale = dataset if scale is None else scale
     kind = text(dataset, "PhotometricInterpretation")
     if int(field(dataset, "SamplesPerPixel") or 1) == 3:
         if kind.startswith("YBR"):
             stored = convert_color_space(stored, kind, "RGB")
         colour = stored.reshape(-1, *stored.shape[-3:])
         return [np.moveaxis(frame, -1, 0).astype(np.float32) for frame in colour]
-    values = _rescaled(stored, dataset)
+    values = _rescaled(stored, scale)
     if kind == "MONOCHROME1":
         # Larger is darker; mirrored within the range that the bits can hold (PS3.3 C.7.6.3.1.2).
-        low, high = _reach(dataset)
+        low, high = _reach(dataset, scale)
         values = low + high - values
     padding = field(dataset, "PixelPaddingValue")
     if padding is not None:
@@ -127,7 +136,7 @@ def _frames(dataset: Any) -> list[npt.NDArray[np.float32]]:
     return [frame[None] for frame in values.reshape(-1, *values.shape[-2:])]
 
 
-def _decoded(dataset: Any) -> npt.NDArray[Any]:
+def _decoded(dataset: Any, frame: int | None) -> npt.NDArray[Any]:
     """The stored values. Raises what pydicom and its codecs raise, as an Exception."""
     from pydicom.pixels import get_decoder
 
@@ -135,7 +144,7 @@ def _decoded(dataset: Any) -> npt.NDArray[Any]:
         # Not the data set's own property, which asks for every field of the pixels' format three times; a view of the
         # file's bytes is enough, for what is made of it is a new array.
         decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-        stored: npt.NDArray[Any] = decoder.as_array(dataset, raw=True, view_only=True)[0]
+        stored: npt.NDArray[Any] = decoder.as_array(dataset, raw=True, view_only=True, index=frame)[0]
         return stored
     except BaseException as error:
         # A codec in Rust that panics at a broken file raises what is no Exception, and would end the daemon.
@@ -144,29 +153,29 @@ def _decoded(dataset: Any) -> npt.NDArray[Any]:
         raise ValueError("a codec gave up") from None
 
 
-def _rescaled(stored: npt.NDArray[Any], dataset: Any) -> npt.NDArray[np.float32]:
+def _rescaled(stored: npt.NDArray[Any], scale: Any) -> npt.NDArray[np.float32]:
     """Stored values in modality units (PS3.3 C.11.1), as an array of their own."""
     from pydicom.pixels import apply_modality_lut
 
-    slope, intercept = field(dataset, "RescaleSlope"), field(dataset, "RescaleIntercept")
+    slope, intercept = field(scale, "RescaleSlope"), field(scale, "RescaleIntercept")
     exact = stored.dtype.itemsize <= 2 and slope == 1 and intercept is not None and float(intercept).is_integer()
-    if exact and "ModalityLUTSequence" not in dataset:
+    if exact and "ModalityLUTSequence" not in scale:
         # As CT is stored: whole numbers, which single precision holds exactly.
         values = stored.astype(np.float32)
         values += np.float32(intercept)
         return values
-    return np.array(apply_modality_lut(stored, dataset), np.float32)
+    return np.array(apply_modality_lut(stored, scale), np.float32)
 
 
-def _reach(dataset: Any) -> tuple[float, float]:
+def _reach(dataset: Any, scale: Any) -> tuple[float, float]:
     """The smallest and the largest value that a pixel can hold, in modality units."""
     bits = int(dataset.BitsStored)
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if int(dataset.PixelRepresentation) else (0, (1 << bits) - 1)
-    slope, intercept = float(field(dataset, "RescaleSlope") or 1), float(field(dataset, "RescaleIntercept") or 0)
+    slope, intercept = float(field(scale, "RescaleSlope") or 1), float(field(scale, "RescaleIntercept") or 0)
     return low * slope + intercept, high * slope + intercept
 
 
-def _spacing(dataset: Any) -> tuple[float, ...]:
+def spacing_of(dataset: Any) -> tuple[float, ...]:
     """(row, column) spacing in mm; that of the detector for a projection; empty where it is unknown or not positive."""
     given = field(dataset, "PixelSpacing") or field(dataset, "ImagerPixelSpacing")
     steps = () if given is None else tuple(float(step) for step in given)
@@ -178,34 +187,35 @@ def _affine(dataset: Any) -> npt.NDArray[np.float64] | None:
     position, turned, steps = (
         field(dataset, "ImagePositionPatient"),
         field(dataset, "ImageOrientationPatient"),
-        _spacing(dataset),
+        spacing_of(dataset),
     )
     if position is None or turned is None or not steps or len(turned) != 6 or len(position) != 3:
         return None
     along_row, along_column = np.array(turned[:3], float), np.array(turned[3:], float)
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = along_row * steps[1], along_column * steps[0]
-    affine[:3, 2] = _across(along_row, along_column) * float(field(dataset, "SliceThickness") or 1)
+    affine[:3, 2] = across(along_row, along_column) * float(field(dataset, "SliceThickness") or 1)
     affine[:3, 3] = np.array(position, float)
     return affine
 
 
-def _across(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def across(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The vector product; numpy's takes longer than the rest of the geometry."""
     return np.array((a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]))
 
 
-def _count(dataset: Any) -> int:
+def count_of(dataset: Any) -> int:
+    """The number of frames, as the header has it."""
     try:
         return int(field(dataset, "NumberOfFrames") or 1)
     except (TypeError, ValueError):
         return 1
 
 
-def _claimed(dataset: Any) -> int:
+def claimed(dataset: Any) -> int:
     """Pixels of all frames that the header claims; 0 where it does not say, so that decoding says why not."""
     try:
         rows, columns = int(field(dataset, "Rows")), int(field(dataset, "Columns"))
-        return rows * columns * int(field(dataset, "SamplesPerPixel") or 1) * _count(dataset)
+        return rows * columns * int(field(dataset, "SamplesPerPixel") or 1) * count_of(dataset)
     except (TypeError, ValueError):
         return 0
