@@ -26,8 +26,8 @@ class WardroundError(Exception):
         return _again, (type(self), self.args, self.__dict__)
 
     def lines(self) -> str:
-        """The two lines that a command prints."""
-        return f"wardround: error: {self.message}\nwardround: hint: {self.hint}"
+        """The two lines that a command prints: two whatever stands in a name that they quote."""
+        return f"wardround: error: {_printable(self.message)}\nwardround: hint: {_printable(self.hint)}"
 
 
 class UsageError(WardroundError):
@@ -44,6 +44,11 @@ class ProtocolViolation(WardroundError):
 
 class Unavailable(WardroundError):
     """The world is in the way: a full disk, a site that does not answer, a quorum that is not reached."""
+
+
+def _printable(text: str) -> str:
+    """``text`` with line ends and other control characters spelt out (CWE-150)."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _again(kind: type[WardroundError], args: tuple[Any, ...], fields: dict[str, Any]) -> WardroundError:

@@ -20,6 +20,11 @@ from hashlib import md5
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A run finds what the run before it found; `make soak` draws new examples.
+settings.register_profile("steady", derandomize=not os.environ.get("WARDROUND_SOAK"))
+settings.load_profile("steady")
 
 SERVERS = {
     "chromium": ("chromium", "chromium-browser", "google-chrome"),

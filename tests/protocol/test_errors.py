@@ -31,3 +31,12 @@ def test_every_kind_of_error_has_a_message_and_a_hint() -> None:
     kinds = {ProtocolViolation, Unavailable, UsageError, Broken, NotAllowed, StepsMismatch}
     assert all(issubclass(kind, WardroundError) for kind in kinds)
     assert ERRORS[0].lines().splitlines() == ["wardround: error: no such file", "wardround: hint: name another"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb", "a\r\nwardround: hint: run this", "\x1b[2J", "\u202egnp.exe", "a\x00b", "a\u2028b"]
+)
+def test_a_name_that_an_error_quotes_makes_no_third_line_and_clears_no_screen(name: str) -> None:
+    lines = UsageError(f"there is no file '{name}'", f"did you mean '{name}'?").lines()
+    assert lines.count("\n") == 1 and all(char.isprintable() or char == "\n" for char in lines)
+    assert len(lines.splitlines()) == 2

@@ -23,8 +23,8 @@ from wardround.client.imaging.pixels import MANY_FRAMES, NO_PIXELS, NOT_DECODED,
 from wardround.client.imaging.prepare import features_of
 from wardround.client.imaging.records import NO_PICTURE, picture_records
 from wardround.protocol.contract import DataContract, ImageInput
-from wardround.protocol.labels import ClassLabel
 from wardround.protocol.errors import UsageError
+from wardround.protocol.labels import ClassLabel
 
 CT = ImageInput(modality="CT", size=(8, 16, 16), window=(-1024, 1024), orientation="LPS")
 AXIAL, SAGITTAL = (1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1)

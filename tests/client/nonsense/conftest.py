@@ -22,7 +22,7 @@ MEBIBYTES = 1024
 """Limits of one example; the readers' own blocks and libraries are far below."""
 
 settings.register_profile(
-    "nonsense", max_examples=2_000 if SOAK else 60, deadline=None,
+    "nonsense", max_examples=2_000 if SOAK else 60, deadline=None, derandomize=not SOAK,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 
