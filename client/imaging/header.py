@@ -1,8 +1,8 @@
 """What may leave a DICOM header: numeric fields of this list, and nothing else.
 
 Free text, names, dates, identifiers, places and private fields are not looked at. The numbers describe the machine and
-the exposure, not the person; a study names those that it reads in its contract. ``described`` says what the check of a site's
-data looks at besides.
+the exposure, not the person; a study names those that it reads in its contract. ``described`` says what the check of a
+site's data looks at besides.
 """
 
 from collections.abc import Mapping
