@@ -22,11 +22,14 @@ def _readiness(data: typer.Typer) -> None:
         ] = None,
         threshold: Annotated[int, typer.Option(help="Counts below it are suppressed there; at least 10.")] = 10,
         as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+        html: Annotated[
+            Path | None, typer.Option(help="Also write all findings as one HTML page, for the site's own people.")
+        ] = None,
     ) -> None:
         """Look at the site's data before round 1: columns, units, labels, patients. Nothing is sent or charged."""
         from wardround.console.commands.data_check import check_command
 
-        check_command(folder, study, for_consortium, threshold, as_json)
+        check_command(folder, study, for_consortium, threshold, as_json, html)
 
     @data.command("map")
     def data_map(

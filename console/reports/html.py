@@ -7,7 +7,7 @@ from base64 import b64encode
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -24,18 +24,21 @@ _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 def render_report(result: SimulationResult, plan: StudyPlan) -> str:
     """The page for ``result`` of ``plan``, as one string of HTML."""
-    environment = _environment()
-    css = Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))
-    page = environment.get_template("report.html.j2").render(
+    return page(
+        "report.html.j2",
         result=result,
         plan=plan,
         view=View(result, plan),
-        css=css,
-        css_hash=b64encode(sha256(css.encode()).digest()).decode(),
         words=words,
         thumbnails=thumbnails(plan.contract),
     )
-    return f"{page}\n"
+
+
+def page(template: str, **values: Any) -> str:
+    """``template`` with ``values``, and with the one style sheet and its hash, as one string of HTML."""
+    css = Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    css_hash = b64encode(sha256(css.encode()).digest()).decode()
+    return _environment().get_template(template).render(css=css, css_hash=css_hash, **values) + "\n"
 
 
 @cache

@@ -95,3 +95,16 @@ def test_two_columns_of_one_name_are_an_error_of_two_lines(proposed: tuple[Path,
     finally:
         (folder / "site.yaml").write_text(settings)
     assert refused.value.hint.startswith("rename one")
+
+
+def test_the_page_is_written_for_its_owner_alone(
+    proposed: tuple[Path, StudyPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, plan = proposed
+    check_command(folder, "heart_disease", None, 10, False, tmp_path / "check.html")
+    page = (tmp_path / "check.html").read_text()
+    assert "303" in page and plan.digest in page and "139 of 303 records have the outcome" in page
+    assert (tmp_path / "check.html").stat().st_mode & 0o777 == 0o600
+    assert "check.html" in capsys.readouterr().out
+    with pytest.raises(Unavailable, match="cannot be written"):
+        check_command(folder, "heart_disease", None, 10, False, tmp_path / "none" / "x.html")
