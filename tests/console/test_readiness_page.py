@@ -13,7 +13,8 @@ from wardround.client.readiness import Finding, Severity, check, for_consortium
 from wardround.client.readiness.gathered import Column, Gathered
 from wardround.client.store.members import Part
 from wardround.console.reports.readiness import NOTE, answer, render_readiness
-from wardround.protocol.contract import ClassLabel, DataContract, NumberColumn
+from wardround.protocol.contract import DataContract, NumberColumn
+from wardround.protocol.labels import ClassLabel
 
 MADE = datetime(2026, 11, 29, 9, 30, tzinfo=UTC)
 CONTRACT = DataContract(
