@@ -91,7 +91,7 @@ class SiteDaemon:
         from wardround.client.flower.executor import Executor
 
         self._take_pid()
-        control = None
+        control = monitoring = None
         try:
             with threadpool_limits(self.settings.threads):
                 self._desk = desk = Desk(self.folder, self.switches, self._finished)
@@ -99,12 +99,15 @@ class SiteDaemon:
                     self.link.about.runtime_port, self.link.secret(), desk.answer, desk.refuse, self._run_ended
                 )
                 self._keep_link()
-                control = self._control()
+                control, office = self._control()
+                monitoring = self._monitoring(office)
                 ready()
                 log.info("daemon ready site=%s", self.folder.site)
                 self._executor.run(self._stopping)
         finally:
             self.switches.stopping = True
+            if monitoring is not None:
+                monitoring.stop()
             if control is not None:
                 control.stop()
             if self._link_process is not None:
@@ -164,8 +167,17 @@ class SiteDaemon:
         found = site_report(self.folder, plan, self.settings, ledger, members, in_sum)
         return found.model_dump_json()
 
-    def _control(self) -> Any:
-        """The control service, at the settings' socket or in the site's own folder."""
+    def _monitoring(self, office: Any) -> Any:
+        """What the hospital's monitoring may read, where the settings name an address."""
+        from wardround.client.metrics import MEASUREMENTS, site_values
+        from wardround.conf.monitoring import parse_address, serve
+
+        if self.settings.metrics is None:
+            return None
+        return serve(parse_address(self.settings.metrics), MEASUREMENTS, lambda: site_values(office))
+
+    def _control(self) -> tuple[Any, Any]:
+        """The control service, at the settings' socket or in the site's own folder; and the office behind it."""
         from wardround.client.control.client import SOCKET
         from wardround.client.control.server import ControlServer
         from wardround.client.office import Office
@@ -174,7 +186,7 @@ class SiteDaemon:
         office = Office(self.folder, self)
         server = ControlServer(path.absolute(), office, self.settings.roles, self.folder.path / "sockets")
         server.start()
-        return server
+        return server, office
 
     def _run_ended(self) -> None:
         self.switches.run_ended = True

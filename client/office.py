@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,6 +20,7 @@ from wardround.client.store.database import open_store
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.ledger import Ledger
 from wardround.client.store.studies import StoredStudy, Studies
+from wardround.privacy.ledger import LedgerState
 from wardround.protocol.errors import UsageError
 from wardround.protocol.ledger import Close, Fact, Grant, Officers, OpenDomain, Refuse, SetClock, Waive
 from wardround.protocol.messages import Standing
@@ -61,6 +63,15 @@ class BudgetLine:
     spent: int
     allowance: int
     order: int
+
+
+@dataclass(frozen=True, slots=True)
+class BooksView:
+    """The ledger in three figures. It counts entries and rounds; of patients it knows nothing."""
+
+    entries: int
+    rounds_charged: int
+    budgets: tuple[BudgetLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +134,20 @@ class Office:
     def study(self, digest: str) -> StudyView:
         """One of them. Raises UsageError for one that was never proposed."""
         return self._there(lambda: self._view(self._held(digest)))
+
+    @property
+    def path(self) -> Path:
+        """The site's folder."""
+        return self._folder.path
+
+    def books(self) -> BooksView:
+        """How long the ledger is, and what is spent of each budget."""
+
+        def look() -> BooksView:
+            state = self._ledger.state
+            return BooksView(self._ledger.entries, sum(state.charged.values()), _budgets(state))
+
+        return self._there(look)
 
     def record(self, contents: list[bytes]) -> None:
         """Append facts that officers have signed, all or none. A revoked plan's work stops at its next step.
@@ -200,12 +225,16 @@ class Office:
             grants,
             tuple(sorted(state.domains)),
             tuple(sorted(domain for of, domain in state.waived if of == plan.digest)),
-            tuple(
-                BudgetLine(name, domain.spent, domain.allowance, domain.fact.order)
-                for name, domain in sorted(state.domains.items())
-                if domain.allowance is not None and domain.fact.order is not None
-            ),
+            _budgets(state),
         )
+
+
+def _budgets(state: LedgerState) -> tuple[BudgetLine, ...]:
+    return tuple(
+        BudgetLine(name, domain.spent, domain.allowance, domain.fact.order)
+        for name, domain in sorted(state.domains.items())
+        if domain.allowance is not None and domain.fact.order is not None
+    )
 
 
 def standing_of(held: StoredStudy, grants: tuple[GrantLine, ...]) -> Standing:

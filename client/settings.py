@@ -99,6 +99,7 @@ class SiteSettings(_Part):
         default=None, description="control socket, where other users of the machine may reach it"
     )
     threads: int = Field(default=1, ge=1, le=256)
+    metrics: str | None = Field(default=None, description="address for the hospital's monitoring; null: none")
     roles: Roles = Roles()
 
 

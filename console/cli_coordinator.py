@@ -55,11 +55,16 @@ def _coordinator(coordinator: typer.Typer) -> None:
         renew_command(folder, certificate, key, ca)
 
     @coordinator.command("start")
-    def coordinator_start(folder: Hub) -> None:
+    def coordinator_start(
+        folder: Hub,
+        metrics: Annotated[
+            str | None, typer.Option(help="Show measurements to your monitoring at this port or address:port.")
+        ] = None,
+    ) -> None:
         """Run the coordinator until Ctrl-C: SuperLink, public listener, and a process for each study."""
         from wardround.console.commands.coordinator import start_command
 
-        start_command(folder)
+        start_command(folder, metrics)
 
     @coordinator.command("status")
     def coordinator_status(

@@ -82,6 +82,11 @@ class Ledger:
         self._store.close()
 
     @property
+    def entries(self) -> int:
+        """How many there are, as far as ``state`` was asked for."""
+        return 0 if self._last is None else self._last.number
+
+    @property
     def state(self) -> LedgerState:
         """What the entries add up to now, those of other processes included. Read it, never change it."""
         with explained(f"the ledger of site '{self.site}'"):

@@ -9,13 +9,14 @@ from typing import Any
 
 import typer
 
+from wardround.conf.monitoring import Monitoring, parse_address, serve
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.roster import standing
 from wardround.server.folder import CoordinatorFolder
 from wardround.server.store.registry import Registry
 
 
-def start_command(folder: Path) -> None:
+def start_command(folder: Path, metrics: str | None) -> None:
     """Run the coordinator in ``folder`` until a signal; every process that it started has ended then."""
     from wardround.server.supervisor import Supervisor
 
@@ -29,7 +30,18 @@ def start_command(folder: Path) -> None:
     about = opened.about
     typer.echo(f"Coordinator '{about.name}' at {about.public_host}:{about.public_port}; Ctrl-C stops it.")
     typer.echo(f"Logs: {opened.logs}")
-    Supervisor(opened, lambda: bool(told)).run()
+    monitoring = None if metrics is None else _monitoring(opened, metrics)
+    try:
+        Supervisor(opened, lambda: bool(told)).run()
+    finally:
+        if monitoring is not None:
+            monitoring.stop()
+
+
+def _monitoring(folder: CoordinatorFolder, address: str) -> Monitoring:
+    from wardround.server.metrics import MEASUREMENTS, coordinator_values
+
+    return serve(parse_address(address), MEASUREMENTS, lambda: coordinator_values(folder))
 
 
 def status_command(folder: Path, as_json: bool) -> None:
