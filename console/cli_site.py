@@ -126,6 +126,19 @@ def _data(site: typer.Typer) -> None:
 
 
 def _control(site: typer.Typer) -> None:
+    @site.command("notify")
+    def site_notify(
+        folder: Folder,
+        once: Annotated[
+            bool, typer.Option("--once", help="Look once and end; 1 if somebody could not be told.")
+        ] = False,
+        show: Annotated[bool, typer.Option("--show", help="Print what there is now, and send nothing.")] = False,
+    ) -> None:
+        """Tell people by e-mail or webhook what they must hear without looking, until Ctrl-C."""
+        from wardround.console.commands.site_notify import notify_command
+
+        notify_command(folder, once, show)
+
     @site.command("status")
     def site_status(folder: Folder, as_json: AsJson = False) -> None:
         """Say how the daemon stands: state, link, last message."""

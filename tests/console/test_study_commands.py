@@ -36,6 +36,7 @@ from wardround.console.commands.site_control import (
     status_command,
     stop_command,
 )
+from wardround.console.commands.site_notify import notify_command
 from wardround.console.commands.site_study import (
     approve_command,
     domain_open_command,
@@ -46,10 +47,13 @@ from wardround.console.commands.site_study import (
     revoke_command,
     show_command,
 )
+from wardround.console.notices.looking import Looker
+from wardround.console.notices.watching import notices
 from wardround.console.plan_words import differences, in_words, plain
 from wardround.privacy.budget import Allowed, may_spend
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.identity import Identity
+from wardround.protocol.ledger import Reserve
 from wardround.protocol.messages import Standing
 from wardround.protocol.plan import StudyPlan
 
@@ -547,3 +551,30 @@ def test_what_was_signed_for_another_ledger_or_by_nobody_is_not_recorded(site: S
     with pytest.raises(UsageError, match="signature"):
         record_command(site.folder, _written(tmp_path / "bad.json", good | {"facts": [moved]}))
     assert site.standing(plan) is Standing.PROPOSED
+
+
+def test_what_people_must_hear_of_a_real_site(site: Site) -> None:
+    """A plan that waits, and then one that was granted all that a domain of cap 3 has; then a daemon that is gone."""
+    looker, now = Looker(site.made), datetime(2026, 11, 29, 8, 0, tzinfo=UTC)
+    assert notices(looker.look(now)) == []
+    plan = site.propose(plan_of())
+    (waiting,) = notices(looker.look(now))
+    assert waiting.key == f"study/{plan.digest}/waiting" and "heart_disease" in waiting.sentence
+    said(domain_open_command, site.folder, "training", 3.5, 200, [site.anna], True)
+    site.approve(plan.study)
+    assert notices(looker.look(now)) == []
+    ledger = site.made.ledger()
+    event = charge_for(plan, "north", "training")
+    steps = []
+    for number in range(1, plan.rounds + 1):
+        ledger.reserve(
+            Reserve(domain="training", block=f"b{number}", plan=plan.digest, round_number=number, event=event)
+        )
+        steps.append([notice.key for notice in notices(looker.look(now))])
+    ledger.close()
+    spent = 100 * (budget := site.office.study(plan.digest).budgets[0]).spent // budget.allowance
+    assert spent >= 80 and ["budget/training/50"] in steps and steps[-1] == ["budget/training/80"]
+    shown = said(notify_command, site.folder, True, True)
+    assert "Of the privacy budget of 'training' 80 % is spent." in shown and "study show" in shown
+    site.server.stop()
+    assert [notice.key for notice in notices(looker.look(now))] == ["daemon/silent"]

@@ -1,0 +1,1 @@
+"""What people must hear of without looking: what (``watching``), on which way (``channels``), and once only."""

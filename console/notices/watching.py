@@ -1,0 +1,158 @@
+"""From the state of a site to the notices that its people should have. Pure: what was seen comes as a value.
+
+A notice says what happened and what to do. It names studies, domains and rounds, and nothing of a patient. Its ``key``
+is the same as long as the matter is, so that nobody hears of it twice.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from wardround.console.plan_words import plain
+
+BUDGET_STEPS: Final = (50, 80, 100)
+"""Per cent of a domain's budget."""
+
+LINK_PATIENCE: Final = timedelta(hours=1)
+CERTIFICATE_DAYS: Final = (30, 7, 1)
+
+
+class Level(StrEnum):
+    """How soon somebody should look."""
+
+    NOTE = "note"
+    SOON = "soon"
+    NOW = "now"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """``sentence`` what happened, ``cure`` what to do."""
+
+    key: str
+    level: Level
+    sentence: str
+    cure: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeenStudy:
+    """A plan at the site. ``voided``: rounds that ended void, by number and attempt, with who voided them."""
+
+    name: str
+    digest: str
+    standing: str
+    fault: str = ""
+    voided: tuple[tuple[int, int, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A site now. ``answers`` False: no daemon answers, and nothing else is known.
+
+    ``spent``: per cent of each domain's budget, rounded down. ``alarms``: what others signed and could not have signed
+    honestly, by kind and digest.
+    """
+
+    site: str
+    at: datetime
+    answers: bool
+    paused: str | None = None
+    link_down_since: datetime | None = None
+    studies: tuple[SeenStudy, ...] = ()
+    spent: tuple[tuple[str, int], ...] = ()
+    certificate_ends: datetime | None = None
+    alarms: tuple[tuple[str, str], ...] = ()
+
+
+def notices(seen: Seen) -> list[Notice]:
+    """Everything that people should know now, the most urgent first."""
+    found = [*_alarms(seen), *_daemon(seen), *_budgets(seen), *_studies(seen), *_certificate(seen)]
+    return sorted(found, key=lambda notice: list(Level).index(notice.level), reverse=True)
+
+
+def _alarms(seen: Seen) -> Iterator[Notice]:
+    for kind, digest in seen.alarms:
+        yield Notice(
+            f"alarm/{kind}/{digest}", Level.NOW,
+            f"Somebody signed what contradicts what they signed before ({kind}, {digest[:12]}).",
+            "Look at it with 'wardround site evidence FOLDER', and call the coordinator and the other hospitals.",
+        )  # fmt: skip
+
+
+def _daemon(seen: Seen) -> Iterator[Notice]:
+    if not seen.answers:
+        yield Notice(
+            "daemon/silent", Level.NOW, "The site's daemon does not answer.",
+            "Look at its log, and start it: wardround site start FOLDER. No study goes on here before that.",
+        )  # fmt: skip
+        return
+    if seen.paused is not None:
+        yield Notice(
+            "daemon/paused", Level.NOTE, f"The site is paused: {plain(seen.paused) or 'no reason was given'}.",
+            "It answers no round until somebody runs 'wardround site resume FOLDER'.",
+        )  # fmt: skip
+    down = seen.link_down_since
+    if down is not None and seen.at - down >= LINK_PATIENCE:
+        yield Notice(
+            f"link/{down:%Y-%m-%dT%H:%MZ}", Level.SOON,
+            f"The link to the coordinator is down since {down:%Y-%m-%d %H:%M} UTC.",
+            "Run 'wardround site doctor FOLDER': it says where the way is blocked.",
+        )  # fmt: skip
+
+
+def _budgets(seen: Seen) -> Iterator[Notice]:
+    for domain, spent in seen.spent:
+        step = max((step for step in BUDGET_STEPS if spent >= step), default=None)
+        if step is None:
+            continue
+        what = "all" if step == 100 else f"{step} %"
+        cure = (
+            "No further round fits. What is spent stays spent; new patients make a new domain (docs/patients.md)."
+            if step == 100
+            else "Before the next approval ask what it leaves: wardround site study show FOLDER STUDY."
+        )
+        level = Level.SOON if step >= 80 else Level.NOTE
+        yield Notice(
+            f"budget/{domain}/{step}", level, f"Of the privacy budget of '{plain(domain)}' {what} is spent.", cure
+        )
+
+
+def _studies(seen: Seen) -> Iterator[Notice]:
+    for study in seen.studies:
+        name, short = plain(study.name)[:80], study.digest[:12]
+        if study.standing == "proposed":
+            blocked = f" It cannot run here as it is: {plain(study.fault)[:200]}." if study.fault else ""
+            yield Notice(
+                f"study/{study.digest}/waiting", Level.NOTE,
+                f"The study '{name}' ({short}) waits for a decision.{blocked}",
+                "Read it with 'wardround site study show', then approve or refuse it.",
+            )  # fmt: skip
+        for number, attempt, by in study.voided:
+            who = f", because of {', '.join(by)}" if by else ""
+            here = seen.site in by
+            yield Notice(
+                f"round/{study.digest}/{number}/{attempt}", Level.SOON if here else Level.NOTE,
+                f"Round {number} of '{name}' ({short}), attempt {attempt}, was void{who}.",
+                "Run 'wardround site doctor FOLDER'; the daemon's log says why this site voided it."
+                if here
+                else "Nothing is to be done here; the coordinator tries it again as the plan says.",
+            )  # fmt: skip
+
+
+def _certificate(seen: Seen) -> Iterator[Notice]:
+    if seen.certificate_ends is None:
+        return
+    left = (seen.certificate_ends - seen.at).days
+    step = min((days for days in CERTIFICATE_DAYS if left < days), default=None)
+    if step is not None:
+        when = f"{seen.certificate_ends:%Y-%m-%d}"
+        yield Notice(
+            f"certificate/{when}/{step}", Level.NOW if step <= 7 else Level.SOON,
+            f"The coordinator's certificate authority ends on {when}, in {max(left, 0)} day(s)."
+            if left >= 0
+            else f"The coordinator's certificate authority ended on {when}.",
+            "Ask the coordinator's people for the next one ('wardround coordinator renew'), and pin it here.",
+        )  # fmt: skip
