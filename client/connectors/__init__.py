@@ -77,7 +77,7 @@ _Yields = TypeVar("_Yields")
 ANY_IMAGE: Final = ImageInput(modality="OT", size=(8, 8), window=(0.0, 1.0))
 """What a source is asked for where only its patients count."""
 
-_GIVEN: Final = ("path", "image", "columns", "tally", "header")
+_GIVEN: Final = ("path", "image", "columns", "tally", "describe")
 """What the caller gives a reader; the rest of its parameters are options of a site."""
 
 
@@ -123,21 +123,21 @@ def read_table(
 
 
 def read_pictures(
-    connector: str, path: Path, image: ImageInput, options: Mapping[str, Any], header: bool = False
+    connector: str, path: Path, image: ImageInput, options: Mapping[str, Any], describe: bool = False
 ) -> Pictures:
-    """The pictures behind ``path``, one at a time; ``header``: with what they say of the machine, where there is any.
+    """The pictures behind ``path``, one at a time; ``describe``: with what they say of the machine, where there is any.
 
     Raises UsageError for an unknown connector or option.
     """
-    return each_once(each.load() for each in list_pictures(connector, path, image, options, header))
+    return each_once(each.load() for each in list_pictures(connector, path, image, options, describe))
 
 
 def list_pictures(
-    connector: str, path: Path, image: ImageInput, options: Mapping[str, Any], header: bool = False
+    connector: str, path: Path, image: ImageInput, options: Mapping[str, Any], describe: bool = False
 ) -> Iterator[Listed]:
     """What lies behind ``path``, in a stable order, before anything of it is opened; as ``read_pictures``."""
     reader = _reader(IMAGE_CONNECTORS, connector, options)
-    asked = {"header": True} if header and "header" in inspect.signature(reader).parameters else {}
+    asked = {"describe": True} if describe and "describe" in inspect.signature(reader).parameters else {}
     return reader(path, image, **asked, **options)
 
 

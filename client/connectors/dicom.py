@@ -53,7 +53,7 @@ def read_dicom(
     labels_by: LabelsBy = "file",
     keep_text: bool = False,
     under: str = "",
-    header: bool = False,
+    describe: bool = False,
 ) -> Iterator[Listed]:
     """The pictures of every file below ``path``; each frame of a multi-frame file is a picture of its patient.
 
@@ -62,7 +62,7 @@ def read_dicom(
             a volume is that of the folder in which all its slices lie ('.': ``path`` itself), or of its one file.
         keep_text: True takes pictures into which text may be burned; for a site that has cleaned them.
         under: only files whose path below ``path`` begins so.
-        header: bring what ``described`` makes of each header, for the check of a site's data.
+        describe: bring what ``described`` makes of each header, for the check of a site's data.
 
     Raises:
         UsageError: there is no such folder, or ``labels_by`` is none of the choices.
@@ -72,7 +72,7 @@ def read_dicom(
     check_name(labels_by, image)
     if not path.is_dir():
         raise UsageError(f"no folder '{path.name}' in '{path.parent}'", "check 'path' of this source")
-    return _listed(path, image, labels_by, keep_text, under, header)
+    return _listed(path, image, labels_by, keep_text, under, describe)
 
 
 def check_name(labels_by: str, image: ImageInput) -> None:
@@ -84,10 +84,10 @@ def check_name(labels_by: str, image: ImageInput) -> None:
 
 
 def _listed(
-    path: Path, image: ImageInput, labels_by: LabelsBy, keep_text: bool, under: str, header: bool
+    path: Path, image: ImageInput, labels_by: LabelsBy, keep_text: bool, under: str, describe: bool
 ) -> Iterator[Listed]:
     silence()
-    wanted = Wanted(image, "", keep_text, header)
+    wanted = Wanted(image, "", keep_text, describe)
     files = (
         (file, place)
         for file in files_below(path)
@@ -109,7 +109,7 @@ def _opened(file: Path, place: str, wanted: Wanted, labels_by: LabelsBy) -> Open
 
 
 def _asked(file: Path, wanted: Wanted) -> Any:
-    return dataset_in(file, whole=True) if wanted.header else dataset_in(file)
+    return dataset_in(file, whole=True) if wanted.describe else dataset_in(file)
 
 
 def _none(reason: str, place: str) -> LeftOut:

@@ -36,7 +36,7 @@ def read_dicomweb(
     labels_by: LabelsBy = "sop",
     search: Mapping[str, Any] | None = None,
     keep_text: bool = False,
-    header: bool = False,
+    describe: bool = False,
 ) -> Iterator[Listed]:
     """The pictures of every study that ``search`` finds, in the order of UIDs; volumes for a plan of three axes.
 
@@ -44,7 +44,7 @@ def read_dicomweb(
         labels_by: what the label table calls a picture: a field of its header; there are no files.
         search: DICOM keywords and what QIDO-RS matches them with: ``StudyDate: 20200101-20201231``. None: all studies.
         keep_text: True takes pictures into which text may be burned; for a site that has cleaned them.
-        header: bring what ``described`` makes of each header, for the check of a site's data.
+        describe: bring what ``described`` makes of each header, for the check of a site's data.
 
     Raises:
         UsageError: the file, an option, or the archive's refusal.
@@ -57,7 +57,7 @@ def read_dicomweb(
     for name in chosen:
         if name not in SEARCH:
             raise UsageError("'search' names what studies cannot be chosen by", f"one of {', '.join(SEARCH)}")
-    return _listed(path, image, labels_by, chosen, keep_text, header)
+    return _listed(path, image, labels_by, chosen, keep_text, describe)
 
 
 def patients_in_archive(path: Path, *, search: Mapping[str, Any] | None = None, **_: Any) -> Iterator[str]:
@@ -70,12 +70,12 @@ def patients_in_archive(path: Path, *, search: Mapping[str, Any] | None = None, 
 
 
 def _listed(
-    path: Path, image: ImageInput, labels_by: str, search: dict[str, str], keep_text: bool, header: bool
+    path: Path, image: ImageInput, labels_by: str, search: dict[str, str], keep_text: bool, describe: bool
 ) -> Iterator[Listed]:
     # requests takes a moment to import, and most sites have folders.
     from wardround.client.connectors.archive import Archive, Gone
 
-    wanted = Wanted(image, "", keep_text, header)
+    wanted = Wanted(image, "", keep_text, describe)
 
     def named(dataset: Any, _: str | None = None) -> str:
         return text(dataset, KEYWORDS[labels_by])

@@ -42,14 +42,14 @@ def refused(error: Exception) -> bool:
 class Wanted:
     """What a source asks of a data set: what the plan's ``image`` needs, and nothing more is decoded.
 
-    The modality 'OT' takes any; ``keep_text`` turns the search for text off; ``key`` names the label. ``header``: the
+    The modality 'OT' takes any; ``keep_text`` turns the search for text off; ``key`` names the label. ``describe``: the
     check of a site's data asks for ``described`` as well; nothing that makes features does.
     """
 
     image: ImageInput
     key: str
     keep_text: bool = False
-    header: bool = False
+    describe: bool = False
 
     @property
     def numbers(self) -> bool:
@@ -95,7 +95,7 @@ def pictures_of(dataset: Any, wanted: Wanted, place: str) -> Iterator[Picture | 
         yield LeftOut(NOT_DECODED, place, passing=isinstance(error, MemoryError))
         return
     numbers = numbers_of(dataset) if wanted.numbers else {}
-    said = described(dataset) if wanted.header else None
+    said = described(dataset) if wanted.describe else None
     for frame in frames:
         if not wanted.keep_text and shows_text(frame[0]):
             yield LeftOut(TEXT, place)

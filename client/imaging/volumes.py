@@ -198,7 +198,7 @@ class _Stack:
             if key is None:
                 raise _Unusable(NO_KEY)
             self._grid, self._patient, self._key, self._numbers = grid, patient, key, numbers
-            self._described = described(dataset) if self._wanted.header else None
+            self._described = described(dataset) if self._wanted.describe else None
         elif patient != self._patient:
             raise _Unusable(PATIENTS)
         elif not grid.is_like(self._grid):

@@ -148,7 +148,7 @@ def _pictures(source: DataSource, path: Path, folder: Path, found: Gathered) -> 
     held: list[_Held] = []
     same: dict[Described | None, Described | None] = {}
     seen: set[str] = set()
-    for each in read_pictures(source.connector, path, asked, source.options, header=True):
+    for each in read_pictures(source.connector, path, asked, source.options, describe=True):
         if isinstance(each, LeftOut):
             found.left_out[each.reason] += 1
             seen.add(each.place)

@@ -173,10 +173,10 @@ def test_the_share_of_a_class_is_that_of_its_records() -> None:
 def test_only_the_check_asks_for_it_and_no_site_can(write_dicom: Callable[..., Path], tmp_path: Path) -> None:
     write_dicom("a.dcm", Manufacturer="SIEMENS")
     (plain,) = read_pictures("dicom", tmp_path / "archive", CT, {})
-    (asked,) = read_pictures("dicom", tmp_path / "archive", CT, {}, header=True)
+    (asked,) = read_pictures("dicom", tmp_path / "archive", CT, {}, describe=True)
     assert plain.described is None and asked.described is not None and asked.described.maker == "Siemens"  # type: ignore[union-attr]
     assert "Siemens" not in repr(asked)
-    with pytest.raises(UsageError, match="has no option 'header'"):
-        read_pictures("dicom", tmp_path / "archive", CT, {"header": True})
-    taking = {name for name, reader in IMAGE_CONNECTORS.items() if "header" in inspect.signature(reader).parameters}
+    with pytest.raises(UsageError, match="has no option 'describe'"):
+        read_pictures("dicom", tmp_path / "archive", CT, {"describe": True})
+    taking = {name for name, reader in IMAGE_CONNECTORS.items() if "describe" in inspect.signature(reader).parameters}
     assert taking == {"dicom", "dicomweb"}
