@@ -55,7 +55,7 @@ def _synthetic(data: typer.Typer) -> None:
             ),
         ] = "csv",
         kind: Annotated[
-            str | None, typer.Option(help="emr, ct, xray or mri; left out: the first that the format holds.")
+            str | None, typer.Option(help="emr, ct, ct-series, xray or mri; left out: the first that the format holds.")
         ] = None,
         sites: Annotated[int, typer.Option(help="How many hospitals.")] = 4,
         patients: Annotated[int, typer.Option(help="How many patients in each.")] = 100,

@@ -172,7 +172,10 @@ def silence() -> None:
     from pydicom import config
 
     config.settings.reading_validation_mode = config.IGNORE
-    logging.getLogger("pydicom").disabled = True
+    logger = logging.getLogger("pydicom")
+    # Its children (the decoders') take their level from it, and look at nothing else of it.
+    logger.disabled = True
+    logger.setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", module="pydicom")
 
 

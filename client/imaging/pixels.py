@@ -141,10 +141,9 @@ def _decoded(dataset: Any, frame: int | None) -> npt.NDArray[Any]:
     from pydicom.pixels import get_decoder
 
     try:
-        # Not the data set's own property, which asks for every field of the pixels' format three times; a view of the
-        # file's bytes is enough, for what is made of it is a new array.
+        # Not the data set's own property, which asks for every field of the pixels' format three times.
         decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-        stored: npt.NDArray[Any] = decoder.as_array(dataset, raw=True, view_only=True, index=frame)[0]
+        stored: npt.NDArray[Any] = decoder.as_array(dataset, raw=True, index=frame)[0]
         return stored
     except BaseException as error:
         # A codec in Rust that panics at a broken file raises what is no Exception, and would end the daemon.

@@ -21,6 +21,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    MRImageStorage,
     RLELossless,
     generate_uid,
 )
@@ -37,6 +38,15 @@ COMPRESSED_EVERY: Final = 5
 INTERCEPT: Final = -1024
 XRAY_WHITE: Final = 4095
 XRAY_FIELD: Final = 350.0
+AXIAL: Final = ["ORIGINAL", "PRIMARY", "AXIAL"]
+OBJECTS: Final[dict[PictureKind, tuple[str, str, list[str], str]]] = {
+    "ct": (CTImageStorage, "CT", AXIAL, "CHEST"),
+    "ct-series": (CTImageStorage, "CT", AXIAL, "CHEST"),
+    "xray": (DigitalXRayImageStorageForPresentation, "DX", AXIAL[:2], "CHEST"),
+    "mri": (MRImageStorage, "MR", ["ORIGINAL", "PRIMARY", "M"], "HEAD"),
+}
+"""SOP class, modality, type and body part of each kind."""
+
 GAINS: Final = (1.0, 1.12, 0.88, 1.2)
 """Contrast of the hospitals' X-ray machines."""
 
@@ -102,52 +112,64 @@ def _write(folder: Path, hospital: Hospital, kind: PictureKind, count: int) -> D
 
 def dicom_file(hospital: Hospital, kind: PictureKind, made: Made) -> tuple[Dataset, dict[str, str]]:
     """The data set with its pixels, and the identifiers that were planted in it, by place."""
+    header = header_of(hospital, kind, made)
+    pixels, white = ct_pixels(header, hospital, made) if kind == "ct" else _xray(header, hospital, made)
+    planted = plant(header, made.subject, hospital, made.number) | uids_of(header)
+    burned = burn(pixels, made.subject, made.number, white)
+    if burned and made.number % 2:
+        header.BurnedInAnnotation = "YES"
+    put_pixels(header, hospital, pixels, made.number)
+    return header, planted | burned
+
+
+def uids_of(header: Dataset) -> dict[str, str]:
+    """The UIDs of a data set; they are identifiers too."""
+    return {name: str(header[name].value) for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")}
+
+
+def put_pixels(header: Dataset, hospital: Hospital, pixels: npt.NDArray[Any], number: int) -> None:
+    """Pixels of 16 bits into the data set; every fifth picture's are compressed."""
+    header.PixelData = pixels.tobytes()
+    header["PixelData"].VR = "OW"
+    if number % COMPRESSED_EVERY == COMPRESSED_EVERY - 1:
+        # The wavelets of JPEG 2000 halve a picture five times.
+        wavelets = hospital.number % 4 == 3 and min(pixels.shape) >= 32
+        header.compress(JPEG2000Lossless if wavelets else RLELossless, generate_instance_uid=False)
+
+
+def header_of(hospital: Hospital, kind: PictureKind, made: Made) -> Dataset:
+    """A data set that says what the picture is of and where it was made; without identifiers and pixels."""
+    subject, scanner = made.subject, hospital.scanner
     implicit = hospital.number % 4 == 1
     header = Dataset()
     header.file_meta = FileMetaDataset()
     header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-    _identity(header, hospital, kind, made)
-    pixels, white = _ct(header, hospital, made) if kind == "ct" else _xray(header, hospital, made)
-    planted = plant(header, made.subject, hospital, made.number)
-    planted |= {name: str(header[name].value) for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")}
-    burned = burn(pixels, made.subject, made.number, white)
-    if burned and made.number % 2:
-        header.BurnedInAnnotation = "YES"
-    header.PixelData = pixels.tobytes()
-    header["PixelData"].VR = "OW"
-    if made.number % COMPRESSED_EVERY == COMPRESSED_EVERY - 1:
-        header.compress(JPEG2000Lossless if hospital.number % 4 == 3 else RLELossless, generate_instance_uid=False)
-    return header, planted | burned
-
-
-def _identity(header: Dataset, hospital: Hospital, kind: PictureKind, made: Made) -> None:
-    subject, scanner = made.subject, hospital.scanner
     study = [str(hospital.seed), hospital.name, kind, str(subject.number)]
-    header.SOPClassUID = CTImageStorage if kind == "ct" else DigitalXRayImageStorageForPresentation
+    header.SOPClassUID, header.Modality, header.ImageType, header.BodyPartExamined = OBJECTS[kind]
     header.SOPInstanceUID = generate_uid(entropy_srcs=[*study, "picture", str(made.number)])
     header.StudyInstanceUID = generate_uid(entropy_srcs=[*study, "study"])
     header.SeriesInstanceUID = generate_uid(entropy_srcs=[*study, "series"])
     header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
     header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
     header.SpecificCharacterSet = "ISO_IR 192"
-    header.Modality = "CT" if kind == "ct" else "DX"
-    header.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"] if kind == "ct" else ["ORIGINAL", "PRIMARY"]
     header.PatientSex, header.PatientAge = subject.person.sex, f"{subject.age:03d}Y"
     header.StudyTime, header.SeriesNumber, header.InstanceNumber = "093000", 1, made.number + 1
     header.Manufacturer, header.ManufacturerModelName = scanner.manufacturer, scanner.model
-    header.BodyPartExamined = "CHEST"
+    return header
 
 
-def _pixel_format(header: Dataset, *, stored: int, signed: bool, photometric: str) -> None:
-    header.Rows, header.Columns, header.SamplesPerPixel = SIZE, SIZE, 1
+def pixel_format(header: Dataset, shape: tuple[int, int], *, stored: int, signed: bool, photometric: str) -> None:
+    """Grey pixels of 16 bits, of which ``stored`` are used."""
+    (header.Rows, header.Columns), header.SamplesPerPixel = shape, 1
     header.BitsAllocated, header.BitsStored, header.HighBit = 16, stored, stored - 1
     header.PixelRepresentation, header.PhotometricInterpretation = int(signed), photometric
 
 
-def _ct(header: Dataset, hospital: Hospital, made: Made) -> tuple[npt.NDArray[Any], int]:
+def ct_pixels(header: Dataset, hospital: Hospital, made: Made) -> tuple[npt.NDArray[Any], int]:
+    """Stored values of a CT slice, whose format and place enter the header, and the value of white letters."""
     scanner, spacing = hospital.scanner, CT_FIELD / SIZE
     signed = scanner.padding is not None
-    _pixel_format(header, stored=16 if signed else 12, signed=signed, photometric="MONOCHROME2")
+    pixel_format(header, (SIZE, SIZE), stored=16 if signed else 12, signed=signed, photometric="MONOCHROME2")
     header.RescaleIntercept, header.RescaleSlope, header.RescaleType = INTERCEPT, 1, "HU"
     header.PixelSpacing, header.SliceThickness = [spacing, spacing], 5.0
     header.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
@@ -164,7 +186,9 @@ def _ct(header: Dataset, hospital: Hospital, made: Made) -> tuple[npt.NDArray[An
 
 def _xray(header: Dataset, hospital: Hospital, made: Made) -> tuple[npt.NDArray[Any], int]:
     inverted, spacing = hospital.number % 4 == 2, XRAY_FIELD / SIZE
-    _pixel_format(header, stored=12, signed=False, photometric="MONOCHROME1" if inverted else "MONOCHROME2")
+    pixel_format(
+        header, (SIZE, SIZE), stored=12, signed=False, photometric="MONOCHROME1" if inverted else "MONOCHROME2"
+    )
     header.ImagerPixelSpacing, header.KVP, header.ViewPosition = [spacing, spacing], 110, "PA"
     header.PresentationLUTShape = "INVERSE" if inverted else "IDENTITY"
     header.PixelIntensityRelationship = "LOG"

@@ -45,7 +45,12 @@ WRITERS: Final[dict[str, dict[str, Callable[[], Writer]]]] = {
     "fhir": {"emr": _writer("as_fhir", "write_fhir")},
     "fhir-bundles": {"emr": _writer("as_fhir", "write_bundles")},
     "hl7v2": {"emr": _writer("as_hl7v2", "write_hl7v2")},
-    "dicom": {"ct": _writer("as_dicom", "write_ct"), "xray": _writer("as_dicom", "write_xray")},
+    "dicom": {
+        "ct": _writer("as_dicom", "write_ct"),
+        "ct-series": _writer("as_dicom_series", "write_ct_series"),
+        "mri": _writer("as_dicom_series", "write_mri_series"),
+        "xray": _writer("as_dicom", "write_xray"),
+    },
     "nifti": {"mri": _writer("as_nifti", "write_nifti")},
     "png": {"xray": _writer("as_png", "write_png")},
 }

@@ -16,8 +16,8 @@ from wardround.simulations.synthetic.hospitals import Hospital
 from wardround.simulations.synthetic.patients import patient_id
 from wardround.simulations.synthetic.people import Person, people
 
-PictureKind: TypeAlias = Literal["ct", "xray", "mri"]
-LABELS: Final[dict[str, str]] = {"ct": "contrast", "xray": "opacity", "mri": "lesion"}
+PictureKind: TypeAlias = Literal["ct", "ct-series", "xray", "mri"]
+LABELS: Final[dict[str, str]] = {"ct": "contrast", "ct-series": "contrast", "xray": "opacity", "mri": "lesion"}
 """The column with the label, 1 or 0."""
 
 POSITIVE_SHARE: Final = (0.50, 0.35, 0.60, 0.50)
@@ -52,19 +52,20 @@ def subjects(hospital: Hospital, kind: PictureKind, count: int) -> Iterator[Subj
             person=people(random, [sex], [born], hospital.name)[0],
             age=age,
             positive=bool(random.random() < POSITIVE_SHARE[hospital.number % 4]),
-            pictures=1 if kind == "mri" else int(random.integers(1, 4)),
+            pictures=1 if kind in ("mri", "ct-series") else int(random.integers(1, 4)),
             examined=examined,
             random=random,
         )
 
 
 def picture_contract(kind: str) -> DataContract:
-    """A contract for the pictures of a kind: CT as a histogram of soft tissue, X-ray and MRI as pixels."""
+    """A contract for the pictures of a kind: CT slices as a histogram of soft tissue, the others as pixels."""
     images = {
         "ct": ImageInput(modality="CT", size=(64, 64), window=(-160, 240), features="histogram", bins=40),
+        "ct-series": ImageInput(modality="CT", size=(16, 64, 64), window=(-160, 240), orientation="LPS"),
         "xray": ImageInput(modality="DX", size=(64, 64), window=(0, 4095)),
         "mri": ImageInput(modality="MR", size=(24, 64, 64), window=(0, 800), orientation="LPS"),
     }
-    meanings = {"ct": "Contrast agent given", "xray": "Opacity of a lung", "mri": "Lesion of the brain"}
-    label = ClassLabel(column=LABELS[kind], meaning=meanings[kind], positive=("1",), negative=("0",))
+    meanings = {"contrast": "Contrast agent given", "opacity": "Opacity of a lung", "lesion": "Lesion of the brain"}
+    label = ClassLabel(column=LABELS[kind], meaning=meanings[LABELS[kind]], positive=("1",), negative=("0",))
     return DataContract(image=images[kind], label=label, patient_id="patient")

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from wardround.client.admission import admit, cohort_of
-from wardround.client.cache import CACHE
+from wardround.client.cache import CACHE, FeatureCache
+from wardround.client.connectors.dicom import NOT_DICOM
+from wardround.client.imaging.pixels import TEXT
+from wardround.client.reading import patients_in, read_records
 from wardround.client.settings import read_settings
 from wardround.client.store.database import open_store
 from wardround.client.store.folder import SiteFolder
@@ -18,7 +21,9 @@ from wardround.client.store.members import Members
 from wardround.conf.compose import compose_configuration
 from wardround.conf.planning import make_plan
 from wardround.conf.schema import parse_configuration
+from wardround.protocol.contract import DataContract
 from wardround.protocol.identity import Identity
+from wardround.simulations.synthetic.cohort import make_cohort
 
 SHORTEST, FEWEST_DIGITS = 6, 8
 """Shorter identifiers occur by chance: words among the bytes of pixels, numbers among the digits of hashes."""
@@ -116,6 +121,45 @@ def test_invented_patients_are_not_found_either(
     folder, said = hospital(tmp_path / "archive", tmp_path / "labels.csv", "file")
     identifiers = [f"MRN-{number:07}" for number in range(20)] + ["Fernsby^Octavia", "19610531", "12 Elm Road, smoker"]
     assert leaks(identifiers, folder.path, said + caplog.text) == []
+
+
+@pytest.mark.parametrize("kind", ["ct-series", "mri"])
+def test_no_planted_identifier_of_a_series_is_found_outside_the_archive(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Volumes of a synthetic hospital: from the archive through the cache to a cohort, and what is left out."""
+    caplog.set_level(logging.DEBUG)
+    make_cohort(tmp_path / "made", format="dicom", kind=kind, sites=1, patients=12)
+    # The source lies outside the site's folder, which is searched to the last byte.
+    archive = (tmp_path / "made" / "north").rename(tmp_path / "archive")
+    (archive / "data" / "dicom" / "broken.dcm").write_bytes(b"Quillfeather" * 40)
+    manifest = json.loads((archive / "phi_manifest.json").read_text())
+    identifiers = {each for found in manifest.values() for each in (*found["planted"].values(), *found["path_parts"])}
+    assert len(identifiers) > 200
+    folder = tmp_path / "site"
+    folder.mkdir()
+    source = {
+        "connector": "dicom",
+        "path": str(archive / "data" / "dicom"),
+        "labels": {"path": str(archive / "data" / "labels.csv"), "key": "file"},
+    }
+    (folder / "site.yaml").write_text(json.dumps({"data": [source]}))
+    contract = DataContract.model_validate_json((tmp_path / "made" / "contract.json").read_bytes())
+    store, settings = open_store(folder / "site.db"), read_settings(folder)
+    members = Members(store, b"\1" * 32)
+    assert members.admit(patients_in(settings, folder, "patient"), test_share=0.25) == 12
+    cohort = FeatureCache(folder, "north").cohort(
+        "0" * 32, "state", lambda: read_records(settings, folder, contract, "north"), members
+    )
+    store.close()
+    assert cohort.train.patients + cohort.test.patients == 11 and (folder / CACHE).is_dir()
+    assert cohort.excluded == {TEXT: 1, NOT_DICOM: 1}
+    said = repr(cohort) + str(cohort.excluded) + caplog.text + "".join(str(each.message) for each in recwarn)
+    assert leaks(identifiers | {"Quillfeather"}, folder, said) == []
+    # The search finds what is there.
+    some = next(iter(manifest.values()))["planted"]["PatientName"]
+    (folder / CACHE / "names.json").write_text(json.dumps([some]))
+    assert leaks(identifiers, folder, said) != []
 
 
 def test_the_archive_is_only_read(

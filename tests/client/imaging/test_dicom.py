@@ -1,5 +1,6 @@
 """A folder of DICOM files becomes pictures, one at a time, or reasons; nothing else of a file comes through."""
 
+import logging
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
@@ -238,6 +239,21 @@ def test_bytes_that_break_in_any_place_never_raise(write_dicom: WriteDicom, arch
     assert len(seen) >= 3, seen
 
 
+def test_what_the_reader_has_no_use_for_is_not_even_in_memory(write_dicom: WriteDicom) -> None:
+    file = write_dicom("a.dcm", PatientBirthDate="19500101", ImageComments="Fernsby, 12 Elm Road", KVP="120")
+    for pixels in (True, False):
+        dataset = dicom_module.dataset_in(file, pixels=pixels)
+        assert "PatientName" not in dataset and "PatientBirthDate" not in dataset and "ImageComments" not in dataset
+        assert "PatientID" in dataset and "KVP" in dataset and ("PixelData" in dataset) == pixels
+
+
+def test_no_part_of_pydicom_writes_into_the_log(write_dicom: WriteDicom, archive: Path) -> None:
+    write_dicom("a.dcm")
+    read(archive)
+    for name in ("pydicom", "pydicom.pixels.decoders.base", "pydicom.pixels.utils"):
+        assert not logging.getLogger(name).isEnabledFor(logging.CRITICAL), name
+
+
 def test_a_reader_that_looks_at_more_fields_would_be_noticed(write_dicom: WriteDicom, archive: Path) -> None:
     """What the reader asks of a header: this list, and nothing else."""
     asked: set[str] = set()
@@ -247,16 +263,22 @@ def test_a_reader_that_looks_at_more_fields_would_be_noticed(write_dicom: WriteD
             asked.add(key if isinstance(key, str) else keyword_for_tag(key))
             return super().get(key, default)
 
-    def watched(file: Path) -> Any:
-        dataset = opened(file)
+    def watched(file: Path, pixels: bool = True) -> Any:
+        dataset = opened(file, pixels=pixels)
         dataset.__class__ = Watched
         return dataset
 
-    write_dicom("a.dcm", PatientBirthDate="19500101", ReferringPhysicianName="Abel^Ann")
+    place = {"SeriesInstanceUID": "1.2.3", "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+    for number in range(3):
+        place["ImagePositionPatient"] = [0, 0, number]
+        write_dicom(f"{number}.dcm", PatientBirthDate="19500101", ReferringPhysicianName="Abel^Ann", **place)
     opened = dicom_module.dataset_in
+    beside = CT.model_copy(update={"features": "histogram", "orientation": "LPS"})
     try:
         dicom_module.dataset_in = watched
-        read(archive, CT.model_copy(update={"features": "histogram", "orientation": "LPS"}))
+        assert len(read(archive, beside)) == 3
+        (volume,) = read(archive, beside.model_copy(update={"size": (8, 8, 8)}))
+        assert isinstance(volume, Picture)
     finally:
         dicom_module.dataset_in = opened
     assert "PatientID" in asked

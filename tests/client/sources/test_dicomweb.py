@@ -21,7 +21,8 @@ from wardround.client.connectors.dicomweb import NOT_GIVEN
 from wardround.client.connectors.table import Records, joined
 from wardround.client.imaging.kept import KeptPictures
 from wardround.client.imaging.picture import LeftOut, Picture
-from wardround.client.imaging.pixels import OTHER_MODALITY
+from wardround.client.imaging.pixels import OTHER_MODALITY, TEXT
+from wardround.client.imaging.prepare import features_of
 from wardround.client.reading import read_records
 from wardround.client.settings import SiteSettings
 from wardround.protocol.contract import DataContract, ImageInput
@@ -77,6 +78,59 @@ def test_the_archive_gives_the_pictures_that_the_folder_gives(orthanc: Orthanc, 
     assert Counter(one.reason for one in ours if isinstance(one, LeftOut)) == Counter(
         one.reason for one in theirs if isinstance(one, LeftOut)
     )
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same heads in MRI as DICOM series and as NIfTI files, of a hospital that takes sagittal slices."""
+    place = tmp_path_factory.mktemp("heads")
+    for format in ("dicom", "nifti"):
+        make_cohort(place / format, format=format, kind="mri", sites=2, patients=9)
+    return {format: place / format / "south" / "data" / format for format in ("dicom", "nifti")}
+
+
+@archive_server
+def test_volumes_of_the_archive_are_those_of_the_folder_and_of_nifti_files(
+    heads: dict[str, Path], tmp_path: Path
+) -> None:
+    image = ImageInput(modality="MR", size=(24, 64, 64), window=(0, 800), orientation="LPS")
+    with running() as server:
+        files = sorted(heads["dicom"].rglob("*.dcm"))
+        assert server.store(files) == len(files)
+        ours = read(server.source(tmp_path), image, labels_by="series")
+    theirs = list(read_pictures("dicom", heads["dicom"], image, {"labels_by": "series"}))
+    one, two = by_key(ours), by_key(theirs)
+    assert one.keys() == two.keys() and len(one) == 8
+    stored = list(read_pictures("nifti", heads["nifti"] / "images", image, {}))
+    whole = {picture.patient: features_of(picture, image) for picture in stored if isinstance(picture, Picture)}
+    for key, picture in one.items():
+        features = features_of(picture, image)
+        assert np.array_equal(features, features_of(two[key], image))
+        # DICOM holds whole numbers, and 800 units become 2.
+        assert np.abs(features - whole[picture.patient]).max() < 2 * 1.01 / 800
+    for found in (ours, theirs):
+        assert Counter(each.reason for each in found if isinstance(each, LeftOut)) == {TEXT: 1}
+
+
+@archive_server
+def test_a_slice_that_is_not_given_leaves_the_whole_series_out(heads: dict[str, Path], tmp_path: Path) -> None:
+    image = ImageInput(modality="MR", size=(24, 64, 64), window=(0, 800), orientation="LPS")
+    with running() as server:
+        # The ninth patient's series has letters in it and is out in any case.
+        clean = {file.parent for file in heads["dicom"].rglob("*.dcm") if not file.parent.name.endswith("0000009")}
+        for folder in sorted(clean)[:2]:
+            server.store(sorted(folder.iterdir()))
+        relay = Relay(server)
+        relay.fails, relay.status = {20}, 404
+        with fake(relay) as url:
+            found = read(server.source(tmp_path, url=url), image, labels_by="patient")
+    assert len(by_key(found)) == 1
+    assert [each.reason for each in found if isinstance(each, LeftOut)] == [NOT_GIVEN]
+
+
+def test_a_slice_names_no_volume(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="names slices"):
+        read(tmp_path / "archive.yaml", ImageInput(modality="MR", size=(8, 8, 8), window=(0, 1)))
 
 
 @archive_server

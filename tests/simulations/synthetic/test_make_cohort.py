@@ -39,7 +39,7 @@ def test_a_folder_that_holds_something_is_not_touched(tmp_path: Path) -> None:
     [
         ({"format": "cvs"}, "no format 'cvs'", "did you mean 'csv'?"),
         ({"format": "csv", "kind": "ct"}, "'csv' does not hold 'ct'", "'ct' is written as dicom"),
-        ({"format": "dicom", "kind": "pet"}, "'dicom' does not hold 'pet'", "'dicom' holds ct, xray"),
+        ({"format": "dicom", "kind": "pet"}, "'dicom' does not hold 'pet'", "'dicom' holds ct, ct-series, mri, xray"),
         ({"format": "csv", "patients": 0}, "needs a patient", "--patients 1"),
         ({"format": "csv", "sites": 100}, "100 sites", "from 1 to 99"),
     ],

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from wardround.client.connectors.table import Records, joined
+from wardround.client.imaging.pixels import TEXT
 from wardround.client.reading import patients_in, read_records
 from wardround.client.settings import read_settings
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
 from wardround.simulations.synthetic.cohort import CONTRACT_FILE, WRITERS
 from wardround.simulations.synthetic.hospitals import hospitals
+from wardround.simulations.synthetic.patients import patient_id
 
 TABLES = [name for name, kinds in WRITERS.items() if "emr" in kinds and name != "csv"]
 PATIENTS = 60
@@ -94,7 +96,7 @@ def test_png_and_dicom_hold_the_same_x_rays(made: Callable[..., Path]) -> None:
     assert max(abs(means[0][patient] - means[1][patient]) for patient in shared) < 0.01
 
 
-@pytest.mark.parametrize(("format", "kind"), [("dicom", "ct"), ("png", "xray"), ("nifti", "mri")])
+@pytest.mark.parametrize(("format", "kind"), [("dicom", "ct"), ("dicom", "mri"), ("png", "xray"), ("nifti", "mri")])
 def test_the_patients_of_pictures_are_known_without_decoding_one(
     made: Callable[..., Path], format: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,3 +125,30 @@ def test_the_rules_of_a_site_hold_for_its_table_of_labels(made: Callable[..., Pa
     )
     ours, theirs = records_of(tmp_path, name, contract), records_of(folder, name, contract)
     assert np.array_equal(ours.targets, theirs.targets) and np.array_equal(ours.features, theirs.features)
+
+
+def test_series_and_nifti_files_of_the_same_heads_become_the_same_features(made: Callable[..., Path]) -> None:
+    """Axial, sagittal and coronal series; DICOM holds whole numbers, and the window of 800 units becomes 2."""
+    contract = contract_in(made("dicom", "mri", 4, 9))
+    assert contract == contract_in(made("nifti", "mri", 4, 9))
+    for hospital in hospitals(4, 11):
+        series, files = (
+            records_of(made(format, "mri", 4, 9), hospital.name, contract) for format in ("dicom", "nifti")
+        )
+        whole = dict(zip(files.patients, files.features, strict=True))
+        # The ninth patient's series has letters in one slice.
+        assert whole.keys() - set(series.patients) == {patient_id(hospital, 8)} and len(series.patients) == 8
+        assert series.excluded[TEXT] == 1
+        for patient, features in zip(series.patients, series.features, strict=True):
+            assert np.abs(features - whole[patient]).max() < 2 * 1.01 / 800
+
+
+def test_ct_series_become_volumes_with_the_agent_in_them(made: Callable[..., Path]) -> None:
+    root = made("dicom", "ct-series", 2, 9)
+    for hospital in hospitals(2, 11):
+        records = records_of(root, hospital.name, contract_in(root))
+        assert records.features.shape == (8, 1, 16, 64, 64) and records.excluded == {TEXT: 1}
+        # Between 140 HU, where blood is with the agent, and 240, which bone exceeds.
+        share = ((records.features > 0.5) & (records.features < 1.0)).mean((1, 2, 3, 4))
+        given = records.targets.ravel() == 1
+        assert 0 < given.sum() < 8 and share[given].min() > share[~given].max()
