@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from wardround.console import cli_coordinator, cli_data, cli_site
+from wardround.console import cli_coordinator, cli_data, cli_paper, cli_site
 from wardround.console.groups import group
 from wardround.protocol.errors import WardroundError
 
@@ -38,6 +38,7 @@ roster = group("roster", "Which hospitals' keys a site believes: pinned once, th
 governance = group("governance", "The consortium's roster: make it, read it, sign it.", app)
 cli_data.add(data)
 cli_site.add(site)
+cli_paper.add(site, app)
 cli_coordinator.add(app)
 
 

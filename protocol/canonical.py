@@ -33,6 +33,7 @@ LABEL_ROSTER: Final = "wardround/roster/1"
 LABEL_BEHAVIOUR: Final = "wardround/behaviour/1"
 LABEL_RECEIPT: Final = "wardround/receipt/1"
 LABEL_INVITATION: Final = "wardround/invitation/1"
+LABEL_PAPER: Final = "wardround/paper/1"
 
 Json: TypeAlias = Any
 """What JSON can say: None, bool, int, float, str, and lists, tuples and dicts of these."""

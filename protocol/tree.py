@@ -166,9 +166,14 @@ class Tree:
 
 def verify_inclusion(entry: bytes, index: int, proof: Sequence[bytes], head: Head) -> bool:
     """True when ``proof`` shows that ``entry`` is at ``index`` (from 0) under ``head``. RFC 9162 section 2.1.3.2."""
-    if not 0 <= index < head.size or not _well_formed(proof):
+    return verify_leaf(leaf_hash(entry), index, proof, head)
+
+
+def verify_leaf(leaf: bytes, index: int, proof: Sequence[bytes], head: Head) -> bool:
+    """The same for an entry of which only the leaf hash (32 bytes) is known."""
+    if not 0 <= index < head.size or not _well_formed((leaf, *proof)):
         return False
-    node, last, root = index, head.size - 1, leaf_hash(entry)
+    node, last, root = index, head.size - 1, leaf
     for other in proof:
         if last == 0:
             return False

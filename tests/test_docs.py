@@ -532,6 +532,10 @@ HOSTS = {
     "doi.org",
     "arxiv.org",
     "www.rfc-editor.org",
+    # Names of vocabularies in a PDF's metadata; nobody asks these hosts.
+    "ns.adobe.com",
+    "purl.org",
+    "www.aiim.org",
     # Names of code systems in FHIR; nobody asks these hosts.
     "hl7.org",
     "terminology.hl7.org",

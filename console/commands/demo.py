@@ -25,7 +25,7 @@ from rich.console import Console
 
 from wardround.client.site_result import SiteResult
 from wardround.client.store.folder import SiteFolder
-from wardround.console.reports import render_report
+from wardround.console.reports.html import render_report
 from wardround.console.table import result_table
 from wardround.protocol.errors import Unavailable
 from wardround.protocol.roster import Roster, standing

@@ -8,7 +8,7 @@ from rich.console import Console
 from wardround.conf.compose import compose_configuration
 from wardround.conf.schema import parse_configuration
 from wardround.console.progress import RunProgress
-from wardround.console.reports import render_report
+from wardround.console.reports.html import render_report
 from wardround.console.table import result_table
 from wardround.protocol.plan import StudyPlan
 from wardround.simulations.cohorts import Gathered

@@ -1,5 +1,4 @@
-"""What people look at after a run: one page that needs no network, and the words and pictures on it."""
+"""What people look at after a run: one page that needs no network, and the words and pictures on it.
 
-from wardround.console.reports.html import render_report
-
-__all__ = ["render_report"]
+Nothing is imported here: the words alone are used where simulations, and all that these bring, are not installed.
+"""

@@ -5,9 +5,10 @@ An epsilon is always rounded up, so that no page promises more than the accounta
 
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from wardround.simulations.result import EstimateResult, PrivacyResult
+if TYPE_CHECKING:
+    from wardround.simulations.result import EstimateResult, PrivacyResult
 
 UNPROTECTED: Final = "no protection: simulation only"
 NOT_ESTIMABLE: Final = "not estimable"
@@ -56,7 +57,7 @@ def signed(value: float, digits: int = 3) -> str:
     return text if text.startswith("\N{MINUS SIGN}") or float(text) == 0 else f"+{text}"
 
 
-def interval(estimate: EstimateResult, digits: int = 3) -> str:
+def interval(estimate: "EstimateResult", digits: int = 3) -> str:
     """``0.683 to 0.846``, or nothing where there is no interval."""
     if estimate.low is None or estimate.high is None:
         return ""
@@ -74,7 +75,7 @@ def delta_short(delta: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
-def conditions(privacy: PrivacyResult) -> str:
+def conditions(privacy: "PrivacyResult") -> str:
     """What must stand near every epsilon: delta, unit, adjacency, and who may collude. Empty without protection."""
     if privacy.mode == "none" or privacy.delta is None:
         return ""

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from wardround.console.reports import render_report
 from wardround.console.reports.findings import answer
+from wardround.console.reports.html import render_report
 from wardround.console.reports.numbers import decimal
 from wardround.privacy.accounting import rounded_up
 from wardround.protocol.plan import StudyPlan
