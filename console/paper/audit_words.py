@@ -195,7 +195,7 @@ def _excerpt(audit: Audit, words: Words) -> Iterator[Block]:
             "site's word, under its signature, and a copy of the ledger shows whether it is right."
         ),
         (
-            Column(_("Entry"), 22, whole=True),
+            Column(_("Entry"), 22),
             Column(_("When"), 42, whole=True),
             Column(_("Kind"), 30),
             Column(_("Domain"), 23),
