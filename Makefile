@@ -98,7 +98,7 @@ clean: ## remove what make and the tools made, .venv too
 
 .venv/.setup: .venv/.torch pyproject.toml
 	@echo "wardround: installing the rest (some minutes)"
-	@$(PIP) install --quiet -c constraints.txt -e '.[demo,site,coordinator,dev]'
+	@$(PIP) install --quiet -c constraints.txt -e '.[demo,site,coordinator,console,dev]'
 	@touch $@
 
 .venv/.demo: .venv/.torch pyproject.toml

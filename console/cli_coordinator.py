@@ -5,7 +5,9 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from wardround.console import cli_console
 from wardround.console.groups import group
+from wardround.console.web.roles import Face
 
 Hub: TypeAlias = Annotated[Path, typer.Argument(help="The coordinator's folder.")]
 At: TypeAlias = Annotated[Path, typer.Option("--coordinator", help="The coordinator's folder.")]
@@ -22,6 +24,7 @@ def add(app: typer.Typer) -> None:
 
 
 def _coordinator(coordinator: typer.Typer) -> None:
+    cli_console.add(coordinator, Face.COORDINATOR)
     roster = group("roster", "The roster that the coordinator works by; the officers sign it.", coordinator)
 
     @coordinator.command("init")

@@ -27,7 +27,7 @@ def _commands() -> Any:
         return import_module("wardround.console.commands.paper")
     except ModuleNotFoundError as error:
         why = f"papers need '{error.name}', which is not installed here"
-        raise UsageError(why, "install wardround with its extra: wardround[console]") from error
+        raise UsageError(why, "install wardround with its extra: wardround[paper]") from error
 
 
 def _papers(site: typer.Typer) -> None:

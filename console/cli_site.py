@@ -5,7 +5,9 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from wardround.console import cli_console
 from wardround.console.groups import group
+from wardround.console.web.roles import Face
 
 Folder: TypeAlias = Annotated[Path, typer.Argument(help="The site's folder.")]
 Keys: TypeAlias = Annotated[list[Path], typer.Option("--officer-key", help="An officer's key file; repeat.")]
@@ -20,6 +22,7 @@ def add(site: typer.Typer) -> None:
     _control(site)
     _data(site)
     _keeping(site)
+    cli_console.add(site, Face.SITE)
     _studies(group("study", "Plans that were proposed here: read, approve, refuse, revoke.", site))
     _domains(group("domain", "Budgets of the site's patient populations.", site))
 

@@ -23,7 +23,21 @@ SETUPTOOLS = CONFIG["tool"]["setuptools"]
 FOLDERS: dict[str, str] = SETUPTOOLS["package-dir"]
 PACKAGES: list[str] = SETUPTOOLS["packages"]
 NOT_PACKAGED = {"tests", "docs", "scripts", "benchmarks", "build", "dist"}
-INSTALLED = {".py", ".yaml", ".json", ".html", ".css", ".j2", ".sql", ".proto", ".pyi", ".service"}
+INSTALLED = {
+    ".py",
+    ".yaml",
+    ".json",
+    ".html",
+    ".css",
+    ".j2",
+    ".sql",
+    ".proto",
+    ".pyi",
+    ".service",
+    ".js",
+    ".po",
+    ".svg",
+}
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    # For the checker only: a console's pages show numbers where no simulation and none of its libraries is installed.
     from wardround.simulations.result import EstimateResult, PrivacyResult
 
 UNPROTECTED: Final = "no protection: simulation only"

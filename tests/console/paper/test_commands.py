@@ -120,4 +120,4 @@ def test_where_the_libraries_for_pages_are_not_installed_two_lines_say_so(
     for name in [name for name in sys.modules if name.startswith(ours)]:
         monkeypatch.delitem(sys.modules, name)
     code, _, error = run(capsys, monkeypatch, "report", "verify", tmp_path / "a.pdf")
-    assert code == 2 and "papers need 'segno'" in error and "wardround[console]" in error
+    assert code == 2 and "papers need 'segno'" in error and "wardround[paper]" in error

@@ -1,0 +1,38 @@
+"""What a page is to the console: where it lies, who may see it, and where the navigation shows it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from fastapi import APIRouter
+
+from wardround.console.web.i18n import N_
+from wardround.console.web.roles import Face, Role
+
+GROUPS: Final = {
+    "now": N_("Now"),
+    "decide": N_("Decide"),
+    "record": N_("Record"),
+    "run": N_("Run"),
+}
+"""The groups of the navigation, in their order: key -> heading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a console.
+
+    ``path`` may have parameters in braces; then it is in no navigation. ``roles`` may read it; ``writers`` may send its
+    forms (left out: nobody), and an auditor never. ``router`` holds the functions; it is mounted with the page's guard.
+    """
+
+    face: Face
+    path: str
+    title: str
+    group: str
+    roles: frozenset[Role]
+    router: APIRouter
+    writers: frozenset[Role] = frozenset()
+
+    @property
+    def in_navigation(self) -> bool:
+        return "{" not in self.path

@@ -1,0 +1,120 @@
+"""A site's ledger as the console reads it: opened for reading only, folded once, and then only the new entries.
+
+Every entry's place in the chain is checked when it is folded, as the daemon does, and never again: a page of a ledger
+with 100,000 entries costs what its new entries cost. The signatures of all entries are what ``ledger verify`` checks.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Final
+
+from pydantic import ValidationError
+
+from wardround.client.store.database import explained, open_copy
+from wardround.client.store.ledger import signed, stored_entries
+from wardround.privacy.books import NotAllowed
+from wardround.privacy.ledger import LedgerState
+from wardround.protocol.entry import DatedFact, Entry, chained, misdated, parse_content
+from wardround.protocol.errors import UsageError
+from wardround.protocol.ledger import Grant, Release
+
+DATABASE: Final = "ledger.sqlite"
+
+
+@dataclass(slots=True)
+class Books:
+    """What a ledger adds up to, and besides what pages ask of its history. Read it under ``LedgerReader.read`` only.
+
+    ``granted``: the number of each plan's last grant on a domain; ``released_at``: the time of the last release.
+    """
+
+    state: LedgerState = field(default_factory=LedgerState)
+    last: Entry | None = None
+    last_at: str = ""
+    granted: dict[tuple[str, str], int] = field(default_factory=dict)
+    released_at: str = ""
+
+    def take(self, entry: Entry) -> None:
+        """Fold the next entry. Raises UsageError when it does not follow, or may not stand there."""
+        if entry.number != self.state.size + 1 or chained(self.last, entry.number, entry.content) != entry.hash:
+            raise _broken(self.state.size + 1)
+        try:
+            dated = parse_content(entry.content)
+            if misdated(dated, self.last_at):
+                raise _broken(entry.number)
+            self.state.apply(dated.fact)
+        except (ValidationError, NotAllowed):
+            raise _broken(entry.number) from None
+        if isinstance(dated.fact, Grant):
+            self.granted[dated.fact.plan, dated.fact.domain] = entry.number
+        elif isinstance(dated.fact, Release):
+            self.released_at = dated.at
+        self.last, self.last_at = entry, dated.at
+
+
+class LedgerReader:
+    """Reads the ledger of ``site`` in the folder ``path``. May be used from any thread."""
+
+    def __init__(self, path: Path, site: str) -> None:
+        self._path = path / DATABASE
+        self._site = site
+        self._lock = threading.Lock()
+        self._books = Books()
+
+    @contextmanager
+    def read(self) -> Iterator[tuple[Books, Connection]]:
+        """The books as the file says now, and the file. Others wait meanwhile, so leave soon.
+
+        Raises:
+            UsageError: the ledger is broken; the page of that error says where.
+            Unavailable: the file cannot be read now.
+        """
+        with self._lock, closing(open_copy(self._path)) as store, explained("the ledger"):
+            self._catch_up(store)
+            yield self._books, store
+
+    def entries(self, after: int, most: int, wanted: Callable[[DatedFact], bool] = lambda _: True) -> list[DatedFact]:
+        """The first ``most`` facts behind number ``after`` that are ``wanted``."""
+        found: list[DatedFact] = []
+        with closing(open_copy(self._path)) as store, explained("the ledger"):
+            for entry in stored_entries(store, self._site, after):
+                if wanted(dated := parse_content(entry.content)):
+                    found.append(dated)
+                if len(found) == most:
+                    break
+        return found
+
+    def _catch_up(self, store: Connection) -> None:
+        if not self._continues(store):
+            self._books = Books()
+        books, before = self._books, self._books.state.size
+        try:
+            for entry in stored_entries(store, self._site, before):
+                books.take(entry)
+            last = books.last
+            if last is not None and books.state.size > before and not signed(last, books.state.opened):
+                raise _broken(last.number)
+        except UsageError:
+            self._books = Books()
+            raise
+
+    def _continues(self, store: Connection) -> bool:
+        """Whether the file still begins with what was folded: it may have been put back from a backup meanwhile."""
+        last = self._books.last
+        if last is None:
+            return True
+        row = store.execute(
+            "SELECT hash, signature FROM entries WHERE site = ? AND number = ?", (self._site, last.number)
+        ).fetchone()
+        return row is not None and (bytes(row[0]), bytes(row[1])) == (last.hash, last.signature)
+
+
+def _broken(number: int) -> UsageError:
+    return UsageError(
+        f"the ledger is broken at entry {number}",
+        "keep the file as it is, and run 'wardround ledger verify': it says what is wrong",
+    )

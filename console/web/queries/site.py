@@ -1,0 +1,206 @@
+"""What a hospital's pages show, as frozen values: budgets, studies, what waits for people.
+
+Everything comes from the site's folder, read-only; ``LedgerReader`` keeps the sums. Epsilons are computed by the
+accountant of the command line and kept until another round is charged.
+"""
+
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from sqlite3 import Connection
+from typing import Final
+
+from cryptography import x509
+
+from wardround.client.governance import CONSORTIUM_DOMAIN
+from wardround.client.joining import joined_link
+from wardround.client.office import GrantLine, standing_of
+from wardround.client.store.folder import SiteFolder
+from wardround.client.store.studies import StoredStudy, Studies
+from wardround.console.web.queries.ledger import Books, LedgerReader
+from wardround.privacy.accounting import epsilon
+from wardround.privacy.books import Domain, repeated, without_waived
+from wardround.protocol.errors import WardroundError
+from wardround.protocol.events import DpEvent
+from wardround.protocol.messages import Standing
+
+CERTIFICATE_DAYS: Final = 30
+"""So many days before its end a certificate waits for somebody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A data domain's budget now.
+
+    ``epsilon``: of all that was charged, at ``delta``, against everyone or, for the second curve, the coordinator and
+    those who may collude; None: the accountant's own check failed. ``share``: spent of what the filter allows, rounded
+    up, 0..1. ``rounds_left`` and ``studies_left``: of the kind that was granted last, by the filter; None: none yet.
+    ``without_privacy``: releases that officers have waived, which no epsilon covers.
+    """
+
+    name: str
+    epsilon: float | None
+    cap: float
+    delta: float
+    consortium: bool
+    closed: bool
+    share: float
+    rounds_left: int | None
+    studies_left: int | None
+    rounds_of_last: int
+    rounds_charged: int
+    without_privacy: int
+
+
+@dataclass(frozen=True, slots=True)
+class StudyLine:
+    """A plan that was proposed here, and how it stands. ``charged`` of ``rounds`` rounds count against the budget."""
+
+    digest: str
+    study: str
+    title: str
+    received_at: str
+    standing: Standing
+    rounds: int
+    charged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """A certificate that ends soon, or has ended: ``days`` may be negative."""
+
+    name: str
+    days: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SiteView:
+    """What the ledger and the list of studies say at one moment."""
+
+    entries: int
+    last_at: str
+    released_at: str
+    officers: tuple[str, ...]
+    budgets: tuple[Budget, ...]
+    studies: tuple[StudyLine, ...]
+
+    @property
+    def undecided(self) -> tuple[StudyLine, ...]:
+        return tuple(study for study in self.studies if study.standing is Standing.PROPOSED)
+
+
+class SiteQueries:
+    """Reads one site's folder. May be used from any thread; nothing in it is ever written."""
+
+    def __init__(self, folder: SiteFolder) -> None:
+        self.folder = folder
+        self.ledger = LedgerReader(folder.path, folder.site)
+        self._epsilons: dict[str, tuple[tuple[tuple[DpEvent, int], ...], float | None]] = {}
+        self._counting = threading.Lock()
+
+    def view(self) -> SiteView:
+        """Everything that the overview shows of the ledger. Raises WardroundError when it cannot be read."""
+        with self.ledger.read() as (books, store):
+            opened = [(name, domain) for name, domain in sorted(books.state.domains.items()) if domain.allowance]
+            spent = {name: without_waived(books.state.events(domain=name)) for name, _ in opened}
+            likes = {name: _like_last(books, name) for name, _ in opened}
+            studies = _studies(books, store)
+            entries, last_at, released_at = books.state.size, books.last_at, books.released_at
+            named = books.state.officers
+        return SiteView(
+            entries,
+            last_at,
+            released_at,
+            tuple(sorted(named.officers)) if named else (),
+            tuple(self._budget(name, domain, *spent[name], likes[name]) for name, domain in opened),
+            studies,
+        )
+
+    def study(self, digest: str) -> StudyLine | None:
+        """One proposed plan and how it stands, or None."""
+        with self.ledger.read() as (books, store):
+            held = Studies(store).get(digest)
+            return None if held is None else _line(books, held)
+
+    def warm(self) -> None:
+        """Fold the ledger and compute its epsilons before somebody waits for a page; a fault shows on the page."""
+        with suppress(WardroundError):
+            self.view()
+
+    def expiries(self, now: datetime | None = None) -> list[Expiry]:
+        """Certificates of the link that end within ``CERTIFICATE_DAYS`` days; none for a site that has not joined."""
+        when, found = datetime.now(UTC) if now is None else now, []
+        try:
+            if (link := joined_link(self.folder)) is None:
+                return []
+            content = (link / "ca.pem").read_bytes()
+            certificates = x509.load_pem_x509_certificates(content)
+        except (WardroundError, OSError, ValueError):
+            return []
+        for certificate in certificates:
+            days = (certificate.not_valid_after_utc - when).days
+            if days < CERTIFICATE_DAYS:
+                found.append(Expiry(certificate.subject.rfc4514_string(), days, certificate.not_valid_after_utc))
+        return found
+
+    def _budget(
+        self, name: str, domain: Domain, events: list[tuple[DpEvent, int]], waived: int, like: tuple[int, int] | None
+    ) -> Budget:
+        assert domain.allowance is not None and domain.fact.epsilon_cap is not None
+        left = max(0, domain.allowance - domain.spent)
+        price, rounds = like or (0, 0)
+        fit = left // price if price and not domain.closed else None
+        return Budget(
+            name=name,
+            epsilon=self._epsilon(name, tuple(events), domain.fact.delta),
+            cap=domain.fact.epsilon_cap,
+            delta=domain.fact.delta,
+            consortium=name == CONSORTIUM_DOMAIN,
+            closed=domain.closed,
+            share=min(1.0, -(-1000 * domain.spent // domain.allowance) / 1000),
+            rounds_left=fit,
+            studies_left=fit // rounds if fit is not None and rounds else None,
+            rounds_of_last=rounds,
+            rounds_charged=sum(count for _, count in events) + waived,
+            without_privacy=waived,
+        )
+
+    def _epsilon(self, domain: str, events: tuple[tuple[DpEvent, int], ...], delta: float) -> float | None:
+        """Kept until another round is charged: the accountant takes some tenths of a second for a new sum."""
+        with self._counting:
+            kept = self._epsilons.get(domain)
+            if kept is None or kept[0] != events:
+                try:
+                    found = epsilon(repeated(events), delta)
+                except ArithmeticError:
+                    found = None
+                kept = self._epsilons[domain] = events, found
+            return kept[1]
+
+
+def _like_last(books: Books, domain: str) -> tuple[int, int] | None:
+    """(price of a round in units, rounds) of the grant on ``domain`` that was signed last and is not revoked."""
+    of = [(number, plan) for (plan, name), number in books.granted.items() if name == domain]
+    for _, plan in sorted(of, reverse=True):
+        grant = books.state.grants[plan, domain]
+        if grant.fact.blocks and grant.price:
+            return grant.price, grant.fact.blocks
+    return None
+
+
+def _studies(books: Books, store: Connection) -> tuple[StudyLine, ...]:
+    return tuple(_line(books, held) for held in Studies(store).all())
+
+
+def _line(books: Books, held: StoredStudy) -> StudyLine:
+    grants = tuple(
+        GrantLine(domain, grant.fact.version, grant.fact.blocks, grant.used)
+        for (plan, domain), grant in books.state.grants.items()
+        if plan == held.digest
+    )
+    plan = held.plan
+    charged = max((grant.used for grant in grants), default=0)
+    standing = standing_of(held, grants)
+    return StudyLine(plan.digest, plan.study, plan.title, held.received_at, standing, plan.rounds, charged)

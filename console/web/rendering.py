@@ -1,0 +1,76 @@
+"""From a page's values to HTML: one Jinja environment, everything escaped, words in the reader's language."""
+
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import Request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+from wardround.console.plan_words import plain
+from wardround.console.web import i18n
+from wardround.console.web.guards import csrf_token, session_of
+from wardround.console.web.page import GROUPS
+
+_TEMPLATES: Final = Path(__file__).with_name("templates")
+LONGEST: Final = 300
+"""Characters of a text from outside in a line; the rest is one click away or in the record."""
+
+
+def render(request: Request, template: str, status: int = 200, /, **values: Any) -> HTMLResponse:
+    """The answer made of ``template``; ``values`` are what the page shows."""
+    shown = environment().get_template(template).render(**_frame(request), **values)
+    return HTMLResponse(shown, status)
+
+
+def given(text: object, most: int = LONGEST) -> str:
+    """A text from outside on one line: control and bidi characters spelt out, cut to ``most`` characters."""
+    whole = plain(str(text))
+    return whole if len(whole) <= most else f"{whole[: most - 1]}…"
+
+
+@cache
+def environment() -> Environment:
+    """The console's templates."""
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
+    )
+    made.install_gettext_callables(i18n._, i18n.ngettext, newstyle=True)  # type: ignore[attr-defined]
+    made.filters |= {
+        "given": given,
+        "moment": i18n.moment,
+        "iso": i18n.iso,
+        "ago": lambda at: i18n.ago(at, datetime.now(UTC)),
+        "number": i18n.number,
+        "percent_up": i18n.percent_up,
+        "number_full": i18n.number_full,
+        "up": i18n.epsilon_up,
+    }
+    made.globals |= {"LANGUAGES": i18n.LANGUAGES, "GROUPS": GROUPS}
+    return made
+
+
+def _frame(request: Request) -> dict[str, Any]:
+    """What every page has: navigation, who is logged in, language, token."""
+    console = request.app.state.console
+    found = session_of(request)
+    looks = found if found is not None and found.complete else None
+    pages = [page for page in console.pages if looks is not None and looks.role in page.roles and page.in_navigation]
+    language = i18n.spoken()
+    return {
+        "face": console.face.value,
+        "place": console.place,
+        "viewer": looks,
+        "csrf": csrf_token(request) or "",
+        "navigation": pages,
+        "here": request.url.path,
+        "language": language,
+        "draft": any(one.code == language and one.draft for one in i18n.LANGUAGES),
+    }

@@ -1,0 +1,116 @@
+"""What the console says and a language does not: list it, or add it to the language's PO files to be translated.
+
+python scripts/words.py           what is missing or stale in every language; ends with 1 where a full one has gaps
+python scripts/words.py --add     add what is missing, with an empty translation, to the file of its page
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from babel.messages.catalog import Catalog, Message
+from babel.messages.extract import extract_from_file
+from babel.messages.pofile import read_po, write_po
+
+from wardround.console.web.i18n import LANGUAGES, SOURCE
+
+WEB = Path(__file__).resolve().parent.parent / "console" / "web"
+LOCALE = WEB / "locale"
+KEYWORDS = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2)}
+SHARED = "console"
+PLACE = re.compile(r"%\(\w+\)s|%s|%d")
+
+
+def said() -> dict[str | tuple[str, str], str]:
+    """Every message of the console, and the PO file that it belongs to."""
+    found: dict[str | tuple[str, str], str] = {}
+    for file in sorted([*WEB.rglob("*.py"), *WEB.rglob("*.j2")]):
+        method = "python" if file.suffix == ".py" else "jinja2.ext:babel_extract"
+        for _, message, _, _ in extract_from_file(method, file, keywords=KEYWORDS):
+            key = tuple(message[:2]) if isinstance(message, tuple) else message
+            if key:
+                found.setdefault(key, _page_of(file))
+    return found
+
+
+def _page_of(file: Path) -> str:
+    pages = {page.stem for page in (WEB / "pages").glob("*.py")} - {"__init__", "login"}
+    stem = file.name.split(".")[0]
+    fits = [page for page in pages if stem == page or stem.startswith(f"{page}_")]
+    return max(fits, key=len) if fits and file.parent.name in ("pages", "templates") else SHARED
+
+
+def catalogues(language: str) -> dict[str, Catalog]:
+    """The PO files of a language by name."""
+    found = {}
+    for file in sorted((LOCALE / language / "LC_MESSAGES").glob("*.po")):
+        with file.open("rb") as content:
+            found[file.stem] = read_po(content, locale=language, domain=file.stem)
+    return found
+
+
+def faults(language: str) -> Iterator[tuple[str, str]]:
+    """(kind, message) of everything that is wrong in a language: missing, stale, or with other places to fill in."""
+    wanted, held = said(), [message for one in catalogues(language).values() for message in one if message.id]
+    known = {tuple(message.id) if message.pluralizable else message.id for message in held if _filled(message)}
+    yield from (("missing", str(key)) for key in wanted if key not in known)
+    for message in held:
+        key = tuple(message.id) if message.pluralizable else message.id
+        if key not in wanted:
+            yield "stale", str(message.id)
+        elif _filled(message) and not _same_places(message):
+            yield "other places", str(message.id)
+
+
+def add(language: str) -> int:
+    """Add what is missing with an empty translation; returns how many."""
+    held, added = catalogues(language), 0
+    known = {tuple(m.id) if m.pluralizable else m.id for one in held.values() for m in one if m.id}
+    for key, page in said().items():
+        if key not in known:
+            held.setdefault(page, Catalog(locale=language, domain=page)).add(key)
+            added += 1
+    for page, catalogue in held.items():
+        file = LOCALE / language / "LC_MESSAGES" / f"{page}.po"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as content:
+            write_po(content, catalogue, omit_header=True, no_location=True, width=120, sort_output=True)
+    return added
+
+
+def _filled(message: Message) -> bool:
+    texts = message.string if isinstance(message.string, (list, tuple)) else [message.string]
+    return bool(texts) and all(texts) and not message.fuzzy
+
+
+def _same_places(message: Message) -> bool:
+    """Whether each translation fills in what the English text does; a singular may leave out its number."""
+    ids = message.id if message.pluralizable else (message.id,)
+    texts = message.string if message.pluralizable else (message.string,)
+    wanted = set(PLACE.findall(ids[-1]))
+    free = wanted if len(ids) == 2 else set()
+    return all(set(PLACE.findall(text)) <= wanted and wanted - set(PLACE.findall(text)) <= free for text in texts)
+
+
+def main() -> int:
+    gaps = 0
+    for language in LANGUAGES:
+        if language.code == SOURCE:
+            continue
+        if "--add" in sys.argv[1:]:
+            print(f"{language.code}: {add(language.code)} added")
+            continue
+        found = list(faults(language.code))
+        for kind, message in found:
+            if kind != "missing" or not language.draft:
+                print(f"{language.code}: {kind}: {message}")
+                gaps += 1
+        missing = sum(kind == "missing" for kind, _ in found)
+        there, draft = len(said()) - missing, " (draft)" if language.draft else ""
+        print(f"{language.code}: {there} of {len(said())} messages{draft}")
+    return 1 if gaps else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

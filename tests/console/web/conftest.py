@@ -1,0 +1,474 @@
+"""A hospital's console for tests: a real folder, ledger and control socket, real logins, and a real browser.
+
+A page's test takes ``world`` (the hospital), ``client_as("officer")`` (logged in through both factors) or ``visit``
+(the same in Chromium). The daemon is a stub behind the real office and control server, so that tests say how it stands.
+"""
+
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyotp
+import pytest
+import uvicorn
+from argon2 import PasswordHasher
+from starlette.testclient import TestClient
+
+from wardround.client.control.server import ControlServer
+from wardround.client.daemon import DaemonStatus
+from wardround.client.governance import CONSORTIUM_DOMAIN, grant_for, open_domain
+from wardround.client.office import Office
+from wardround.client.settings import Roles
+from wardround.client.store.database import open_store
+from wardround.client.store.folder import SiteFolder
+from wardround.client.store.studies import Studies
+from wardround.conf.compose import compose_configuration
+from wardround.conf.planning import make_plan
+from wardround.conf.schema import parse_configuration
+from wardround.console.web.accounts import Accounts
+from wardround.console.web.app import make_app
+from wardround.console.web.roles import ROLES, Face
+from wardround.console.web.security import Names
+from wardround.console.web.store import open_console
+from wardround.protocol.identity import Identity
+from wardround.protocol.ledger import Release, Reserve, Start, approve
+from wardround.protocol.plan import StudyPlan
+from wardround.server.folder import CoordinatorFolder
+from wardround.server.store.registry import Registry
+
+PASSWORD = "four words that nobody guesses"
+PORT = 8640
+WEAK = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+"""Argon2id as weak as the library allows: tests log in often."""
+
+HOSTILE = "<script>alert(1)</script> & \u202egnorts\u202c <img src=x onerror=alert(2)> \x1b[2J \u200b" + "W" * 400
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+class Clock:
+    """Seconds since the epoch; ``step`` goes on to the next TOTP code, ``later`` by any time."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+    def later(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Daemon:
+    """What the office asks of a daemon, remembered; ``change`` says how it stands from now on."""
+
+    def __init__(self, digest: str = "") -> None:
+        self.said: list[str] = []
+        at = "2026-11-29T08:00:00Z" if digest else ""
+        self.now = DaemonStatus(
+            "north",
+            "running",
+            "up",
+            "train" if digest else "",
+            at,
+            digest,
+            7 if digest else 0,
+            0,
+            "1",
+            "00",
+            1,
+            0.0,
+            "",
+        )
+
+    def change(self, **values: Any) -> None:
+        self.now = replace(self.now, **values)
+
+    def status(self) -> DaemonStatus:
+        return self.now
+
+    def pause(self, reason: str) -> None:
+        self.said.append(f"pause {reason}")
+        self.change(state="paused", reason=reason)
+
+    def resume(self) -> None:
+        self.said.append("resume")
+        self.change(state="running", reason="")
+
+    def stop(self) -> None:
+        self.said.append("stop")
+
+    def interrupt(self, plan: str) -> None:
+        self.said.append(f"interrupt {plan}")
+
+    def let(self, plan: str) -> None:
+        self.said.append(f"let {plan}")
+
+    def report(self, plan: StudyPlan, store: Any) -> str:
+        return f'{{"plan": "{plan.digest}"}}'
+
+
+@lru_cache
+def plan_of(*overrides: str, **changes: Any) -> StudyPlan:
+    """A plan of the heart disease study at three hospitals; ``changes`` are fields of it, past all checks of text."""
+    declared = "+data.declared={east:200,north:200,south:200}"
+    settings = overrides or ("rounds=20", "privacy.noise_multiplier=2.84")
+    given = compose_configuration(["study=heart_disease", "data.dataset=null", declared, *settings])
+    made = make_plan(parse_configuration(given), {"east": 200, "north": 200, "south": 200}, date(2026, 11, 20))
+    return StudyPlan.model_validate(made.model_dump() | changes) if changes else made
+
+
+@dataclass
+class World:
+    """A console's folder with an account for each role, named as the role, and the secrets of their second factors."""
+
+    path: Path
+    face: Face
+    clock: Clock = field(default_factory=Clock)
+    secrets: dict[str, str] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
+    """What stands for the parameters of a page's path, by name."""
+
+    def make_accounts(self) -> None:
+        engine = open_console(self.path)
+        accounts = Accounts(engine, self.face, self.clock, WEAK)
+        self.secrets = {role.value: accounts.add(role.value, role.value, PASSWORD) for role in ROLES[self.face]}
+        engine.dispose()
+
+    def app(self, names: Names | None = None, *, tls: bool = True) -> Any:
+        return make_app(
+            self.path,
+            self.face,
+            names or Names.of(("127.0.0.1",), PORT, tls=tls),
+            tls=tls,
+            clock=self.clock,
+            hasher=WEAK,
+        )
+
+    def code(self, name: str) -> str:
+        """The account's next code: the clock goes on first, because each is taken once."""
+        self.clock.later(30)
+        return pyotp.TOTP(self.secrets[name]).at(int(self.clock.now))
+
+
+@dataclass
+class SiteWorld(World):
+    """A hospital with two officers, its control socket, and the helpers that make its ledger."""
+
+    anna: Identity = field(default_factory=lambda: Identity.generate("anna"))
+    ben: Identity = field(default_factory=lambda: Identity.generate("ben"))
+
+    def begin(self) -> None:
+        self.folder = SiteFolder.create(self.path, "north", [self.anna.public, self.ben.public])
+        self.daemon = Daemon()
+        self.office = Office(self.folder, self.daemon)
+        self.make_accounts()
+
+    def serve_control(self) -> None:
+        self.control = ControlServer(self.path / "control.sock", self.office, Roles(), self.path / "sockets")
+        self.control.start()
+
+    def end(self) -> None:
+        if hasattr(self, "control"):
+            self.control.stop()
+        self.office.close()
+
+    def proposed(self, plan: StudyPlan) -> StudyPlan:
+        store = open_store(self.folder.database)
+        Studies(store).add(plan.canonical)
+        store.close()
+        return plan
+
+    def signed(self, fact: Any, *officers: Identity) -> bytes:
+        for officer in officers or (self.anna,):
+            fact = approve(fact, self.folder.identity().public.key.hex(), officer)
+        content: bytes = fact.model_dump_json().encode()
+        return content
+
+    def opened(self, *domains: str) -> None:
+        self.office.record([self.signed(open_domain(domain, 8.0, 1e-4)) for domain in domains])
+
+    def granted(self, plan: StudyPlan, *domains: str) -> None:
+        self.office.record([self.signed(grant_for(plan, "north", domain)) for domain in domains or ("training",)])
+
+    def ran(self, plan: StudyPlan, rounds: int, domain: str = "training", first: int = 1) -> None:
+        """So many rounds of an approved plan, from ``first`` on: charged, started, released."""
+        ledger = self.folder.ledger()
+        event = grant_for(plan, "north", domain).event
+        for number in range(first, first + rounds):
+            block = f"{plan.digest[:8]}-{domain}-{number}"
+            ledger.record(Reserve(domain=domain, block=block, plan=plan.digest, round_number=number, event=event))
+            ledger.record(Start(block=block))
+            ledger.record(Release(block=block, attempt=1, content=f"{number:064x}"))
+        ledger.close()
+
+
+@contextmanager
+def site_world(path: Path, *, full: bool, control: bool = True) -> Iterator[SiteWorld]:
+    """A hospital. ``full``: with budgets, and studies that are running, proposed, refused and hostile; else new."""
+    made = SiteWorld(path / "north", Face.SITE)
+    made.begin()
+    if full:
+        made.opened("training", CONSORTIUM_DOMAIN)
+        running = made.proposed(plan_of())
+        made.granted(running, "training", CONSORTIUM_DOMAIN)
+        made.ran(running, 7)
+        waits = made.proposed(plan_of("rounds=10", "privacy.noise_multiplier=3.5", title="A second look at chest pain"))
+        refused = made.proposed(plan_of("rounds=3", "privacy.noise_multiplier=2.84"))
+        made.office.refuse(refused.digest, "the ethics reference is missing")
+        made.proposed(plan_of("rounds=2", "privacy.noise_multiplier=2.9", title=HOSTILE))
+        made.ran(running, 7, CONSORTIUM_DOMAIN)
+        made.daemon = Daemon(running.digest)
+        made.office._daemon = made.daemon
+        made.examples = {"digest": waits.digest, "domain": "training"}
+    if control:
+        made.serve_control()
+    yield made
+    made.end()
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A folder with a path short enough for a Unix socket."""
+    folder = Path(tempfile.mkdtemp(prefix="wr-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def shown() -> Iterator[SiteWorld]:
+    """A hospital with something on every page. Many tests look at it, so none may change it."""
+    with short_folder() as folder, site_world(folder, full=True) as made:
+        yield made
+
+
+@pytest.fixture
+def world() -> Iterator[SiteWorld]:
+    """A hospital of one's own, with the same in it."""
+    with short_folder() as folder, site_world(folder, full=True) as made:
+        yield made
+
+
+@pytest.fixture
+def new_world() -> Iterator[SiteWorld]:
+    """A hospital of one's own to which nothing has happened yet."""
+    with short_folder() as folder, site_world(folder, full=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def hub() -> Iterator[World]:
+    """A coordinator with two studies. Many tests look at it, so none may change it."""
+    with short_folder() as folder:
+        opened = CoordinatorFolder.create(folder / "hub", "Hub of the north", "hub.example.org", 8443)
+        registry = Registry(opened.database)
+        plan = plan_of()
+        for one in (plan, plan_of("rounds=2", "privacy.noise_multiplier=2.9", title=HOSTILE)):
+            registry.propose(one)
+        made = World(folder / "hub", Face.COORDINATOR, examples={"digest": plan.digest})
+        made.make_accounts()
+        yield made
+
+
+def log_in(client: TestClient, world: World, name: str) -> None:
+    """Both steps of the real login."""
+    begun = client.post("/login", data={"name": name, "password": PASSWORD, "csrf": csrf(client, "/login")})
+    assert begun.url.path == "/login/code", begun.text
+    sent = client.post("/login/code", data={"code": world.code(name), "csrf": csrf(client, "/login/code")})
+    assert sent.url.path == "/" and sent.status_code == 200, sent.text
+
+
+def csrf(client: TestClient, path: str = "/") -> str:
+    """The token of the forms of a page."""
+    text = client.get(path).text
+    return text.split('name="csrf" value="', 1)[1].split('"', 1)[0]
+
+
+def new_client(app: Any) -> TestClient:
+    """A browser's stand-in: it sends an origin, as browsers do, and speaks English."""
+    headers = {"origin": f"https://127.0.0.1:{PORT}", "sec-fetch-site": "same-origin", "accept-language": "en"}
+    return TestClient(app, base_url=f"https://127.0.0.1:{PORT}", headers=headers)
+
+
+@pytest.fixture
+def client_as(world: SiteWorld) -> Iterator[Callable[[str], TestClient]]:
+    """A client that is logged in to ``world`` as the account of a role."""
+    app = world.app()
+    made: list[TestClient] = []
+
+    def client(role: str) -> TestClient:
+        made.append(new_client(app))
+        log_in(made[-1], world, role)
+        return made[-1]
+
+    yield client
+    for one in made:
+        one.close()
+
+
+class Served:
+    """A console behind uvicorn on a free port of this machine, in a thread."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        app = world.app(Names.of(("127.0.0.1",), self.port, tls=False), tls=False)
+        config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=1)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
+        self._thread.start()
+        until = time.monotonic() + 20
+        while not self._server.started:
+            assert time.monotonic() < until and self._thread.is_alive(), "the console did not start"
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(20)
+        self._socket.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium of this machine, driven by Playwright.
+
+    Playwright keeps an event loop running in its thread, in which ``asyncio.run`` then fails: it ends with each file,
+    and tests that need a loop of their own stand before the first that asks for a browser.
+    """
+    from playwright.sync_api import sync_playwright
+
+    program = next(found for name in CHROMIUM if (found := shutil.which(name)))
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+class Visits:
+    """Logged-in windows of the browser: one login for each console and role, and any number of windows after it."""
+
+    def __init__(self, browser: Any) -> None:
+        self._browser = browser
+        self._served: dict[str, Served] = {}
+        self._states: dict[tuple[str, str], Any] = {}
+
+    def served(self, world: World) -> Served:
+        """The console of ``world``, started when it is first asked for."""
+        if str(world.path) not in self._served:
+            self._served[str(world.path)] = Served(world)
+        return self._served[str(world.path)]
+
+    @contextmanager
+    def page(
+        self, world: World, role: str | None, *, scheme: str = "light", width: int = 1280, language: str = "en"
+    ) -> Iterator[Any]:
+        """A window on a console as a role (None: nobody). ``page.faults`` collects what its console complains of."""
+        served = self.served(world)
+        state = None if role is None else self._state(served, role)
+        context = self._browser.new_context(
+            base_url=served.url,
+            storage_state=state,
+            color_scheme=scheme,
+            viewport={"width": width, "height": 800},
+            locale=language,
+            reduced_motion="reduce",
+        )
+        window = context.new_page()
+        window.faults = []
+        window.on("console", lambda said: said.type in ("error", "warning") and window.faults.append(said.text))
+        window.on("pageerror", lambda error: window.faults.append(str(error)))
+        try:
+            yield window
+        finally:
+            context.close()
+
+    def _state(self, served: Served, role: str) -> Any:
+        key = (served.url, role)
+        if key not in self._states:
+            context = self._browser.new_context(base_url=served.url)
+            window = context.new_page()
+            window.goto("/login")
+            window.fill("#name", role)
+            window.fill("#password", PASSWORD)
+            window.click("main button[type=submit] >> nth=0")
+            window.wait_for_url("**/login/code")
+            window.fill("#code", served.world.code(role))
+            window.click("main button[type=submit] >> nth=0")
+            window.wait_for_url(f"{served.url}/")
+            self._states[key] = context.storage_state()
+            context.close()
+        return self._states[key]
+
+    def close(self) -> None:
+        for served in self._served.values():
+            served.stop()
+
+
+@pytest.fixture(scope="module")
+def visits(browser: Any) -> Iterator[Visits]:
+    """Windows of the real browser on real consoles."""
+    made = Visits(browser)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> Callable[[Any], list[str]]:
+    """A function: what axe-core finds wrong on a page, which must be nothing."""
+    return _axe
+
+
+@pytest.fixture(scope="session")
+def screenshot() -> Callable[[Any, str], None]:
+    """A function: keep a picture of a page where WARDROUND_SCREENSHOTS names a folder."""
+    return _screenshot
+
+
+@pytest.fixture(scope="session")
+def helpers() -> SimpleNamespace:
+    """What tests of this folder call by name, since they cannot import this file."""
+    return SimpleNamespace(
+        PASSWORD=PASSWORD, PORT=PORT, HOSTILE=HOSTILE, WEAK=WEAK, Served=Served, csrf=csrf, log_in=log_in,
+        new_client=new_client, plan_of=plan_of,
+    )  # fmt: skip
+
+
+def _axe(page: Any) -> list[str]:
+    """What axe-core finds wrong on a page by WCAG 2.2 A and AA and its best practices: must be empty."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response
+    assert len(found["passes"]) > 5, "axe looked at nothing"
+    faults = [(one["id"], node) for one in found["violations"] for node in one["nodes"]]
+    return [f"{id_}: {node['target']} {node['failureSummary']}" for id_, node in faults]
+
+
+def _screenshot(page: Any, name: str) -> None:
+    """Keep a picture of the page where WARDROUND_SCREENSHOTS names a folder."""
+    folder = os.environ.get("WARDROUND_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)

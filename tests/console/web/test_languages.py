@@ -1,0 +1,117 @@
+"""Which language a page speaks, and that the languages which are no drafts say everything."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wardround.console.web import i18n
+from wardround.console.web.i18n import LANGUAGES, negotiated
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def words(root: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(root / "scripts" / "words.py")], capture_output=True, text=True, check=False
+    )
+
+
+def test_every_word_is_translated_and_none_is_stale() -> None:
+    found = words(ROOT)
+    assert found.returncode == 0, found.stdout + found.stderr
+    counted = re.search(r"fr: (\d+) of (\d+) messages$", found.stdout, re.M)
+    assert counted is not None and counted[1] == counted[2] and int(counted[1]) > 100
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ('msgstr "Approuvée"', 'msgstr ""', "fr: missing: Approved"),
+        ('msgid "Approved"', 'msgid "Aproved"', "fr: stale: Aproved"),
+        ('msgstr "Erreur %(status)s"', 'msgstr "Erreur %(state)s"', "fr: other places: Error %(status)s"),
+    ],
+)
+def test_a_gap_in_a_language_is_found(tmp_path: Path, old: str, new: str, fault: str) -> None:
+    for part in ("scripts/words.py", "console/web"):
+        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-r", str(ROOT / part), str(tmp_path / part)], check=True)
+    file = tmp_path / "console/web/locale/fr/LC_MESSAGES/console.po"
+    text = file.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new), encoding="utf-8")
+    found = words(tmp_path)
+    assert found.returncode == 1 and fault in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("chosen", "accepted", "language"),
+    [
+        ("de", "fr", "de"),
+        (None, "fr-CH, en;q=0.8", "fr"),
+        (None, "en;q=0.2, fr;q=0.9", "fr"),
+        (None, "de, vi;q=0.9", "en"),
+        (None, "fr;q=0, xx", "en"),
+        (None, "", "en"),
+        (None, "fr;q=high, ;;,,", "en"),
+        ("xx", "fr", "fr"),
+    ],
+)
+def test_the_account_chooses_before_the_browser_and_no_draft_is_offered(
+    chosen: str | None, accepted: str, language: str
+) -> None:
+    assert negotiated(chosen, accepted) == language
+
+
+def test_who_chooses_a_language_keeps_it_and_a_draft_says_so(client_as: Any, helpers: Any, world: Any) -> None:
+    client = client_as("auditor")
+    assert '<html lang="en">' in client.get("/").text
+    for code, words_ in (("fr", "ensemble"), ("de", "Entwurf einer Übersetzung"), ("en", "Overview")):
+        shown = client.post("/language", data={"language": code, "back": "/", "csrf": helpers.csrf(client)})
+        assert f'<html lang="{code}">' in shown.text and words_ in shown.text
+    assert client.post("/language", data={"language": "../x", "csrf": helpers.csrf(client)}).status_code == 400
+    client.post("/language", data={"language": "fr", "csrf": helpers.csrf(client)})
+    with helpers.new_client(world.app()) as other:
+        helpers.log_in(other, world, "auditor")
+        assert '<html lang="fr">' in other.get("/").text
+
+
+def test_a_stranger_reads_the_login_in_the_browsers_language(world: Any, helpers: Any) -> None:
+    with helpers.new_client(world.app()) as client:
+        assert "Mot de passe" in client.get("/login", headers={"accept-language": "fr"}).text
+        assert "existe pas." in client.get("/nowhere", headers={"accept-language": "fr"}).text
+
+
+def test_going_back_after_the_choice_never_leaves_the_console(client_as: Any, helpers: Any) -> None:
+    client = client_as("officer")
+    for back in ("https://evil.example.org/", "//evil.example", "/nowhere"):
+        data = {"language": "en", "back": back, "csrf": helpers.csrf(client)}
+        assert client.post("/language", data=data, follow_redirects=False).headers["location"] == "/"
+
+
+def test_numbers_never_lose_what_an_epsilon_needs() -> None:
+    for language in LANGUAGES:
+        i18n.use(language.code)
+        mark = "." if language.code == "en" else ","
+        assert i18n.number_full(1e-7) == f"0{mark}0000001"
+        assert i18n.epsilon_up(2.9801) == f"2{mark}99"
+    i18n.use("en")
+
+
+@pytest.mark.server("chromium")
+@pytest.mark.parametrize("language", [one.code for one in LANGUAGES if one.code != "en"])
+def test_every_language_fits_a_telephone(shown: Any, visits: Any, axe: Any, screenshot: Any, language: str) -> None:
+    with visits.page(shown, "officer", width=360) as window:
+        window.goto("/")
+        window.select_option("#language", language)
+        window.click("form[action='/language'] button")
+        assert window.get_attribute("html", "lang") == language
+        screenshot(window, f"site-overview-{language}-360")
+        assert axe(window) == []
+        wide = window.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        window.select_option("#language", "en")
+        window.click("form[action='/language'] button")
+        assert wide == 0

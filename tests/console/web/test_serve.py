@@ -1,0 +1,178 @@
+"""The console as IT starts it: its commands, its address and certificate, and what it leaves behind."""
+
+import os
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyotp
+import pytest
+from typer.testing import CliRunner
+
+from wardround.console.cli import app
+from wardround.console.web.serve import check_tls
+from wardround.protocol.errors import UsageError
+from wardround.server.certificates import issue, own_ca
+
+CONSOLE = [sys.executable, "-m", "wardround.console.cli"]
+
+
+def run(*words: str, **environment: str) -> Any:
+    return CliRunner().invoke(
+        app, list(words), env={"WARDROUND_CONSOLE_PASSWORD": "four words are enough"} | environment
+    )
+
+
+def secret_in(text: str) -> str:
+    """The TOTP secret, as the command shows it for typing."""
+    found = re.search(r"type it into the app: ([A-Z2-7 ]+)", text)
+    assert found is not None, text
+    return found[1].replace(" ", "")
+
+
+def test_accounts_are_made_listed_disabled_and_reset(new_world: Any) -> None:
+    folder = str(new_world.path)
+    made = run("site", "account", "add", folder, "anna", "--role", "officer")
+    assert made.exit_code == 0, made.output
+    first = secret_in(made.output)
+    assert "█" in made.output or "▄" in made.output
+    listed = run("site", "account", "list", folder).output
+    assert re.search(r"^anna +officer +never logged in$", listed, re.M)
+    assert first not in listed
+    run("site", "account", "disable", folder, "anna")
+    assert re.search(r"^anna .*DISABLED$", run("site", "account", "list", folder).output, re.M)
+    second = secret_in(run("site", "account", "reset-totp", folder, "anna").output)
+    assert second != first
+    assert not re.search(r"^anna .*DISABLED$", run("site", "account", "list", folder).output, re.M)
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (("add", "anna", "--role", "boss"), "no role"),
+        (("disable", "nobody"), "no account"),
+        (("reset-totp", "nobody"), "no account"),
+    ],
+)
+def test_a_wrong_account_command_ends_in_an_error_of_ours(new_world: Any, words: tuple[str, ...], fault: str) -> None:
+    command, *rest = words
+    found = run("site", "account", command, str(new_world.path), *rest)
+    assert isinstance(found.exception, UsageError) and fault in found.exception.message
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0", "10.0.0.5", "::"])
+def test_an_address_that_others_reach_needs_a_certificate(listen: str) -> None:
+    with pytest.raises(UsageError, match="in the clear"):
+        check_tls(listen, None, None)
+    assert check_tls("127.0.0.1", None, None) is False and check_tls("::1", None, None) is False
+
+
+def test_half_a_certificate_and_a_name_instead_of_an_address_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.pem"
+    file.touch()
+    for listen, certificate, key in (
+        ("127.0.0.1", file, None), ("127.0.0.1", file, tmp_path / "no"), ("hub.example.org", file, file)
+    ):  # fmt: skip
+        with pytest.raises(UsageError):
+            check_tls(listen, certificate, key)
+    assert check_tls("0.0.0.0", file, file) is True
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_command_serves_a_login_and_logs_no_text_of_a_user(new_world: Any, tmp_path: Path, tls: bool) -> None:
+    secret = secret_in(run("site", "account", "add", str(new_world.path), "anna", "--role", "officer").output)
+    port, more, trust = free_port(), [], True
+    if tls:
+        more, trust = certificates(tmp_path)
+    command = [*CONSOLE, "site", "console", str(new_world.path), "--port", str(port), *more]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=quiet())
+    url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+    try:
+        with httpx.Client(base_url=url, verify=trust, headers={"origin": url}, trust_env=False) as client:
+            first = wait_for(client, process)
+            assert first.status_code == 303
+            assert ("strict-transport-security" in first.headers) is tls
+            if tls:
+                assert client.get("/login", follow_redirects=True).status_code == 200
+                token = csrf(client.get("/login").text)
+                login = {"name": "anna", "password": "four words are enough", "csrf": token}
+                assert client.post("/login?secret=4711", data=login).headers["location"] == "/login/code"
+                code = {"code": pyotp.TOTP(secret).now(), "csrf": csrf(client.get("/login/code").text)}
+                assert client.post("/login/code", data=code).headers["location"] == "/"
+                assert "Overview" in client.get("/?patient=4711").text
+        with httpx.Client(base_url=url, verify=trust, trust_env=False) as stranger:
+            assert stranger.get("/", headers={"host": "evil.example"}).status_code == 400
+    finally:
+        process.terminate()
+        said, _ = process.communicate(timeout=20)
+    assert "Traceback" not in said
+    log = new_world.path / "logs" / "console.log"
+    assert log.stat().st_mode & 0o077 == 0 or log.parent.stat().st_mode & 0o077 == 0
+    text = log.read_text()
+    assert "GET / 303" in text
+    if tls:
+        assert "GET / 200" in text and "role=officer" in text
+    for secret_text in ("4711", "anna", "four words", "evil.example"):
+        assert secret_text not in text + said
+
+
+def test_a_port_that_is_taken_ends_in_two_lines(new_world: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [*CONSOLE, "site", "console", str(new_world.path), "--port", str(taken.getsockname()[1])]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=quiet(), check=False)
+    assert ended.returncode == 2
+    assert "wardround: error: the console cannot listen" in ended.stderr and "hint" in ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_a_coordinator_has_its_console_too(hub: Any) -> None:
+    listed = run("coordinator", "account", "list", str(hub.path))
+    assert re.search(r"^researcher +researcher ", listed.output, re.M)
+    wrong = run("coordinator", "account", "add", str(hub.path), "anna", "--role", "officer")
+    assert isinstance(wrong.exception, UsageError)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def quiet() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "WARDROUND_DEBUG"}
+
+
+def csrf(text: str) -> str:
+    return text.split('name="csrf" value="', 1)[1].split('"', 1)[0]
+
+
+def wait_for(client: httpx.Client, process: Any) -> httpx.Response:
+    until = time.monotonic() + 40
+    while True:
+        try:
+            return client.get("/")
+        except httpx.TransportError:
+            assert time.monotonic() < until and process.poll() is None, "the console did not start"
+            time.sleep(0.1)
+
+
+def certificates(folder: Path) -> tuple[list[str], ssl.SSLContext]:
+    """The options for a certificate of 127.0.0.1, and what trusts its CA."""
+    now = datetime.now(UTC)
+    ca, ca_key = own_ca("console tests", now)
+    issued = issue(ca, ca_key, "127.0.0.1", now)
+    for name, content in (("chain.pem", issued.server), ("key.pem", issued.server_key)):
+        (folder / name).write_bytes(content)
+    return (
+        ["--certificate", str(folder / "chain.pem"), "--key", str(folder / "key.pem")],
+        ssl.create_default_context(cadata=ca.decode()),
+    )
