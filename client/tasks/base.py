@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,34 @@ class Task(Protocol):
 
     def scores(self, outputs: Array, examples: Examples) -> "Scores":
         """One score per patient, for metrics and pictures."""
+
+
+class TaskOfPlan(Protocol):
+    """What the protocol says of every task that a plan names."""
+
+    @property
+    def couples_patients(self) -> bool: ...
+
+    def layout(self, features: int) -> Layout: ...
+
+
+Spec = TypeVar("Spec", bound=TaskOfPlan)
+
+
+@dataclass(frozen=True)
+class PlannedTask(Generic[Spec]):
+    """A task of a plan at the site: ``spec`` on ``features`` columns; pictures have a shape of their own instead."""
+
+    spec: Spec
+    features: int = 1
+
+    @property
+    def couples_patients(self) -> bool:
+        return self.spec.couples_patients
+
+    @cached_property
+    def layout(self) -> Layout:
+        return self.spec.layout(self.features)
 
 
 @dataclass(frozen=True, slots=True)

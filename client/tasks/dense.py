@@ -3,34 +3,23 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import TypeVar
 
+from wardround.client.tasks.base import PlannedTask
 from wardround.privacy.closed_form import DenseEngine, Head
-from wardround.protocol.parameters import Layout
 from wardround.protocol.tasks import SurvivalCox, SurvivalPiecewise, TabularClassification, TabularRegression
 
 Spec = TypeVar("Spec", TabularClassification, TabularRegression, SurvivalCox, SurvivalPiecewise)
 
 
 @dataclass(frozen=True)
-class DenseTask(ABC, Generic[Spec]):
+class DenseTask(PlannedTask[Spec], ABC):
     """A task of the plan at the site: ``spec`` on ``features`` columns."""
-
-    spec: Spec
-    features: int
 
     @property
     @abstractmethod
     def head(self) -> Head:
         """The loss on the outputs, with its slope."""
-
-    @property
-    def couples_patients(self) -> bool:
-        return self.spec.couples_patients
-
-    @cached_property
-    def layout(self) -> Layout:
-        return self.spec.layout(self.features)
 
     @cached_property
     def engine(self) -> DenseEngine:

@@ -5,28 +5,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from wardround.client.tasks.base import Metric, Scores
+from wardround.client.tasks.base import Metric, PlannedTask, Scores
 from wardround.client.tasks.binary import binary_metrics, binary_scores, torch_log_loss
 from wardround.client.tasks.networks import network
 from wardround.privacy.gradients import Array, Examples, GradientEngine
 from wardround.protocol.image_tasks import ImageClassification, ImageDenseNet
-from wardround.protocol.parameters import Layout
 
 
 @dataclass(frozen=True)
-class ImageClassifier:
-    """A classification of pictures at the site. ``features`` is not needed: pictures have a shape of their own."""
-
-    spec: ImageClassification | ImageDenseNet
-    features: int = 1
-
-    @property
-    def couples_patients(self) -> bool:
-        return self.spec.couples_patients
-
-    @cached_property
-    def layout(self) -> Layout:
-        return self.spec.layout(self.features)
+class ImageClassifier(PlannedTask[ImageClassification | ImageDenseNet]):
+    """A classification of pictures at the site."""
 
     @cached_property
     def engine(self) -> GradientEngine:

@@ -7,13 +7,14 @@ logistic regression, with the closed-form engine of tables.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from wardround.client.connectors.table import Records
-from wardround.client.tasks.base import Metric, Scores
+from wardround.client.tasks.base import Metric, PlannedTask, Scores
 from wardround.client.tasks.binary import LogLoss, binary_metrics, binary_scores
 from wardround.client.tasks.networks import network
 from wardround.privacy.closed_form import DenseEngine
@@ -66,21 +67,10 @@ def with_frozen_part(records: Iterable[Records], frozen: Frozen | None) -> Itera
 
 
 @dataclass(frozen=True)
-class Probe:
-    """``LinearProbe`` at the site: examples hold the frozen part's features. ``features`` is not needed."""
+class Probe(PlannedTask[LinearProbe]):
+    """``LinearProbe`` at the site: examples hold the frozen part's features."""
 
-    spec: LinearProbe
-    features: int = 1
-
-    @property
-    def couples_patients(self) -> bool:
-        return self.spec.couples_patients
-
-    @property
-    def layout(self) -> Layout:
-        return self.spec.layout(self.features)
-
-    @property
+    @cached_property
     def engine(self) -> DenseEngine:
         return DenseEngine(self.layout, (), "tanh", LogLoss(self.spec.positive_weights))
 

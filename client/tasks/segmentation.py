@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from wardround.client.tasks.base import Metric, Scores, patient_means
+from wardround.client.tasks.base import Metric, PlannedTask, Scores, patient_means
 from wardround.client.tasks.networks import unet
 from wardround.privacy.gradients import Array, Examples, GradientEngine
 from wardround.protocol.image_tasks import ImageSegmentation
-from wardround.protocol.parameters import Layout
 
 if TYPE_CHECKING:
     import torch
@@ -64,19 +63,8 @@ def dice_per_patient(scores: Scores, weights: npt.NDArray[np.float64]) -> npt.ND
 
 
 @dataclass(frozen=True)
-class Segmentation:
-    """``ImageSegmentation`` at the site. ``features`` is not needed: pictures have a shape of their own."""
-
-    spec: ImageSegmentation
-    features: int = 1
-
-    @property
-    def couples_patients(self) -> bool:
-        return self.spec.couples_patients
-
-    @cached_property
-    def layout(self) -> Layout:
-        return self.spec.layout(self.features)
+class Segmentation(PlannedTask[ImageSegmentation]):
+    """``ImageSegmentation`` at the site."""
 
     @cached_property
     def engine(self) -> GradientEngine:

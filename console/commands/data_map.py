@@ -12,7 +12,8 @@ from wardround.client.settings import read_settings
 from wardround.client.store.database import open_copy
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.studies import Studies
-from wardround.protocol.errors import Unavailable, UsageError
+from wardround.console.new_files import write_new
+from wardround.protocol.errors import UsageError
 
 
 def map_command(folder: Path, study: str, source: int, out: Path | None) -> None:
@@ -35,13 +36,7 @@ def map_command(folder: Path, study: str, source: int, out: Path | None) -> None
     if out is None:
         typer.echo(text, nl=False)
         return
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UsageError(f"'{out}' is there already", "name a new file; nothing is written over") from None
-    except OSError as error:
-        raise Unavailable(f"'{out}' cannot be written: {error.strerror}", "name another file") from None
+    write_new(out, text.encode())
     left = [each.name for each in proposed if each.is_open]
     typer.echo(f"{len(proposed) - len(left)} of {len(proposed)} columns are proposed in {out}")
     if left:

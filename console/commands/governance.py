@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from wardround.client.store.keys import fingerprint, read_officer_key
 from wardround.client.yaml_text import load_yaml
 from wardround.console.commands.ledger import passphrase
+from wardround.console.new_files import write_new
 from wardround.protocol.errors import ProtocolViolation, Unavailable, UsageError
 from wardround.protocol.owners import Governance, Owner, compared
 from wardround.protocol.roster import Roster, check_follows, check_signed, first_fault, standing
@@ -28,7 +29,7 @@ def new_command(path: Path, out: Path, previous: Path | None) -> None:
     roster = _from_yaml(path, before)
     if before is not None:
         _follows(before, roster)
-    _write_new(out, roster)
+    write_new(out, roster.canonical)
     typer.echo(f"{out}: the roster of epoch {roster.epoch}, not signed yet.")
     typer.echo(f"Fingerprint: {roster.fingerprint}")
     typer.echo("Next: each officer runs 'wardround governance sign' on it.")
@@ -71,7 +72,7 @@ def sign_command(path: Path, key: Path, previous: Path | None, out: Path | None,
     if out is None:
         _replace(path, signed)
     else:
-        _write_new(out, signed)
+        write_new(out, signed.canonical)
     typer.echo(f"{out or path}: signed by {officer.site}. {_missing(signed, before)}")
 
 
@@ -232,20 +233,10 @@ def _read(path: Path) -> bytes:
         raise Unavailable(f"'{path}' cannot be read: {error.strerror}", "check the path") from error
 
 
-def _write_new(path: Path, roster: Roster) -> None:
-    try:
-        with path.open("xb") as file:
-            file.write(roster.canonical)
-    except FileExistsError:
-        raise UsageError(f"'{path}' exists already", "choose a name that does not exist yet") from None
-    except OSError as error:
-        raise Unavailable(f"'{path}' cannot be written: {error.strerror}", "check the folder and the disk") from error
-
-
 def _replace(path: Path, roster: Roster) -> None:
     """Put the signed roster in the place of the unsigned one, whole or not at all."""
     beside = path.with_name(path.name + ".new")
-    _write_new(beside, roster)
+    write_new(beside, roster.canonical)
     os.replace(beside, path)
 
 

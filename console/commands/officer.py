@@ -7,7 +7,8 @@ import typer
 
 from wardround.client.store.keys import MIN_PASSPHRASE, OfficerCard, fingerprint, write_officer_key
 from wardround.console.commands.ledger import PASSPHRASE
-from wardround.protocol.errors import Unavailable, UsageError
+from wardround.console.new_files import write_new
+from wardround.protocol.errors import UsageError, WardroundError
 from wardround.protocol.identity import Identity
 
 
@@ -26,11 +27,10 @@ def init_command(name: str, folder: Path) -> None:
     write_officer_key(key, officer, _new_passphrase())
     public = OfficerCard(officer=name, key=officer.public.key.hex())
     try:
-        with card.open("x", encoding="utf-8") as file:
-            file.write(public.model_dump_json(indent=2) + "\n")
-    except OSError as error:
+        write_new(card, f"{public.model_dump_json(indent=2)}\n".encode())
+    except WardroundError:
         key.unlink()
-        raise Unavailable(f"'{card}' cannot be written: {error.strerror}", "check the folder and the disk") from error
+        raise
     typer.echo(f"{key}: your private key, sealed with the passphrase. Keep it, and a copy of it, to yourself.")
     typer.echo(f"{card}: your card. Give it to the site.")
     typer.echo(f"Fingerprint: {fingerprint(officer.public.key)}")

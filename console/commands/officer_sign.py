@@ -8,8 +8,9 @@ import typer
 from wardround.client.signing import SigningRequest, read_request, sign
 from wardround.client.store.keys import fingerprint, read_officer_key
 from wardround.console.commands.ledger import passphrase
+from wardround.console.new_files import write_new
 from wardround.console.plan_words import in_words, plain
-from wardround.protocol.errors import Unavailable, UsageError
+from wardround.protocol.errors import UsageError
 from wardround.protocol.ledger import Waive
 from wardround.protocol.plan import StudyPlan
 
@@ -33,13 +34,7 @@ def sign_command(request: Path, keys: Sequence[Path], out: Path | None, yes: boo
     if out is None:
         typer.echo(signed, nl=False)
         return
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(signed)
-    except FileExistsError:
-        raise UsageError(f"'{out}' exists already", "choose another name") from None
-    except OSError as error:
-        raise Unavailable(f"'{out}' cannot be written: {error.strerror}", "check the folder and the disk") from error
+    write_new(out, signed.encode())
     typer.echo(f"{out}: bring it back, and record it: wardround site study record FOLDER {out.name}", err=True)
 
 

@@ -1,9 +1,7 @@
 """``wardround site statement``, ``audit-report``, ``dpia``, and ``wardround report verify``."""
 
 import json
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import typer
 
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.keys import read_public_key
+from wardround.console.new_files import write_new
 from wardround.console.paper.as_json import MOST_BYTES, sign
 from wardround.console.paper.check import Known, Result, Verdict, check, signed_in
 from wardround.console.paper.gather import Source, audit_report, read_source, statement
@@ -67,7 +66,7 @@ def verify_command(
     if page is not None:
         if not verdict.signed.holds(bytes.fromhex(verdict.signed.paper.key)):
             raise UsageError("no page is made of a content that nobody signed", "ask the site for the paper again")
-        _new_file(page, render(verdict.signed, page.suffix))
+        write_new(page, render(verdict.signed, page.suffix))
         typer.echo(f"{page}: made here of the signed content", err=as_json)
     if not verdict.accepted:
         raise typer.Exit(1)
@@ -82,7 +81,7 @@ def _source(folder: Path, out: Path, tongue: str) -> Source:
 
 def _write(source: Source, paper: Paper, out: Path) -> None:
     signed = sign(paper, source.identity)
-    _new_file(out, render(signed, out.suffix))
+    write_new(out, render(signed, out.suffix))
     typer.echo(f"{out}: signed content {signed.digest}")
     typer.echo("Whoever gets it checks it with: wardround report verify FILE --key " + paper.key)
 
@@ -92,24 +91,6 @@ def _check_out(out: Path) -> None:
         raise UsageError(f"a paper is not written as '{out.suffix}'", f"end the name with {', '.join(SUFFIXES)}")
     if out.exists():
         raise UsageError(f"'{out}' exists already", "a paper never takes another's place: choose a new name")
-
-
-def _new_file(out: Path, content: bytes) -> None:
-    """Write ``content`` whole or not at all."""
-    made = False
-    try:
-        with out.open("xb") as file:
-            made = True
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except FileExistsError:
-        raise UsageError(f"'{out}' exists already", "choose a new name") from None
-    except OSError as error:
-        if made:
-            with suppress(OSError):
-                out.unlink()
-        raise Unavailable(f"'{out}' cannot be written: {error.strerror}", "check the path and the disk") from error
 
 
 def _former(path: Path) -> bytes:

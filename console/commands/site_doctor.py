@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from wardround.client.doctor import NETWORK, Finding, State, examined_from, run_all
-from wardround.protocol.errors import Unavailable, UsageError
+from wardround.console.new_files import write_new
+from wardround.protocol.errors import UsageError
 
 FOUND_FAILED: Final = 1
 
@@ -46,12 +47,12 @@ def doctor_command(site_folder: Path | None, link_folder: Path | None, as_json: 
     about = _about(examined.site)
     if as_json:
         text = json.dumps(_as_data(about, found), indent=2) + "\n"
-        _write(out, text) if out else typer.echo(text, nl=False)
+        write_new(out, text.encode()) if out else typer.echo(text, nl=False)
     elif out is not None:
         page = Console(file=StringIO(), width=_FILE_WIDTH, color_system=None)
         page.print(report(about, found))
         assert isinstance(page.file, StringIO)
-        _write(out, page.file.getvalue())
+        write_new(out, page.file.getvalue().encode())
     else:
         Console().print(report(about, found))
     if out is not None:
@@ -109,11 +110,3 @@ def _about(site: str | None) -> dict[str, str]:
 def _as_data(about: dict[str, str], found: Sequence[Finding]) -> dict[str, Any]:
     findings = [{"check": f.check, "state": f.state, "sentence": f.sentence, "cure": f.cure} for f in found]
     return {"format": "wardround/doctor/1", **about, "state": worst(found), "findings": findings}
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise Unavailable(f"'{path}' cannot be written: {error.strerror}", "choose another place") from None

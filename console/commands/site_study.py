@@ -13,10 +13,11 @@ from wardround.client.governance import CONSORTIUM_DOMAIN, charge_for, open_doma
 from wardround.client.signing import SignedFact, approval_facts, read_signed, request_for
 from wardround.client.store.keys import read_officer_key
 from wardround.console.commands.ledger import passphrase
+from wardround.console.new_files import write_new
 from wardround.console.plan_words import differences, in_words, plain
 from wardround.privacy.approvals import EYES_TO_WAIVE
 from wardround.privacy.budget import cost, delta_for
-from wardround.protocol.errors import Unavailable, UsageError
+from wardround.protocol.errors import UsageError
 from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.identity import Identity
 from wardround.protocol.ledger import Waive, approve
@@ -118,13 +119,7 @@ def request_command(
     if out is None:
         typer.echo(text, nl=False)
         return
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UsageError(f"'{out}' exists already", "choose another name") from None
-    except OSError as error:
-        raise Unavailable(f"'{out}' cannot be written: {error.strerror}", "check the folder and the disk") from error
+    write_new(out, text.encode())
     typer.echo(f"{out}: sign it on another machine with 'wardround officer sign', and bring back what that prints.")
 
 

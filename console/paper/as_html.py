@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Final
 
 import segno
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from wardround.console.paper.blocks import Sheet
+from wardround.console.templates import environment
 from wardround.protocol.errors import UsageError
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -58,12 +59,6 @@ def _svg(text: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["kind"] = lambda block: type(block).__name__
-    return environment
+    made = environment(_TEMPLATES)
+    made.filters["kind"] = lambda block: type(block).__name__
+    return made

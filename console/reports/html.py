@@ -9,12 +9,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from wardround.console.reports import charts, findings, numbers, words
 from wardround.console.reports.thumbnails import thumbnails
 from wardround.console.reports.view import View
+from wardround.console.templates import environment
 from wardround.privacy.accounting import rounded_up
 from wardround.protocol.plan import StudyPlan
 from wardround.simulations.result import SimulationResult
@@ -43,21 +44,15 @@ def page(template: str, **values: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    made = environment(_TEMPLATES)
+    made.filters |= {
         "decimal": numbers.decimal,
         "signed": numbers.signed,
         "interval": numbers.interval,
         "up": rounded_up,
         "percent_up": numbers.percent_up,
     }
-    environment.globals |= {
+    made.globals |= {
         "plural": numbers.plural,
         "delta_text": numbers.delta_text,
         "swatch": charts.swatch,
@@ -68,4 +63,4 @@ def _environment() -> Environment:
         "metric_name": numbers.metric_name,
         "left_out": findings.left_out,
     }
-    return environment
+    return made

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastapi import Request
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from starlette.responses import HTMLResponse
 
 from wardround.console.plan_words import plain
+from wardround.console.templates import environment
 from wardround.console.web import i18n
 from wardround.console.web.guards import csrf_token, session_of
 from wardround.console.web.page import GROUPS
@@ -21,7 +22,7 @@ LONGEST: Final = 300
 
 def render(request: Request, template: str, status: int = 200, /, **values: Any) -> HTMLResponse:
     """The answer made of ``template``; ``values`` are what the page shows."""
-    shown = environment().get_template(template).render(**_frame(request), **values)
+    shown = templates().get_template(template).render(**_frame(request), **values)
     return HTMLResponse(shown, status)
 
 
@@ -32,16 +33,9 @@ def given(text: object, most: int = LONGEST) -> str:
 
 
 @cache
-def environment() -> Environment:
+def templates() -> Environment:
     """The console's templates."""
-    made = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        extensions=["jinja2.ext.i18n"],
-    )
+    made = environment(_TEMPLATES, ["jinja2.ext.i18n"])
     made.install_gettext_callables(i18n._, i18n.ngettext, newstyle=True)  # type: ignore[attr-defined]
     made.filters |= {
         "given": given,

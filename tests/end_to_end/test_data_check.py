@@ -76,7 +76,7 @@ def test_a_proposal_is_printed_or_written_once(
     map_command(folder, "heart_disease", 1, tmp_path / "mapping.yaml")
     assert (tmp_path / "mapping.yaml").read_text() == printed
     assert "12 of 12 columns are proposed" in capsys.readouterr().out
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         map_command(folder, "heart_disease", 1, tmp_path / "mapping.yaml")
     with pytest.raises(UsageError, match="no data source 2"):
         map_command(folder, "heart_disease", 2, None)
