@@ -13,22 +13,19 @@ from datetime import UTC, datetime, timedelta
 from sqlite3 import Connection
 from typing import Final
 
-from pydantic import ValidationError
-
 from wardround.client.store.database import explained
-from wardround.privacy.books import Block, NotAdmitted, NotAllowed
+from wardround.client.store.fold import Fold, Misfit
+from wardround.privacy.books import Block, NotAdmitted
 from wardround.privacy.budget import Refused
 from wardround.privacy.ledger import LedgerState
 from wardround.protocol.checkpoint import Checkpoint
 from wardround.protocol.entry import (
     DatedFact,
     Entry,
-    chained,
     content_bytes,
     misdated,
     next_entry,
     parse_content,
-    signed_message,
 )
 from wardround.protocol.errors import ProtocolViolation, Unavailable, UsageError
 from wardround.protocol.events import DpEvent
@@ -64,9 +61,8 @@ class Ledger:
         self._store = store
         self._identity = identity
         self._clock = clock
-        self._state = LedgerState()
-        self._last: Entry | None = None
-        self._last_at = ""
+        self._fold = Fold()
+        self._state = self._fold.state
         self._tree: Tree | None = None
         key = None if identity is None else identity.public.key.hex()
         opened = self.state.opened
@@ -84,7 +80,7 @@ class Ledger:
     @property
     def entries(self) -> int:
         """How many there are, as far as ``state`` was asked for."""
-        return 0 if self._last is None else self._last.number
+        return 0 if self._fold.last is None else self._fold.last.number
 
     @property
     def state(self) -> LedgerState:
@@ -240,7 +236,7 @@ class Ledger:
 
     def _append(self, facts: tuple[Fact, ...], also: Callable[[Connection], None] | None) -> None:
         """Write and commit; the state follows only what is on disk."""
-        at, last, entries = self._now(facts), self._last, []
+        at, last, entries = self._now(facts), self._fold.last, []
         for fact in facts:
             last = next_entry(last, content_bytes(at, fact), self._identity)
             entries.append((self.site, last.number, last.content, last.signature, last.hash))
@@ -248,44 +244,37 @@ class Ledger:
         if also is not None:
             also(self._store)
         self._store.execute("COMMIT")
-        for fact in facts:
-            self._state.apply(fact)
-        self._last, self._last_at = last, at
+        assert last is not None
+        self._fold.wrote(facts, last, at)
 
     def _now(self, facts: tuple[Fact, ...]) -> str:
         now = self._clock()
         at = _text(now)
-        if not any(misdated(DatedFact(at=at, fact=fact), self._last_at) for fact in facts):
+        if not any(misdated(DatedFact(at=at, fact=fact), self._fold.last_at) for fact in facts):
             return at
         if any(isinstance(fact, SetClock) for fact in facts):
-            raise UsageError(f"the last entry is not of the time that was signed, but of {self._last_at}", "sign anew")
-        if _text(now + CLOCK_TOLERANCE) < self._last_at:
+            raise UsageError(
+                f"the last entry is not of the time that was signed, but of {self._fold.last_at}", "sign anew"
+            )
+        if _text(now + CLOCK_TOLERANCE) < self._fold.last_at:
             raise Unavailable(
-                f"the clock says {at}, but the ledger of site '{self.site}' was last written at {self._last_at}",
+                f"the clock says {at}, but the ledger of site '{self.site}' was last written at {self._fold.last_at}",
                 "set the clock right (NTP) and try again; what was charged before stays charged. If it was wrong when "
                 "the last entry was written, an officer signs an entry 'set_clock'",
             )
-        return self._last_at
+        return self._fold.last_at
 
     def _catch_up(self) -> None:
         """Take the entries that this or another process has written since. The newest signature stands for all."""
-        before, last = self._state.size, self._last
-        for entry in stored_entries(self._store, self.site, before):
-            if entry.number != self._state.size + 1 or chained(last, entry.number, entry.content) != entry.hash:
-                raise _broken(self.site, self._state.size + 1, "it does not follow the entry before")
-            try:
-                dated = parse_content(entry.content)
-                if misdated(dated, self._last_at):
-                    raise _broken(self.site, entry.number, "it is dated before the entry that it follows")
-                self._state.apply(dated.fact)
-            except ValidationError:
-                raise _broken(self.site, entry.number, "its kind or a field is unknown to this version") from None
-            except NotAllowed as error:
-                raise _broken(self.site, entry.number, error.message) from error
-            self._last = last = entry
-            self._last_at = dated.at
-        if last is not None and self._state.size > before and not signed(last, self._state.opened):
-            raise _broken(self.site, last.number, "its signature is not the site's")
+        try:
+            for entry in stored_entries(self._store, self.site, self._state.size):
+                self._fold.take(entry)
+            self._fold.check_signature()
+        except Misfit as misfit:
+            raise UsageError(
+                f"the ledger of site '{self.site}' is broken at {misfit}",
+                "it was changed or restored in part: keep the file and ask the data governance officer",
+            ) from misfit
 
     def _missing(self) -> int | None:
         rows = self._store.execute("SELECT size, root FROM rollbacks WHERE site = ?", (self.site,)).fetchall()
@@ -301,20 +290,6 @@ def stored_entries(store: Connection, site: str, after: int = 0) -> Iterator[Ent
     )
     for number, content, signature, hash_ in rows:
         yield Entry(number, content, signature, hash_)
-
-
-def signed(entry: Entry, opened: OpenLedger | None) -> bool:
-    """Whether the key that the ledger was opened with signed ``entry``; a simulation's entries carry no signature."""
-    if opened is None or opened.key is None:
-        return entry.signature == b""
-    return PublicIdentity(opened.site, bytes.fromhex(opened.key)).verifies(entry.signature, signed_message(entry.hash))
-
-
-def _broken(site: str, number: int, reason: str) -> UsageError:
-    return UsageError(
-        f"the ledger of site '{site}' is broken at entry {number}: {reason}",
-        "it was changed or restored in part: keep the file and ask the data governance officer",
-    )
 
 
 def _text(moment: datetime) -> str:

@@ -1,16 +1,13 @@
 """A site's ledger, read once and for reading only, up to any of its entries: what it adds up to there, and its tree."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from wardround.client.store.database import explained, open_copy
-from wardround.client.store.ledger import signed, stored_entries
-from wardround.privacy.books import NotAllowed
+from wardround.client.store.fold import Fold, Misfit
+from wardround.client.store.ledger import stored_entries
 from wardround.privacy.ledger import LedgerState
-from wardround.protocol.entry import DatedFact, Entry, chained, misdated, parse_content
+from wardround.protocol.entry import DatedFact, Entry
 from wardround.protocol.errors import UsageError
 from wardround.protocol.tree import Tree
 
@@ -62,42 +59,20 @@ def read_book(path: Path, site: str) -> Book:
             stored = list(stored_entries(store, site))
     finally:
         store.close()
-    entries = _checked(stored, site)
-    state = LedgerState()
-    for one in entries:
-        try:
-            state.apply(one.fact.fact)
-        except NotAllowed as error:
-            raise _broken(one.entry.number, error.message) from error
-    if state.opened is None or state.opened.key is None:
-        raise UsageError("this ledger has no key: it is empty, or a simulation's", "name a hospital's folder")
-    # The last signature stands for every byte before it.
-    if not signed(entries[-1].entry, state.opened):
-        raise _broken(entries[-1].entry.number, "its signature is not the site's")
-    return Book(site, state.opened.key, tuple(entries), Tree(one.entry.content for one in entries))
-
-
-def _checked(stored: Sequence[Entry], site: str) -> list[Dated]:
-    entries: list[Dated] = []
-    last, at = None, ""
-    for entry in stored:
-        if entry.number != len(entries) + 1 or chained(last, entry.number, entry.content) != entry.hash:
-            raise _broken(len(entries) + 1, "it does not follow the entry before")
-        try:
-            dated = parse_content(entry.content)
-        except ValidationError:
-            raise _broken(entry.number, "its kind or a field is unknown to this version") from None
-        if misdated(dated, at):
-            raise _broken(entry.number, "it is dated before the entry that it follows")
-        entries.append(Dated(entry, dated.at, dated))
-        last, at = entry, dated.at
-    if not entries:
+    fold, entries = Fold(), []
+    try:
+        for entry in stored:
+            dated = fold.take(entry)
+            entries.append(Dated(entry, dated.at, dated))
+        fold.check_signature()
+    except Misfit as misfit:
+        raise UsageError(
+            f"the ledger is broken at {misfit}",
+            "no paper is made of it; keep the file, and ask: wardround ledger verify",
+        ) from misfit
+    if fold.last is None:
         raise UsageError(f"the file holds no ledger of site '{site}'", "name the site's own folder")
-    return entries
-
-
-def _broken(number: int, reason: str) -> UsageError:
-    return UsageError(
-        f"the ledger is broken at entry {number}: {reason}",
-        "no paper is made of it; keep the file, and ask: wardround ledger verify",
-    )
+    state = fold.state
+    if state.opened is None or state.opened.key is None:
+        raise UsageError("this ledger has no key: it is a simulation's", "name a hospital's folder")
+    return Book(site, state.opened.key, tuple(entries), Tree(one.entry.content for one in entries))

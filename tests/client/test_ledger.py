@@ -403,6 +403,19 @@ def test_a_changed_file_is_not_opened(hospital: Any, statement: str, number: int
         tampered(hospital, statement)
 
 
+def test_an_entry_of_a_foreign_key_is_refused_again_and_again_by_who_is_already_running(hospital: Any) -> None:
+    running, spent = hospital.ledger, hospital.ledger.used("training")[0]
+    hospital.restart()
+    hospital.reserve("b0")
+    with pytest.raises(UsageError, match="its signature is not the site's"):
+        tampered(hospital, "UPDATE entries SET signature = zeroblob(64) WHERE number = 5")
+    hospital.ledger = running
+    for _ in range(2):
+        with pytest.raises(UsageError, match="broken at entry 5: its signature is not the site's"):
+            hospital.reserve("b1")
+    assert spent == 0 and len(list(stored_entries(running._store, "north"))) == 5
+
+
 def test_an_entry_of_unknown_kind_or_field_is_never_guessed(hospital: Any) -> None:
     for text in (
         b'{"at":"2026-11-23T09:30:00Z","fact":{"kind":"refund","block":"b"}}',

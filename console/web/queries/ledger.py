@@ -12,13 +12,10 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Final
 
-from pydantic import ValidationError
-
 from wardround.client.store.database import explained, open_copy
-from wardround.client.store.ledger import signed, stored_entries
-from wardround.privacy.books import NotAllowed
-from wardround.privacy.ledger import LedgerState
-from wardround.protocol.entry import DatedFact, Entry, chained, misdated, parse_content
+from wardround.client.store.fold import Fold, Misfit
+from wardround.client.store.ledger import stored_entries
+from wardround.protocol.entry import DatedFact, Entry, parse_content
 from wardround.protocol.errors import UsageError
 from wardround.protocol.ledger import Grant, Release
 
@@ -26,34 +23,22 @@ DATABASE: Final = "ledger.sqlite"
 
 
 @dataclass(slots=True)
-class Books:
-    """What a ledger adds up to, and besides what pages ask of its history. Read it under ``LedgerReader.read`` only.
+class Books(Fold):
+    """A ledger, and besides what pages ask of its history. Read it under ``LedgerReader.read`` only.
 
     ``granted``: the number of each plan's last grant on a domain; ``released_at``: the time of the last release.
     """
 
-    state: LedgerState = field(default_factory=LedgerState)
-    last: Entry | None = None
-    last_at: str = ""
     granted: dict[tuple[str, str], int] = field(default_factory=dict)
     released_at: str = ""
 
-    def take(self, entry: Entry) -> None:
-        """Fold the next entry. Raises UsageError when it does not follow, or may not stand there."""
-        if entry.number != self.state.size + 1 or chained(self.last, entry.number, entry.content) != entry.hash:
-            raise _broken(self.state.size + 1)
-        try:
-            dated = parse_content(entry.content)
-            if misdated(dated, self.last_at):
-                raise _broken(entry.number)
-            self.state.apply(dated.fact)
-        except (ValidationError, NotAllowed):
-            raise _broken(entry.number) from None
+    def take(self, entry: Entry) -> DatedFact:
+        dated = Fold.take(self, entry)
         if isinstance(dated.fact, Grant):
             self.granted[dated.fact.plan, dated.fact.domain] = entry.number
         elif isinstance(dated.fact, Release):
             self.released_at = dated.at
-        self.last, self.last_at = entry, dated.at
+        return dated
 
 
 class LedgerReader:
@@ -91,16 +76,17 @@ class LedgerReader:
     def _catch_up(self, store: Connection) -> None:
         if not self._continues(store):
             self._books = Books()
-        books, before = self._books, self._books.state.size
+        books = self._books
         try:
-            for entry in stored_entries(store, self._site, before):
+            for entry in stored_entries(store, self._site, books.state.size):
                 books.take(entry)
-            last = books.last
-            if last is not None and books.state.size > before and not signed(last, books.state.opened):
-                raise _broken(last.number)
-        except UsageError:
+            books.check_signature()
+        except Misfit as misfit:
             self._books = Books()
-            raise
+            raise UsageError(
+                f"the ledger is broken at {misfit}",
+                "keep the file as it is, and run 'wardround ledger verify': it says what is wrong",
+            ) from None
 
     def _continues(self, store: Connection) -> bool:
         """Whether the file still begins with what was folded: it may have been put back from a backup meanwhile."""
@@ -111,10 +97,3 @@ class LedgerReader:
             "SELECT hash, signature FROM entries WHERE site = ? AND number = ?", (self._site, last.number)
         ).fetchone()
         return row is not None and (bytes(row[0]), bytes(row[1])) == (last.hash, last.signature)
-
-
-def _broken(number: int) -> UsageError:
-    return UsageError(
-        f"the ledger is broken at entry {number}",
-        "keep the file as it is, and run 'wardround ledger verify': it says what is wrong",
-    )
