@@ -7,7 +7,7 @@ and goes on bit for bit.
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Final
 
 from wardround.privacy.secagg.scale import VECTOR, quantizer_for
@@ -141,8 +141,3 @@ class Study:
             self.desk, self.desk.proposal(request.round_number, request.attempt, request.model_hash, VECTOR)
         )
         return MaskedSum(desk, quantizer_for(self.plan, sizes), sizes), self.desk.session.threshold
-
-
-def record_json(record: RoundRecord) -> dict[str, object]:
-    """A round record as JSON data."""
-    return asdict(record) | {"contributors": list(record.contributors)}

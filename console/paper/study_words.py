@@ -22,7 +22,7 @@ from wardround.console.paper.blocks import (
     Tone,
 )
 from wardround.console.paper.model import About, Line, Paper, Spending
-from wardround.console.paper.terms import Words, clean, delta_text, digest_short, moment
+from wardround.console.paper.terms import Words, clean, delta_text, moment
 from wardround.console.reports.task_words import label_words, unit_words, weights_words
 from wardround.console.reports.words import picture_words
 from wardround.protocol.contract import DataContract, NumberColumn
@@ -357,8 +357,3 @@ def _approval(line: Line, words: Words) -> Row:
     else:
         said = _("approval for '{domain}' revoked").format(domain=clean(fact.get("domain", "")))
     return Row((Cell(f"{line.number:,}"), when, Cell(officers), Cell(said)))
-
-
-def plan_name(about: About) -> str:
-    """The study's title and the beginning of its plan's digest."""
-    return f"{clean(about.plan.study)} ({digest_short(about.digest)})"

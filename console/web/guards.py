@@ -1,4 +1,4 @@
-"""What a page's function may ask for: who looks at it, a form that is really from this person, and a fresh code.
+"""What a page's function may ask for: who looks at it, and a form that is really from this person.
 
 They are dependencies of FastAPI. ``page_guard`` is hung on every page by the application itself.
 """
@@ -11,12 +11,10 @@ from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
-from wardround.console.web.accounts import Account, Locked
-from wardround.console.web.i18n import _, negotiated, use
+from wardround.console.web.i18n import negotiated, use
 from wardround.console.web.roles import READS_ONLY, Role
 from wardround.console.web.security import SAFE, Refused
 from wardround.console.web.sessions import BEFORE_COOKIE, COOKIE, Session
-from wardround.protocol.errors import UsageError
 
 CSRF_FIELD: Final = "csrf"
 
@@ -103,19 +101,3 @@ def field(form: FormData, name: str, most: int = 1000) -> str:
     if not isinstance(value, str) or len(value) > most:
         raise Refused(400)
     return value.strip()
-
-
-def fresh_code(request: Request, looks: Session, code: str) -> None:
-    """Take the code that the person typed for this one decision.
-
-    Raises:
-        UsageError: it is not the code of now, or was used before, or too many were wrong.
-    """
-    answer: Account | Locked | None = console(request).accounts.check_code(looks.account, code)
-    if isinstance(answer, Locked):
-        raise Refused(429, answer.seconds)
-    if answer is None:
-        raise UsageError(
-            _("The code was wrong, or it was used before."),
-            _("Wait for the next code in your app, and send the form again."),
-        )

@@ -17,7 +17,6 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    PrimaryKeyConstraint,
     String,
     Table,
     create_engine,
@@ -64,14 +63,6 @@ failures: Final = Table(
     Column("count", Integer, nullable=False),
     Column("locked_until", Float, nullable=False),
     Column("at", Float, nullable=False),
-)
-read_marks: Final = Table(
-    "read_marks",
-    _TABLES,
-    Column("account", String, nullable=False),
-    Column("subject", String, nullable=False),
-    Column("at", Float, nullable=False),
-    PrimaryKeyConstraint("account", "subject"),
 )
 settings: Final = Table(
     "settings", _TABLES, Column("name", String, primary_key=True), Column("value", LargeBinary, nullable=False)

@@ -5,7 +5,7 @@ with 100,000 entries costs what its new entries cost. The signatures of all entr
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Final
 from wardround.client.store.database import explained, open_copy
 from wardround.client.store.fold import Fold, Misfit
 from wardround.client.store.ledger import stored_entries
-from wardround.protocol.entry import DatedFact, Entry, parse_content
+from wardround.protocol.entry import DatedFact, Entry
 from wardround.protocol.errors import UsageError
 from wardround.protocol.ledger import Grant, Release
 
@@ -61,17 +61,6 @@ class LedgerReader:
         with self._lock, closing(open_copy(self._path)) as store, explained("the ledger"):
             self._catch_up(store)
             yield self._books, store
-
-    def entries(self, after: int, most: int, wanted: Callable[[DatedFact], bool] = lambda _: True) -> list[DatedFact]:
-        """The first ``most`` facts behind number ``after`` that are ``wanted``."""
-        found: list[DatedFact] = []
-        with closing(open_copy(self._path)) as store, explained("the ledger"):
-            for entry in stored_entries(store, self._site, after):
-                if wanted(dated := parse_content(entry.content)):
-                    found.append(dated)
-                if len(found) == most:
-                    break
-        return found
 
     def _catch_up(self, store: Connection) -> None:
         if not self._continues(store):
