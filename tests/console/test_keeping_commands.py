@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -192,6 +193,9 @@ def test_a_coordinators_unit_comes_and_goes(tmp_path: Path, capsys: pytest.Captu
 def running() -> Iterator[int]:
     """The number of a process that could be a daemon, by its command line."""
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "wardround"])
+    # Between its start and the kernel's note of its arguments a process has none.
+    while b"wardround" not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+        time.sleep(0.01)
     yield process.pid
     process.kill()
     process.wait()
