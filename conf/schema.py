@@ -102,6 +102,7 @@ class FaultSection(_Section):
 class SimulationSection(_Section):
     """How a simulation runs on this machine."""
 
+    engine: Literal["auto", "sites", "vectorised"] = "auto"
     threads: int = Field(default=1, ge=1, le=256)
     evaluate_every: int = Field(default=1, ge=0)
     output: str = "runs"

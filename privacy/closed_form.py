@@ -61,11 +61,11 @@ class DenseEngine:
         self, layout: Layout, hidden: tuple[int, ...], activation: Literal["tanh", "relu"], head: Head
     ) -> None:
         """Raises UsageError when the layout is not of dense layers with the ``hidden`` sizes."""
-        self._layers, self._hazards = _read(layout)
+        self.layers, self.hazards = _read(layout)
         self._size = layout.size
         self._tanh = activation == "tanh"
         self._head = head
-        sizes = tuple(layer.shape[0] for layer in self._layers[:-1])
+        sizes = tuple(layer.shape[0] for layer in self.layers[:-1])
         if sizes != tuple(hidden):
             message = f"the layout has hidden layers of {sizes} units, not {tuple(hidden)}"
             raise UsageError(message, "use the task's layout")
@@ -123,24 +123,24 @@ class DenseEngine:
         """The inputs of each dense layer, and the outputs."""
         values: Array = np.asarray(features, dtype=np.float64)
         inputs = []
-        last = len(self._layers) - 1
-        for index, layer in enumerate(self._layers):
+        last = len(self.layers) - 1
+        for index, layer in enumerate(self.layers):
             inputs.append(values)
             values = values @ parameters[layer.weight].reshape(layer.shape).T
             if layer.bias is not None:
                 values += parameters[layer.bias]
             if index < last:
                 np.tanh(values, out=values) if self._tanh else np.maximum(values, 0.0, out=values)
-        return inputs, values if self._hazards is None else values + parameters[self._hazards]
+        return inputs, values if self.hazards is None else values + parameters[self.hazards]
 
     def _backward(self, parameters: Array, inputs: list[Array], slope: Array) -> list[Factors]:
         """The factors of the gradient, layer by layer from the outputs to the features."""
         factors: list[Factors] = []
-        if self._hazards is not None:
+        if self.hazards is not None:
             factors.append((slope, None, True))
             slope = slope.sum(1, keepdims=True)
-        for index in range(len(self._layers) - 1, -1, -1):
-            layer, values = self._layers[index], inputs[index]
+        for index in range(len(self.layers) - 1, -1, -1):
+            layer, values = self.layers[index], inputs[index]
             factors.append((slope, values, layer.bias is not None))
             if index:
                 slope = slope @ parameters[layer.weight].reshape(layer.shape)
@@ -150,12 +150,12 @@ class DenseEngine:
     def _sum(self, factors: list[Factors], scale: Array) -> Array:
         """Shape (d,): the sum over records of their gradients times ``scale`` (records,)."""
         total = np.empty(self._size)
-        places: list[_Dense | None] = [*reversed(self._layers)]
-        if self._hazards is not None:
+        places: list[_Dense | None] = [*reversed(self.layers)]
+        if self.hazards is not None:
             places.insert(0, None)
         for place, (slope, values, _) in zip(places, factors, strict=True):
             if place is None or values is None:
-                total[self._hazards] = scale @ slope
+                total[self.hazards] = scale @ slope
                 continue
             if place.bias is not None:
                 total[place.bias] = scale @ slope

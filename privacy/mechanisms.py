@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from io import BytesIO
 from typing import Final
 
 import numpy as np
@@ -70,10 +71,11 @@ def _in_blocks(target: Array, random_bytes: RandomBytes, work: Callable[[memoryv
 
 
 def _box_muller(block: memoryview, standard_deviation: float, target: Array) -> None:
-    """Fill ``target`` (shape (n,)) from 16 bytes for every two numbers, rounded up."""
+    """Fill ``target``, shape (..., n), from 16 bytes for every two numbers of a row, rounded up."""
     uniform = (np.frombuffer(block, "<u8") >> np.uint64(11)).astype(np.float64)  # 53 bits: exact in a double
-    pairs = len(uniform) // 2
-    radius, angle = uniform[:pairs], uniform[pairs:]
+    uniform = uniform.reshape(*target.shape[:-1], -1)
+    pairs = uniform.shape[-1] // 2
+    radius, angle = uniform[..., :pairs], uniform[..., pairs:]
     radius += 1.0  # (0, 1] after scaling: the logarithm of 0 is never asked for
     radius *= _UNIT
     np.log(radius, out=radius)
@@ -81,12 +83,12 @@ def _box_muller(block: memoryview, standard_deviation: float, target: Array) -> 
     np.sqrt(radius, out=radius)
     radius *= standard_deviation
     angle *= 2.0 * math.pi * _UNIT
-    first, second = target[:pairs], target[pairs:]
+    first, second = target[..., :pairs], target[..., pairs:]
     np.cos(angle, out=first)
     first *= radius
-    odd = len(second)  # one less than ``pairs`` when the last number is not asked for
-    np.sin(angle[:odd], out=second)
-    second *= radius[:odd]
+    odd = second.shape[-1]  # one less than ``pairs`` when the last number is not asked for
+    np.sin(angle[..., :odd], out=second)
+    second *= radius[..., :odd]
 
 
 def lattice_step(standard_deviation: float) -> float:
@@ -128,4 +130,27 @@ def noisy_sum(clipped_sum: Array, clip_norm: float, noise_multiplier: float, ran
 
     noised = np.empty(len(clipped_sum))
     _in_blocks(noised, random_bytes, noise_and_round)
+    return noised
+
+
+def noisy_sums(clipped_sums: Array, clip_norm: float, noise_multiplier: float, random_bytes: bytes) -> Array:
+    """``noisy_sum`` of many sums (S, d) at once, for simulations of many sites.
+
+    ``random_bytes`` holds for each row the bytes that ``noisy_sum`` would have asked for, the first row's first.
+    """
+    standard_deviation, (rows, size) = noise_multiplier * clip_norm, clipped_sums.shape
+    taken, view = 16 * ((size + 1) // 2), memoryview(random_bytes)
+    noised = np.empty_like(clipped_sums)
+    at_once = max(1, _NUMBERS_AT_ONCE // size)
+    for first in range(0, rows, at_once):
+        part = noised[first : first + at_once]
+        if size > _NUMBERS_AT_ONCE:  # one row fills several blocks
+            stream = BytesIO(view[first * taken : (first + 1) * taken])
+            part[0] = noisy_sum(clipped_sums[first], clip_norm, noise_multiplier, stream.read)
+            continue
+        _box_muller(view[first * taken : (first + len(part)) * taken], standard_deviation, part)
+        part += clipped_sums[first : first + at_once]
+        part[:] = to_lattice(part, standard_deviation)
+        if not np.isfinite(part).all():
+            raise ArithmeticError("a clipped sum is not finite")
     return noised

@@ -13,7 +13,7 @@ from wardround.privacy.gradients import Indices, RandomBytes
 from wardround.protocol.errors import UsageError
 
 _PATIENTS_AT_ONCE: Final = 1 << 17
-_COIN_BYTES: Final = 8
+COIN_BYTES: Final = 8
 
 
 def poisson_sample(patients: int, q: float, random_bytes: RandomBytes) -> Indices:
@@ -26,10 +26,14 @@ def poisson_sample(patients: int, q: float, random_bytes: RandomBytes) -> Indice
         raise UsageError(f"a sampling probability of {q} is not between 0 and 1", "choose one in 0 .. 1")
     if q == 1.0:  # the threshold would be 2**64, which no 64-bit integer holds
         return np.arange(patients, dtype=np.int64)
-    threshold = np.uint64(int(q * 2.0**64))  # exact: a power of two only moves the exponent, int() is the floor
     chosen = []
     for first in range(0, patients, _PATIENTS_AT_ONCE):
         count = min(_PATIENTS_AT_ONCE, patients - first)
-        coins = np.frombuffer(random_bytes(_COIN_BYTES * count), "<u8")
-        chosen.append(np.flatnonzero(coins < threshold) + first)
-    return np.concatenate(chosen).astype(np.int64, copy=False) if chosen else np.empty(0, np.int64)
+        chosen.append(chosen_of(random_bytes(COIN_BYTES * count), q) + first)
+    return np.concatenate(chosen) if chosen else np.empty(0, np.int64)
+
+
+def chosen_of(coins: bytes, q: float) -> Indices:
+    """The numbers of those whose coin, eight bytes each, falls below ``q`` < 1; rising."""
+    threshold = np.uint64(int(q * 2.0**64))  # exact: a power of two only moves the exponent, int() is the floor
+    return np.flatnonzero(np.frombuffer(coins, "<u8") < threshold).astype(np.int64, copy=False)

@@ -98,10 +98,10 @@ class Study:
     def finished(self) -> bool:
         return self.progress.rounds_done >= self.plan.rounds
 
-    def open_round(self, now: float, attempt: int = 1) -> Round:
-        """An attempt at the next round, open for every participant of the plan from ``now`` (seconds) on."""
+    def request(self, attempt: int = 1) -> RoundRequest:
+        """What every participant is asked in the next round."""
         state = self.progress.state
-        request = RoundRequest(
+        return RoundRequest(
             plan=self.plan.digest,
             round_number=self.progress.rounds_done + 1,
             attempt=attempt,
@@ -109,6 +109,10 @@ class Study:
             model_hash=model_hash(state.model),
             rule=self._strategy.local_rule(state, self.plan.local.learning_rate),
         )
+
+    def open_round(self, now: float, attempt: int = 1) -> Round:
+        """An attempt at the next round, open for every participant of the plan from ``now`` (seconds) on."""
+        request = self.request(attempt)
         participants = tuple(participant.site for participant in self.plan.participants)
         sums, quorum = self._sums(request)
         deadline = now + self.plan.deadline_seconds

@@ -11,6 +11,8 @@ from wardround.protocol.errors import ProtocolViolation
 from wardround.protocol.messages import Masked, Reply, split_contribution
 from wardround.protocol.parameters import Sums, Total, Vector
 
+NOT_FINITE: Final = "the vector holds a number that is not finite"
+
 BLOCK: Final = 1 << 20
 """Coordinates of a model that are stepped at once."""
 
@@ -56,7 +58,7 @@ class OpenSum:
         if vector.shape != (sum(self._sizes.values()),) or vector.dtype != np.float64:
             raise ProtocolViolation(answer.site, "the vector has another shape or type")
         if not np.isfinite(vector).all():
-            raise ProtocolViolation(answer.site, "the vector holds a number that is not finite")
+            raise ProtocolViolation(answer.site, NOT_FINITE)
         self._vectors[answer.site] = vector
 
     def total(self) -> Total:

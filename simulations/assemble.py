@@ -1,12 +1,11 @@
 """From a finished experiment to the result that people read and files hold."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from time import perf_counter, process_time
 from typing import Final
 
 from wardround.client.connectors import Cohort
-from wardround.client.governance import TRAINING_DOMAIN
 from wardround.client.own_model import assess, gains, own_model
 from wardround.privacy.budget import fixed_order
 from wardround.protocol.parameters import model_hash
@@ -56,6 +55,8 @@ def assemble(
         seconds_in_rounds=rounds_over - first_round,
         seconds=perf_counter() - started,
         cpu_seconds=process_time(),
+        engine=experiment.chosen.engine,
+        engine_why=experiment.chosen.why,
         strategy=plan.strategy.name,
         task=plan.task.name,
         headline_metrics=headlines,
@@ -116,9 +117,7 @@ def _privacy(experiment: Experiment) -> PrivacyResult:
             statement=privacy_statement(plan, None),
             secure_sum_of_at_least=plan.sum_threshold if terms.secure_aggregation else None,
         )
-    spent: Mapping[str, tuple[int, int | None]] = {
-        site.name: site.ledger.used(TRAINING_DOMAIN) for site in experiment.federation.sites
-    }
+    spent = experiment.engine.spent()
     largest = max(experiment.epsilon(rounds) or 0.0 for rounds in experiment.charged.values())
     consortium = None
     if terms.claim is Claim.EPSILON_BOTH:

@@ -8,7 +8,6 @@ from time import perf_counter
 
 from threadpoolctl import threadpool_limits
 
-from wardround.client.store.database import store_bytes
 from wardround.client.tasks import task_from
 from wardround.conf.planning import make_plan
 from wardround.conf.schema import Configuration, parse_configuration
@@ -108,6 +107,7 @@ def _carry_on(
         configuration.consortium_cap,
         configuration.coordinator_directs,
         configuration.installed,
+        configuration.simulation.engine,
     )
     prepared(plan, gathered)
 
@@ -115,8 +115,8 @@ def _carry_on(
 
     def after_round(result: RoundResult) -> None:
         written.append(result.model_dump_json().encode())
-        progress = experiment.federation.study.progress
-        folder.checkpoint(progress, store_bytes(experiment.store), written)
+        progress = experiment.engine.study.progress
+        folder.checkpoint(progress, experiment.engine.ledgers(), written)
         listener(plan, result)
 
     first = perf_counter()

@@ -1,44 +1,54 @@
-"""One simulated study from start to end: opens the ledgers, runs the rounds, looks at the test patients.
+"""One simulated study from start to end: chooses the engine, runs the rounds, looks at the test patients.
 
 What it learns of a single site (metrics, curves, own model) is what that site would see of itself; one person playing
 every site may put it into one table.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from math import inf
-from sqlite3 import Connection
+from typing import Protocol
 
 from wardround.client.connectors import Cohort
 from wardround.client.evaluation import point, score
-from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, budget_for, grant_for, open_domain
-from wardround.client.secure import SECRET_SIZE, SecureSite
-from wardround.client.site import Site
-from wardround.client.store.database import open_store
-from wardround.client.store.evidence import Evidence
-from wardround.client.store.ledger import Ledger
-from wardround.client.store.roster import PinnedRoster
 from wardround.client.tasks import Task
-from wardround.privacy.budget import delta_for
-from wardround.privacy.secagg.scale import quantizer_for
+from wardround.protocol.errors import UsageError
 from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.identity import Identity
-from wardround.protocol.messages import Reply
-from wardround.protocol.outgoing import Outgoing, outgoing
 from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.protocol.roster import Roster, standing
 from wardround.protocol.weights import Installed, nothing_installed
 from wardround.server.study import Progress, RoundRecord, Study
+from wardround.simulations.choice import Choice, EngineName, choose
 from wardround.simulations.consortium import simulated_roster
 from wardround.simulations.faults import Fault
 from wardround.simulations.federation import Federation
 from wardround.simulations.result import RoundResult, RoundSiteResult
+from wardround.simulations.site_by_site import Keys, SiteBySite, Terms
 from wardround.strategies import Strategy
+
+
+class Engine(Protocol):
+    """What makes the rounds of a study: every hospital by itself, or all of them at once."""
+
+    @property
+    def study(self) -> Study: ...
+
+    def run(self, after_round: Callable[[RoundRecord], None]) -> list[RoundRecord]:
+        """Every round that is left; see ``simulations.running``."""
+
+    def charged(self) -> Mapping[str, int]:
+        """Rounds that each site was charged for, by site."""
+
+    def spent(self) -> Mapping[str, tuple[int, int | None]]:
+        """(spent, allowance) of each site's training domain; allowance None: without protection."""
+
+    def ledgers(self) -> bytes:
+        """What an interrupted run needs of the ledgers to go on; empty: nothing."""
 
 
 @dataclass(slots=True)
@@ -59,64 +69,37 @@ class Experiment:
     consortium_cap: float = 8.0
     coordinator_directs: Sequence[str] = ()
     installed: Installed = nothing_installed
-    store: Connection = field(init=False)
-    federation: Federation = field(init=False)
-    secure: dict[str, SecureSite] = field(default_factory=dict, init=False)
+    wanted: EngineName = "sites"
+    engine: Engine = field(init=False)
+    chosen: Choice = field(init=False)
     roster: Roster | None = field(default=None, init=False)
-    coordinator: Identity | None = field(default=None, init=False)
     _epsilons: "Future[list[float]] | None" = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.store = open_store(None, self.ledger_copy)
-        sites, keys = [], self._keys()
-        for cohort in self.cohorts:
-            ledger = Ledger(self.store, cohort.site)
-            site = self._site(cohort, ledger, keys.get(cohort.site))
-            if self.ledger_copy is None:
-                ledger.record(budget_for(self.plan, self.epsilon_cap, delta_for(cohort.declared_patients)))
-                ledger.record(grant_for(self.plan, cohort.site))
-                if self.plan.privacy.mode is PrivacyMode.DIST:
-                    delta = delta_for(cohort.declared_patients)
-                    ledger.record(open_domain(CONSORTIUM_DOMAIN, self.consortium_cap, delta))
-                    ledger.record(grant_for(self.plan, cohort.site, CONSORTIUM_DOMAIN))
-            else:
-                site.recover()
-            sites.append(site)
+        self.chosen = choose(self.wanted, self.plan, self.task, self.cohorts, self.faults)
         study = Study(self.plan, self.strategy, self.progress, self.installed)
-        self.federation = Federation(study, sites, self.today, self.faults, self.secure, self.roster, self.coordinator)
+        identities = [Identity.generate(cohort.site) for cohort in self.cohorts]
+        coordinator = Identity.generate(COORDINATOR)
+        if self.plan.privacy.secure_aggregation:
+            self.roster = simulated_roster(identities, coordinator, self.coordinator_directs, self.today)
+        terms = Terms(
+            self.plan, self.task, self.strategy, self.cohorts, self.today, self.epsilon_cap, self.consortium_cap
+        )
+        if self.chosen.engine == "vectorised":
+            from wardround.simulations.vectorised.engine import Vectorised
+
+            self.engine = Vectorised(terms, study)
+        else:
+            keys = None if self.roster is None else Keys(self.roster, coordinator, identities)
+            self.engine = SiteBySite(terms, study, self.faults, keys, self.ledger_copy)
         self._start_accounting()
 
-    def _keys(self) -> dict[str, tuple[Identity, PinnedRoster, Evidence]]:
-        """Under secure aggregation each site's key and the roster that it holds: both end with this process."""
-        if not self.plan.privacy.secure_aggregation:
-            return {}
-        identities = [Identity.generate(cohort.site) for cohort in self.cohorts]
-        self.coordinator = Identity.generate(COORDINATOR)
-        self.roster = simulated_roster(identities, self.coordinator, self.coordinator_directs, self.today)
-        store, keys = open_store(None), {}
-        for identity in identities:
-            keys[identity.site] = (identity, PinnedRoster(store, identity.public), Evidence(store, identity.site))
-            keys[identity.site][1].pin(self.roster.canonical, self.roster.digest)
-        return keys
-
-    def _site(self, cohort: Cohort, ledger: Ledger, key: tuple[Identity, PinnedRoster, Evidence] | None) -> Site:
-        """The hospital of ``cohort``; under secure aggregation (with a key) one whose replies leave masked."""
-
-        def make(seal: Callable[[Reply], Outgoing]) -> Site:
-            return Site(self.plan, cohort, self.task, self.strategy, ledger, seal=seal)
-
-        if key is None:
-            return make(outgoing)
-        sizes = self.strategy.part_sizes(self.plan.layout.size)
-        secure = SecureSite(
-            make,
-            *key,
-            quantizer_for(self.plan, sizes),
-            os.urandom(SECRET_SIZE),
-            os.urandom,
-        )
-        self.secure[cohort.site] = secure
-        return secure.site
+    @property
+    def federation(self) -> Federation:
+        """The parties of the study. Raises UsageError for an engine that has none."""
+        if not isinstance(self.engine, SiteBySite):
+            raise UsageError("this simulation has no parties", "use simulation.engine=sites")
+        return self.engine.federation
 
     def run(self, after_round: Callable[[RoundResult], None] = lambda result: None) -> Vector:
         """Run every round that is left; returns the final model, shape (d,)."""
@@ -126,13 +109,13 @@ class Experiment:
             self.rounds.append(result)
             after_round(result)
 
-        self.federation.run(note)
+        self.engine.run(note)
         return self.model
 
     @property
     def model(self) -> Vector:
         """The shared model as it is now, shape (d,)."""
-        return self.federation.study.progress.state.model
+        return self.engine.study.progress.state.model
 
     @property
     def standing(self) -> str | None:
@@ -142,8 +125,7 @@ class Experiment:
     @property
     def charged(self) -> dict[str, int]:
         """Rounds that each site's ledger was charged for, by site."""
-        plan = self.plan.digest
-        return {site.name: site.ledger.charged(plan, TRAINING_DOMAIN) for site in self.federation.sites}
+        return dict(self.engine.charged())
 
     def epsilon(self, charged_rounds: int) -> float | None:
         """epsilon_site after so many charged rounds, at the plan's delta; None without protection."""
@@ -181,14 +163,14 @@ class Experiment:
     def _describe(self, record: RoundRecord) -> RoundResult:
         last = record.round_number == self.plan.rounds
         look = last or (self.evaluate_every > 0 and record.round_number % self.evaluate_every == 0)
-        sites = {}
-        for site in self.federation.sites:
-            report = record.reports[site.name]
-            sites[site.name] = RoundSiteResult(
+        sites, charged = {}, self.engine.charged()
+        for cohort in self.cohorts:
+            report = record.reports[cohort.site]
+            sites[cohort.site] = RoundSiteResult(
                 outcome=report.outcome.value,
                 detail=report.detail,
-                epsilon_site=self.epsilon(site.ledger.charged(self.plan.digest, TRAINING_DOMAIN)),
-                metrics=self.metrics(site.cohort) if look else {},
+                epsilon_site=self.epsilon(charged[cohort.site]),
+                metrics=self.metrics(cohort) if look else {},
             )
         return RoundResult(
             round_number=record.round_number,

@@ -7,11 +7,9 @@ clock is simulated: every answer takes no time, a late one arrives a second afte
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Final
 
 from wardround.client.secure import SecureSite
 from wardround.client.site import Phase, Site, drive
-from wardround.protocol.errors import Unavailable
 from wardround.protocol.identity import Identity
 from wardround.protocol.messages import Refusal
 from wardround.protocol.outgoing import Answer, Outgoing, bytes_to_send, parse_answer
@@ -22,9 +20,7 @@ from wardround.server.study import RoundRecord, Study
 from wardround.server.sums import MaskedSum
 from wardround.simulations.faults import LAST_PHASE, Fault, FaultKind, find, spoil
 from wardround.simulations.parties import asking
-
-VOID_ROUNDS_IN_A_ROW: Final = 3
-"""After so many void rounds a study stops: more charges would buy nothing."""
+from wardround.simulations.running import run_rounds
 
 
 @dataclass(slots=True)
@@ -46,20 +42,7 @@ class Federation:
         Raises:
             Unavailable: three rounds in a row were void, or three through one site; says who dropped and why.
         """
-        records: list[RoundRecord] = []
-        while not self.study.finished:
-            record = self.step()
-            records.append(record)
-            after_round(record)
-            last = records[-VOID_ROUNDS_IN_A_ROW:]
-            if len(last) == VOID_ROUNDS_IN_A_ROW and all(r.state is RoundState.VOID for r in last):
-                raise Unavailable(_why_void(record, self.study.plan.quorum), _what_helps(record))
-            if self.study.stopped_by and not self.study.finished:
-                raise Unavailable(
-                    f"three rounds were void through {' and '.join(self.study.stopped_by)}; the study has stopped",
-                    "each cost the other sites a charge for nothing: mend the site, or plan the study without it",
-                )
-        return records
+        return run_rounds(self.study, self.step, after_round)
 
     def step(self) -> RoundRecord:
         """One round: ask every site, settle, open the sum where it is masked, step the strategy."""
@@ -134,21 +117,3 @@ class Federation:
             opened.receive(spoil(answer, fault), self.clock)
         else:
             opened.receive(answer, self.clock)
-
-
-def _what_helps(record: RoundRecord) -> str:
-    if any("not finite" in report.detail for report in record.reports.values()):
-        return "the training ran away: start again with a smaller local.learning_rate"
-    return "bring the sites back and resume"
-
-
-def _why_void(record: RoundRecord, quorum: int) -> str:
-    missing = [
-        f"{site} ({report.outcome}{': ' + report.detail if report.detail else ''})"
-        for site, report in record.reports.items()
-        if report.outcome != "replied"
-    ]
-    return (
-        f"{VOID_ROUNDS_IN_A_ROW} rounds in a row had fewer than {quorum} sites; "
-        f"missing in round {record.round_number}: {', '.join(missing)}"
-    )

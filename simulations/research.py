@@ -28,6 +28,7 @@ from wardround.protocol.plan import (
 from wardround.protocol.tasks import Programmed, TensorSpec
 from wardround.simulations.assemble import assemble
 from wardround.simulations.checks import check_cost
+from wardround.simulations.choice import EngineName
 from wardround.simulations.cohorts import Gathered, examine
 from wardround.simulations.experiment import Experiment
 from wardround.simulations.faults import Fault
@@ -62,12 +63,14 @@ def run(
     faults: Sequence[Fault] = (),
     name: str = "research",
     threads: int = 1,
+    engine: EngineName = "auto",
 ) -> Run:
     """Simulate objects: any task, any strategy, any cohorts. Nothing is written.
 
     ``privacy`` None means no protection. ``evaluate_every`` rounds the test patients are looked at (0: at the end);
     ``compare`` False leaves out own models, intervals and curves. The plan that the sites follow is made here; its task
-    is 'programmed', so no hospital can be asked to run it. Raises UsageError for terms that contradict each other.
+    is 'programmed', so no hospital can be asked to run it. ``engine``: see ``simulations.choice``. Raises UsageError
+    for terms that contradict each other.
     """
     started = perf_counter()
     gathered = examine(cohorts, None, "")
@@ -88,6 +91,7 @@ def run(
             evaluate_every,
             faults,
             consortium_cap=consortium_cap,
+            wanted=engine,
         )
         first = perf_counter()
         experiment.run()

@@ -35,14 +35,14 @@ def experiment() -> Iterator[Experiment]:
         patch.setattr(Federation, "run", lambda self, note: [self.step()])
         patch.setattr(Experiment, "run", lambda self: (kept.append(self), self.federation.run(print), self.model)[2])
         run(task=Classification(TabularClassification(hidden=()), 4), strategy=STRATEGIES["fedavg"](), rounds=3,
-            cohorts=synthetic_cohorts(4, (60, 90), 4, seed=3), privacy=TERMS, compare=False,
+            cohorts=synthetic_cohorts(4, (60, 90), 4, seed=3), privacy=TERMS, compare=False, engine="sites",
             local=LocalTraining(steps=2, learning_rate=0.3))  # fmt: skip
     yield kept[0]
 
 
 @pytest.fixture
 def site(experiment: Experiment) -> SecureSite:
-    return next(iter(experiment.secure.values()))
+    return next(iter(experiment.federation.secure.values()))
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_an_expired_roster_gives_no_session(site: SecureSite, honest: Session) -
 
 
 def test_a_session_ends_after_its_days(experiment: Experiment) -> None:
-    site = list(experiment.secure.values())[1]
+    site = list(experiment.federation.secure.values())[1]
     study = experiment.federation.study
     desk, request = study.desk, study.open_round(0.0).request
     assert desk is not None and site.ready

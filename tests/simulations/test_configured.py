@@ -97,7 +97,7 @@ def test_a_resumed_private_run_is_charged_once_for_each_round(tmp_path: Path) ->
 
 def test_a_checkpoint_holds_the_ledgers_of_every_site(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, "rounds=4", stop_after=2)
+        run(tmp_path, "rounds=4", "simulation.engine=sites", stop_after=2)
     (folder,) = tmp_path.iterdir()
     from wardround.simulations.files import RunFolder
 

@@ -57,7 +57,7 @@ def simulated(cohorts: Any, rounds: int, faults: Any = (), rate: float = 0.3) ->
         done = run(
             task=Classification(TabularClassification(hidden=()), width), strategy=STRATEGIES["fedavg"](),
             cohorts=cohorts, rounds=rounds, local=LocalTraining(steps=1, learning_rate=rate), privacy=TERMS,
-            scheme="zeros", min_sites=3, faults=faults, compare=False,
+            scheme="zeros", min_sites=3, faults=faults, compare=False, engine="sites",
         )  # fmt: skip
     return done, kept[0]
 
@@ -145,7 +145,7 @@ def test_a_local_study_is_on_the_consortiums_curve_too_once_a_site_has_one() -> 
 
 
 def test_without_the_second_curve_a_round_is_refused_and_nothing_is_charged(monkeypatch: pytest.MonkeyPatch) -> None:
-    from wardround.simulations import experiment as module
+    from wardround.simulations import site_by_site as module
 
     monkeypatch.setattr(module, "open_domain", lambda domain, cap, delta: open_domain(domain + "-not", cap, delta))
     monkeypatch.setattr(

@@ -100,7 +100,7 @@ def test_an_opened_sum_without_what_a_colluder_put_in_has_the_noise_of_h_sites(m
     run(
         task=Classification(TabularClassification(hidden=()), width), strategy=STRATEGIES["fedavg"](), cohorts=cohorts,
         rounds=1, local=LocalTraining(steps=1, learning_rate=0.3), privacy=terms, scheme="zeros", min_sites=3,
-        faults=[Fault("s3", 1, FaultKind.DIES_STARTED)], compare=False,
+        faults=[Fault("s3", 1, FaultKind.DIES_STARTED)], compare=False, engine="sites",
     )  # fmt: skip
     *sites, quantizer = put_in
     assert (len(sites), len(opened)) == (3, 1)

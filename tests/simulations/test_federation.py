@@ -62,6 +62,7 @@ def simulated(
             min_sites=min_sites,
             faults=faults,
             compare=False,
+            engine="sites",
         ).result
     return result, kept[0]
 
@@ -84,7 +85,7 @@ def test_two_private_runs_differ_because_noise_and_sampling_take_no_seed() -> No
 def test_one_full_batch_step_of_fedavg_is_the_gradient_step_on_the_pooled_patients() -> None:
     done = run(
         task=TASK, strategy=STRATEGIES["fedavg"](), cohorts=COHORTS, rounds=1,
-        local=LocalTraining(steps=1, learning_rate=0.2), seed=5, compare=False,
+        local=LocalTraining(steps=1, learning_rate=0.2), seed=5, compare=False, engine="sites",
     )  # fmt: skip
     pooled_x = np.concatenate([c.train.features for c in COHORTS])
     pooled_y = np.concatenate([c.train.targets for c in COHORTS])
@@ -220,6 +221,7 @@ def test_a_site_without_enough_patients_is_named_and_the_study_goes_on() -> None
         rounds=1,
         local=LOCAL,
         compare=False,
+        engine="sites",
     )
     reasons = {site.site: site.excluded_because for site in done.result.sites if site.excluded_because}
     assert reasons == {"lone": "one training patient", "empty": "no training patient"}

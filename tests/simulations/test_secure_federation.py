@@ -52,7 +52,7 @@ def simulated(
         patch.setattr(Experiment, "__post_init__", keep)
         done = run(
             task=TASK, strategy=STRATEGIES[strategy](), cohorts=COHORTS, rounds=rounds, local=local, privacy=terms,
-            seed=seed, min_sites=2, faults=faults, compare=False,
+            seed=seed, min_sites=2, faults=faults, compare=False, engine="sites",
         )  # fmt: skip
     return done, kept[0]
 
@@ -329,7 +329,7 @@ def test_where_one_authority_directs_both_no_screen_shows_an_epsilon_against_the
     for directed in (False, True):
         terms = PRIVATE.model_copy(update=shared | {"outsiders_only": directed})
         done = run(task=TASK, strategy=STRATEGIES["fedavg"](), cohorts=COHORTS, rounds=2, privacy=terms, compare=False,
-                   local=LocalTraining(steps=1, learning_rate=0.3), min_sites=2)  # fmt: skip
+                   engine="sites", local=LocalTraining(steps=1, learning_rate=0.3), min_sites=2)  # fmt: skip
         assert (done.result.privacy.epsilon_consortium is None) is directed
         assert (done.result.privacy.noise_of_shares is None) is directed
         assert (done.result.privacy.claim == "epsilon_site") is directed

@@ -1,0 +1,234 @@
+"""A study with every hospital in one computation: the round of ``simulations.federation`` without its parties.
+
+What is the same for all sites is decided once a round; what differs is an array with a place for each site. The rules
+are those of the hospitals: ``client.policy`` decides, ``privacy.budget`` prices a round and compares it with what the
+domain has left, ``strategies`` makes contributions, ``server.study`` steps the model. Left out is what proves something
+to somebody else: entries, signatures, masks (which cancel in the sum) and messages.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from wardround.client.connectors import Cohort
+from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, charge_for
+from wardround.client.policy import Denied, decide
+from wardround.client.tasks import Task
+from wardround.client.tasks.dense import DenseTask
+from wardround.client.training import shuffle_seed
+from wardround.privacy.budget import allowance, cost, delta_for, fixed_order
+from wardround.privacy.secagg.scale import quantizer_for
+from wardround.protocol.errors import ProtocolViolation, Unavailable, UsageError
+from wardround.protocol.events import PoissonGaussian
+from wardround.protocol.messages import Masked, RefusalCode, Reply, RoundRequest, join_contribution, split_contribution
+from wardround.protocol.parameters import Total, Update, Vector
+from wardround.protocol.plan import PrivacyMode, StudyPlan
+from wardround.server.rounds import Outcome, Report, Round
+from wardround.server.study import RoundRecord, Study
+from wardround.server.sums import NOT_FINITE
+from wardround.simulations.running import run_rounds
+from wardround.simulations.site_by_site import Terms
+from wardround.simulations.vectorised.dense import ManyDense
+from wardround.simulations.vectorised.draws import Draw, keystream
+from wardround.simulations.vectorised.stack import Stack
+from wardround.simulations.vectorised.training import Many, train_plain, train_private
+from wardround.strategies import State
+
+Units: TypeAlias = npt.NDArray[np.int64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+
+
+def unfit(plan: StudyPlan, task: Task, cohorts: Sequence[Cohort]) -> str | None:
+    """Why this study has to go site by site, in words; None: it can be computed at once."""
+    if not isinstance(task, DenseTask):
+        return "the model is not of dense layers"
+    if any(not cohort.train.one_record_each for cohort in cohorts):
+        return "patients have several records"
+    if any(isinstance(cohort.train.features, np.memmap) for cohort in cohorts):
+        return "the features lie on disk"
+    return None
+
+
+@dataclass(slots=True)
+class _Domain:
+    """A data domain at every site (S,): rounds charged; price of a round, room and spent in units of 1e-12.
+
+    ``room`` None: a plan without protection, of which rounds are counted and cost nothing.
+    """
+
+    rounds: Units
+    price: Units | int = 0
+    room: Units | None = None
+    spent: Units | int = 0
+
+
+class Vectorised:
+    """The sites of a study as one computation.
+
+    Args:
+        draw: random bytes of all sites; left out: of the operating system. Only tests give them.
+    """
+
+    def __init__(self, terms: Terms, study: Study, draw: Draw | None = None) -> None:
+        assert isinstance(terms.task, DenseTask), "ask ``unfit`` first"
+        plan, strategy, self.study = terms.plan, terms.strategy, study
+        self._plan, self._strategy, self._today = plan, strategy, terms.today
+        self._cohorts = sorted(terms.cohorts, key=lambda cohort: cohort.site)
+        widest = max(layer.shape[0] for layer in terms.task.engine.layers)
+        self._many = Many(ManyDense(terms.task), Stack(self._cohorts, widest))
+        self._draw = keystream() if draw is None else draw
+        caps = {TRAINING_DOMAIN: terms.epsilon_cap}
+        if plan.privacy.mode is PrivacyMode.DIST:
+            caps[CONSORTIUM_DOMAIN] = terms.consortium_cap
+        charged = study.progress.rounds_done  # without faults every round charges every site
+        self._domains = {name: self._opened(name, cap, charged) for name, cap in caps.items()}
+        sizes = strategy.part_sizes(plan.layout.size)
+        self._quantizer = quantizer_for(plan, sizes) if plan.privacy.secure_aggregation else None
+
+    @property
+    def names(self) -> list[str]:
+        """Of the sites, sorted."""
+        return [cohort.site for cohort in self._cohorts]
+
+    def charged(self) -> dict[str, int]:
+        """Rounds that each site was charged for."""
+        return dict(zip(self.names, self._domains[TRAINING_DOMAIN].rounds.tolist(), strict=True))
+
+    def spent(self) -> dict[str, tuple[int, int | None]]:
+        """(spent, allowance) of each site's training domain, as ``client.store.ledger.Ledger.used``."""
+        domain = self._domains[TRAINING_DOMAIN]
+        if domain.room is None:
+            return dict.fromkeys(self.names, (0, None))
+        spent = np.broadcast_to(domain.spent, domain.room.shape).tolist()
+        return dict(zip(self.names, zip(spent, domain.room.tolist(), strict=True), strict=True))
+
+    def ledgers(self) -> bytes:
+        """Nothing: what was charged follows from the rounds that are done."""
+        return b""
+
+    def step(self) -> RoundRecord:
+        """One round of every site."""
+        request = self.study.request()
+        expected = self._strategy.local_rule(State(request.model), self._plan.local.learning_rate)
+        decision = decide(self._plan, request, expected, self._today)
+        if isinstance(decision, Denied):
+            reports, sums = dict.fromkeys(self.names, _refused(decision.code)), Formed()
+        else:
+            admitted = self._charge()
+            reports, sums = self._sum(request, self._train(request), admitted)
+        names = tuple(self.names)
+        opened = Round(request, names, sums, self._plan.quorum, self._plan.deadline_seconds, self._plan.must_include)
+        opened.restore(reports)
+        opened.settle(0.0)
+        return self.study.close_round(opened)
+
+    def run(self, after_round: Callable[[RoundRecord], None] = lambda record: None) -> list[RoundRecord]:
+        """Every round that is left; see ``simulations.running``."""
+        return run_rounds(self.study, self.step, after_round)
+
+    def _opened(self, name: str, cap: float, charged: int) -> _Domain:
+        rounds = np.full(len(self._cohorts), charged, np.int64)
+        if self._plan.privacy.mode is PrivacyMode.NONE:
+            return _Domain(rounds)
+        prices, rooms = [], []
+        known: dict[int, int] = {}
+        for cohort in self._cohorts:
+            delta = delta_for(cohort.declared_patients)
+            order = fixed_order(cap, delta)
+            known.setdefault(order, cost(charge_for(self._plan, cohort.site, name), order))
+            prices.append(known[order])
+            rooms.append(_room(cap, delta, order))
+        price = np.array(prices, np.int64)
+        return _Domain(rounds, price, np.array(rooms, np.int64), price * charged)
+
+    def _charge(self) -> Flags:
+        """Charge a round to every site that has room for it in every domain; which those are, shape (S,)."""
+        admitted = np.ones(len(self._cohorts), bool)
+        for domain in self._domains.values():
+            if domain.room is not None:
+                admitted &= domain.spent + domain.price <= domain.room
+        for domain in self._domains.values():
+            domain.rounds += admitted
+            domain.spent = domain.spent + admitted.astype(np.int64) * domain.price
+        return admitted
+
+    def _train(self, request: RoundRequest) -> Vector:
+        events = [self._plan.round_event(name) for name in self.names]
+        private = [event for event in events if isinstance(event, PoissonGaussian)]
+        if len(private) == len(events):
+            clip_norm = self._plan.privacy.clip_norm
+            return train_private(self._many, request.model, request.rule, private, clip_norm, self._draw)
+        seeds = [shuffle_seed(self._plan.model.seed, name, request.round_number) for name in self.names]
+        return train_plain(self._many, request.model, request.rule, self._plan.local, seeds)
+
+    def _sum(self, request: RoundRequest, models: Vector, admitted: Flags) -> tuple[dict[str, Report], "Formed"]:
+        """What became of each site, and the sum of the contributions of those that replied."""
+        reports: dict[str, Report] = {}
+        vectors: list[Any] = []
+        for name, model, weight, may in zip(self.names, models, self._weights, admitted, strict=True):
+            if not may:
+                reports[name] = _refused(RefusalCode.POLICY)
+                continue
+            vector = join_contribution(self._strategy.contribute(Update(model - request.model, weight)))
+            if self._quantizer is not None:
+                try:
+                    vectors.append(self._quantizer.quantize(vector, os.urandom(32)))
+                except UsageError:
+                    reports[name] = _refused(RefusalCode.UNAVAILABLE)
+                    continue
+            elif np.isfinite(vector).all():
+                vectors.append(vector)
+            else:
+                reports[name] = Report(Outcome.VIOLATED, NOT_FINITE)
+                continue
+            reports[name] = Report(Outcome.REPLIED)
+        if not vectors:
+            return reports, Formed()
+        summed: Any = np.add.reduce(vectors, axis=0)  # one after the other, in the order of the sites' names
+        if self._quantizer is not None:
+            summed = self._quantizer.dequantize(summed)
+        sizes = self._strategy.part_sizes(self._plan.layout.size)
+        replied = tuple(name for name, report in reports.items() if report.outcome is Outcome.REPLIED)
+        return reports, Formed(replied, Total(split_contribution(summed, sizes), len(vectors)))
+
+    @cached_property
+    def _weights(self) -> list[float]:
+        if self._plan.privacy.mode is PrivacyMode.NONE:
+            return [float(cohort.train.patients) for cohort in self._cohorts]
+        return [float(self._plan.declared_patients(name)) for name in self.names]
+
+
+@dataclass(frozen=True, slots=True)
+class Formed:
+    """A sum that is there already, as ``server.rounds`` wants it."""
+
+    sites: tuple[str, ...] = ()
+    formed: Total | None = None
+
+    def add(self, answer: Reply | Masked) -> None:
+        raise ProtocolViolation(answer.site, "the sum is formed already")
+
+    def total(self) -> Total:
+        if self.formed is None:
+            raise Unavailable("no site is in the sum", "bring the sites back and resume")
+        return self.formed
+
+    def totals(self, size: int) -> Iterator[tuple[slice, Total]]:
+        yield slice(0, size), self.total()
+
+    def spare(self, size: int) -> Vector | None:
+        return None
+
+
+def _refused(code: RefusalCode) -> Report:
+    return Report(Outcome.REFUSED, code.value)
+
+
+@lru_cache(maxsize=256)
+def _room(cap: float, delta: float, order: int) -> int:
+    return allowance(cap, delta, order)

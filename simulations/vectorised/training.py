@@ -1,0 +1,129 @@
+"""Local training of many hospitals at once: the two loops of ``client.training``, with one more axis.
+
+Given the same random bytes both give the same models, but for the order in which a few sums are formed.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wardround.client.training import StepsMismatch
+from wardround.privacy.gradients import Array
+from wardround.privacy.mechanisms import noisy_sums
+from wardround.privacy.sampling import COIN_BYTES, chosen_of
+from wardround.protocol.events import PoissonGaussian
+from wardround.protocol.messages import LocalRule
+from wardround.protocol.parameters import Vector
+from wardround.protocol.plan import LocalTraining
+from wardround.simulations.vectorised.dense import ManyDense
+from wardround.simulations.vectorised.draws import Draw
+from wardround.simulations.vectorised.stack import Rows, Stack
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """What is trained: the networks and the patients of all sites. Sites are numbered 0 .. S - 1."""
+
+    networks: ManyDense
+    stack: Stack
+
+    @property
+    def sites(self) -> int:
+        return len(self.stack.patients)
+
+
+def train_plain(many: Many, model: Vector, rule: LocalRule, local: LocalTraining, seeds: Sequence[bytes]) -> Vector:
+    """Mini-batch SGD of every site from ``model`` (d,); returns their models (S, d). ``seeds``: one for each site."""
+    start = model.astype(np.float64)
+    weights = np.repeat(start[None], many.sites, axis=0)
+    for sites, rows, counts in _steps(many.stack, local, seeds):
+        for batch in many.stack.batches(sites, rows, counts):
+            own = weights[batch.sites]
+            gradient = many.networks.gradient_sums(own, batch.features, batch.targets, batch.counts, None)
+            gradient /= batch.counts[:, None]
+            weights[batch.sites] = _descended(own, gradient, start, rule)
+    return _single(weights)
+
+
+def train_private(
+    many: Many, model: Vector, rule: LocalRule, events: Sequence[PoissonGaussian], clip_norm: float, draw: Draw
+) -> Vector:
+    """DP-SGD of every site from ``model`` (d,), each as its event says; returns their models (S, d).
+
+    All events have the same number of steps, noise and sampling probability; declared patients differ.
+
+    Raises:
+        StepsMismatch: the steps taken are not the steps charged.
+    """
+    event, all_sites = events[0], np.arange(many.sites)
+    q, patients = event.sampling_probability, many.stack.patients
+    expected = q * np.array([one.declared_patients for one in events], np.float64)[:, None]
+    noise_bytes = np.full(many.sites, 16 * ((many.networks.size + 1) // 2), np.int64)
+    start = model.astype(np.float64)
+    weights = np.repeat(start[None], many.sites, axis=0)
+    taken = np.zeros(many.sites, np.int64)
+    for _ in range(event.steps):
+        rows = chosen_of(draw(all_sites, COIN_BYTES * patients), q) if q < 1.0 else np.arange(many.stack.none)
+        counts = np.diff(np.searchsorted(rows, [*many.stack.first, many.stack.none]))
+        gradient = np.zeros_like(weights)
+        for batch in many.stack.batches(all_sites, rows, counts):
+            gradient[batch.sites] = many.networks.gradient_sums(
+                weights[batch.sites], batch.features, batch.targets, batch.counts, clip_norm
+            )
+        gradient = noisy_sums(gradient, clip_norm, event.noise_multiplier, draw(all_sites, noise_bytes))
+        gradient /= expected
+        weights = _descended(weights, gradient, start, rule)
+        taken += 1
+    if not (taken == np.array([one.steps for one in events])).all():
+        raise StepsMismatch("the steps taken are not the steps charged", "this is a defect: report it")
+    return _single(weights)
+
+
+def _single(weights: Array) -> Vector:
+    with np.errstate(over="ignore"):
+        return weights.astype(np.float32)
+
+
+def _descended(weights: Array, gradient: Array, start: Array, rule: LocalRule) -> Array:
+    """w - lr (g + mu (w - w_round) + linear term) of every site, in place of ``weights``."""
+    if rule.proximal_mu:
+        gradient += rule.proximal_mu * (weights - start)
+    if rule.linear_term is not None:
+        gradient += rule.linear_term
+    gradient *= rule.learning_rate
+    weights -= gradient
+    return weights
+
+
+def _steps(stack: Stack, local: LocalTraining, seeds: Sequence[bytes]) -> Iterator[tuple[Rows, Rows, Rows]]:
+    """Per step: the sites that take it, the rows of their batches, and how many rows each has."""
+    patients = stack.patients
+    size = np.minimum(local.batch_size or int(patients.max()), patients)
+    per_pass = -(-patients // size)
+    steps = np.full(len(patients), local.steps) if local.steps is not None else (local.epochs or 1) * per_pass
+    order = _Orders(stack, seeds)
+    for step in range(int(steps.max())):
+        sites = np.flatnonzero(steps > step)
+        place = step % per_pass[sites]
+        order.shuffle(sites[place == 0])
+        begin = place * size[sites]
+        counts = np.minimum(size[sites], patients[sites] - begin)
+        starts = np.cumsum(counts) - counts
+        within = np.arange(int(counts.sum())) - np.repeat(starts, counts)
+        yield sites, order.rows[np.repeat(stack.first[sites] + begin, counts) + within], counts
+
+
+class _Orders:
+    """Each site's order of patients in its present pass, as ``client.training`` shuffles them."""
+
+    def __init__(self, stack: Stack, seeds: Sequence[bytes]) -> None:
+        self._stack = stack
+        self._generators = [np.random.Generator(np.random.PCG64(int.from_bytes(seed, "big"))) for seed in seeds]
+        self.rows = np.arange(stack.none)
+
+    def shuffle(self, sites: Rows) -> None:
+        """Begin a new pass at these sites."""
+        for site in sites:
+            first, count = self._stack.first[site], self._stack.patients[site]
+            self.rows[first : first + count] = first + self._generators[site].permutation(count)

@@ -1,0 +1,236 @@
+"""Every hospital in one computation gives what the hospitals give one by one: models, charges, records."""
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wardround.client.connectors import Cohort, make_cohort
+from wardround.client.tasks import Classification, Cox, Piecewise, Regression
+from wardround.client.tasks.dense import DenseTask
+from wardround.client.training import StepCounter
+from wardround.client.training import train_plain as of_one_plain
+from wardround.client.training import train_private as of_one_private
+from wardround.protocol.errors import Unavailable, UsageError
+from wardround.protocol.events import PoissonGaussian
+from wardround.protocol.messages import LocalRule
+from wardround.protocol.parameters import initial_weights
+from wardround.protocol.plan import LocalTraining, PrivacyMode, PrivacyTerms
+from wardround.protocol.tasks import SurvivalCox, SurvivalPiecewise, TabularClassification, TabularRegression
+from wardround.simulations import run
+from wardround.simulations.cohorts import synthetic_cohorts
+from wardround.simulations.faults import Fault, FaultKind
+from wardround.simulations.research import Run
+from wardround.simulations.vectorised.dense import ManyDense
+from wardround.simulations.vectorised.draws import keystream
+from wardround.simulations.vectorised.stack import MOST_PADDING, Stack
+from wardround.simulations.vectorised.training import Many, train_plain, train_private
+from wardround.strategies import STRATEGIES
+
+FEATURES = 4
+TASKS: dict[str, DenseTask[Any]] = {
+    "logistic": Classification(TabularClassification(), FEATURES),
+    "mlp": Classification(TabularClassification(hidden=(7, 5)), FEATURES),
+    "mlp of relu": Classification(TabularClassification(hidden=(7,), activation="relu"), FEATURES),
+    "regression": Regression(TabularRegression(hidden=(6,), center=0.5, scale=2.0), FEATURES),
+    "cox": Cox(SurvivalCox(hidden=(5,)), FEATURES),
+    "piecewise": Piecewise(SurvivalPiecewise(cuts=(0.5, 1.5), baseline_rate=0.7, hidden=(5,)), FEATURES),
+}
+LOCALS = {
+    "epochs": LocalTraining(epochs=2, batch_size=16, learning_rate=0.1),
+    "steps": LocalTraining(steps=5, batch_size=48, learning_rate=0.1),
+    "all patients": LocalTraining(steps=3, learning_rate=0.1),
+}
+RULES = {
+    "plain": LocalRule(0.1),
+    "proximal": LocalRule(0.1, proximal_mu=0.3),
+}
+TERMS = PrivacyTerms(
+    mode=PrivacyMode.LOCAL, noise_multiplier=3.0, sampling_probability=0.25, delta=1e-4, epsilon=3.0, clip_norm=1.0
+)
+
+
+def cohorts_for(task: DenseTask[Any], sites: int = 9) -> list[Cohort]:
+    """Sites of 2 to 90 patients; for survival with tied times."""
+    generator, made = np.random.Generator(np.random.PCG64(3)), []
+    for number, patients in enumerate([2, 3, 17, 90, 33, 48, 64, 5, 71][:sites]):
+        x = generator.normal(size=(patients + 2, FEATURES))
+        if isinstance(task, Cox | Piecewise):
+            times = np.ceil(4 * generator.exponential(size=len(x))) / 4
+            y = np.stack([times, generator.random(len(x)) < 0.7], axis=1).astype(np.float64)
+        else:
+            y = (generator.random(len(x)) < 0.4).astype(np.float64)
+        made.append(make_cohort(f"site-{number}", x, y, test=np.arange(len(x)) >= patients))
+    return made
+
+
+def many_of(task: DenseTask[Any], cohorts: list[Cohort]) -> Many:
+    return Many(ManyDense(task), Stack(cohorts, 7))
+
+
+def seeds_of(cohorts: list[Cohort]) -> list[bytes]:
+    return [number.to_bytes(32, "big") for number in range(len(cohorts))]
+
+
+def streams(cohorts: list[Cohort], task: DenseTask[Any], steps: int) -> list[BytesIO]:
+    """Fixed bytes for each site, as many as it will ask for."""
+    each = [steps * (8 * c.train.patients + 16 * ((task.layout.size + 1) // 2)) for c in cohorts]
+    return [BytesIO(np.random.Generator(np.random.PCG64(i)).bytes(size)) for i, size in enumerate(each)]
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("local", LOCALS)
+@pytest.mark.parametrize("name", TASKS)
+def test_training_without_protection_is_that_of_each_site(name: str, local: str, rule: str) -> None:
+    task, cohorts = TASKS[name], cohorts_for(TASKS[name])
+    start = initial_weights(task.layout, "uniform", 4)
+    together = train_plain(many_of(task, cohorts), start, RULES[rule], LOCALS[local], seeds_of(cohorts))
+    one_by_one = [
+        of_one_plain(task.engine, start, cohort.train, RULES[rule], LOCALS[local], seed)
+        for cohort, seed in zip(cohorts, seeds_of(cohorts), strict=True)
+    ]
+    assert np.abs(together - start).max() > 1e-3
+    np.testing.assert_allclose(together, one_by_one, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("q", [0.3, 1.0])
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "cox"])
+def test_private_training_from_the_same_random_bytes_is_that_of_each_site(name: str, q: float) -> None:
+    task, cohorts, steps = TASKS[name], cohorts_for(TASKS[name]), 6
+    start, rule = initial_weights(task.layout, "uniform", 4), LocalRule(0.1)
+    events = [
+        PoissonGaussian(
+            steps=steps, noise_multiplier=0.8, sampling_probability=q, declared_patients=c.declared_patients
+        )
+        for c in cohorts
+    ]
+    ours = streams(cohorts, task, steps)
+
+    def draw(sites: Any, sizes: Any) -> bytes:
+        return b"".join(ours[site].read(size) for site, size in zip(sites, sizes, strict=True))
+
+    together = train_private(many_of(task, cohorts), start, rule, events, 0.4, draw)
+    theirs = streams(cohorts, task, steps)
+    one_by_one = [
+        of_one_private(task.engine, start, cohort.train, rule, event, 0.4, stream.read, StepCounter())
+        for cohort, event, stream in zip(cohorts, events, theirs, strict=True)
+    ]
+    assert np.abs(together - start).max() > 1e-3
+    np.testing.assert_allclose(together, one_by_one, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_a_patient_whose_gradient_is_not_finite_adds_nothing(clip_norm: float | None) -> None:
+    task, cohorts = TASKS["mlp"], cohorts_for(TASKS["mlp"])
+    weights = np.repeat(initial_weights(task.layout, "uniform", 4).astype(np.float64)[None], 2, axis=0)
+    chosen = [cohorts[3].train, cohorts[6].train]
+    features = np.zeros((2, 90, FEATURES))
+    targets = np.zeros((2, 90, 1))
+    for site, examples in enumerate(chosen):
+        features[site, : examples.patients] = examples.features
+        targets[site, : examples.patients] = examples.targets
+    broken = features.copy()
+    broken[0, 4] = np.inf
+    counts = np.array([90, 64])
+    found = ManyDense(task).gradient_sums(weights, broken, targets, counts, clip_norm)
+    without = np.delete(np.arange(90), 4)
+    expected = task.engine.gradient_sum(weights[0], chosen[0].take(without), clip_norm)
+    np.testing.assert_allclose(found[0], expected, atol=1e-9)
+    np.testing.assert_allclose(found[1], task.engine.gradient_sum(weights[1], chosen[1], clip_norm), atol=1e-9)
+
+
+def simulated(engine: Any, strategy: str = "fedavg", private: bool = False, **changes: Any) -> Run:
+    settings: dict[str, Any] = {
+        "task": TASKS["mlp"],
+        "strategy": STRATEGIES[strategy](),
+        "cohorts": synthetic_cohorts(5, (60, 140), FEATURES, seed=11),
+        "rounds": 3,
+        "local": LocalTraining(steps=3, learning_rate=0.3) if private else LOCALS["epochs"],
+        "privacy": TERMS if private else None,
+        "seed": 5,
+        "min_sites": 2,
+        "compare": False,
+    }
+    return run(**(settings | changes), engine=engine)
+
+
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_a_whole_study_ends_with_the_same_model_for_every_strategy(strategy: str) -> None:
+    together, one_by_one = (simulated(engine, strategy) for engine in ("vectorised", "sites"))
+    np.testing.assert_allclose(together.model, one_by_one.model, rtol=0, atol=1e-5)
+    assert [r.metrics for r in together.result.rounds][-1].keys() == one_by_one.result.rounds[-1].metrics.keys()
+    assert (together.result.engine, one_by_one.result.engine) == ("vectorised", "sites")
+
+
+def test_full_batches_give_the_same_model_bit_for_bit() -> None:
+    local = LocalTraining(steps=4, learning_rate=0.2)
+    together, one_by_one = (simulated(engine, local=local) for engine in ("vectorised", "sites"))
+    assert together.result.final_model == one_by_one.result.final_model
+
+
+def test_sums_under_masks_and_sums_without_are_the_same_but_for_the_rounding_of_each_site() -> None:
+    privacy = PrivacyTerms(mode=PrivacyMode.NONE, secure_aggregation=True)
+    together, one_by_one = (simulated(engine, privacy=privacy, min_sites=3) for engine in ("vectorised", "sites"))
+    np.testing.assert_allclose(together.model, one_by_one.model, rtol=0, atol=1e-5)
+    assert together.result.privacy.standing == one_by_one.result.privacy.standing
+
+
+@pytest.mark.parametrize("mode", [PrivacyMode.LOCAL, PrivacyMode.DIST])
+def test_charges_and_epsilons_are_those_of_the_ledgers(mode: PrivacyMode) -> None:
+    shared = {"secure_aggregation": True, "epsilon": 8.0, "epsilon_consortium": 8.0, "noise_multiplier": 2.0}
+    terms = TERMS.model_copy(update={"mode": mode} | (shared if mode is PrivacyMode.DIST else {}))
+    local = LocalTraining(steps=1, learning_rate=0.3)
+    settings = {"private": True, "privacy": terms, "min_sites": 3, "local": local}
+    together, one_by_one = (simulated(engine, **settings) for engine in ("vectorised", "sites"))
+    assert together.result.privacy == one_by_one.result.privacy
+    ours, theirs = ([site.epsilon_site for site in done.result.sites] for done in (together, one_by_one))
+    assert ours == theirs and all(ours)
+
+
+def test_two_private_runs_differ_because_their_key_cannot_be_given() -> None:
+    one, two = (simulated("vectorised", private=True) for _ in range(2))
+    assert one.result.final_model != two.result.final_model
+    sizes = np.array([16, 16])
+    drawn = {keystream()(np.arange(2), sizes) for _ in range(8)}
+    assert len(drawn) == 8 and all(len(each) == 32 for each in drawn)
+
+
+def test_a_training_that_runs_away_names_the_sites_and_stops() -> None:
+    local = LocalTraining(epochs=1, batch_size=8, learning_rate=1e30)
+    task = TASKS["regression"]
+    found = []
+    for engine in ("vectorised", "sites"):
+        with pytest.raises(Unavailable) as caught:
+            simulated(engine, local=local, task=task)
+        found.append(str(caught.value))
+    assert "not finite" in found[0] and found[0] == found[1]
+
+
+def test_groups_of_batches_waste_little_and_leave_nobody_out() -> None:
+    cohorts = synthetic_cohorts(200, (1, 300), FEATURES, seed=2)
+    stack = Stack(cohorts, 32)
+    seen: list[int] = []
+    table = real = 0
+    counts = stack.patients
+    for batch in stack.batches(np.arange(200), np.arange(int(counts.sum())), counts):
+        seen += batch.sites.tolist()
+        table, real = table + batch.features.shape[0] * batch.features.shape[1], real + int(batch.counts.sum())
+        for site, features, count in zip(batch.sites, batch.features, batch.counts, strict=True):
+            assert (features[:count] == cohorts[site].train.features).all() and not features[count:].any()
+    assert sorted(seen) == list(range(200)) and real == counts.sum()
+    assert 1 - real / table <= MOST_PADDING
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"cohorts": synthetic_cohorts(4, (60, 140), FEATURES, seed=11, records_each=2)}, "several records"),
+        ({"faults": (Fault("site-0001", 1, FaultKind.UNREACHED),)}, "faults are played between parties"),
+    ],
+)
+def test_what_cannot_be_computed_at_once_goes_site_by_site_and_says_why(change: dict[str, Any], why: str) -> None:
+    done = simulated("auto", **change)
+    assert done.result.engine == "sites" and why in done.result.engine_why
+    with pytest.raises(UsageError, match=why):
+        simulated("vectorised", **change)
