@@ -24,6 +24,7 @@ from wardround.client.store.evidence import Evidence
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.ledger import Ledger
 from wardround.client.store.members import Members
+from wardround.client.store.memory import SiteMemory
 from wardround.client.store.opt_outs import OptOuts
 from wardround.client.store.replies import StoredReplies
 from wardround.client.store.roster import PinnedRoster
@@ -34,7 +35,7 @@ from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.messages import Reply
 from wardround.protocol.outgoing import Outgoing, outgoing
 from wardround.protocol.plan import StudyPlan
-from wardround.strategies import strategy_from
+from wardround.strategies import strategy_for
 
 
 def cohort_of(plan: StudyPlan, folder: SiteFolder, settings: SiteSettings, members: Members) -> Cohort:
@@ -108,8 +109,9 @@ def open_hospital(
     cohort = cohort_of(plan, folder, settings, members)
     domains = members.domains(cohort.train_ids or ())
     consent = Consent(opt_out_sources(settings, folder.path), members, OptOuts(members), cohort.train_ids, domains)
-    strategy = strategy_from(plan.strategy)
+    strategy = strategy_for(plan)
     replies = StoredReplies(members.store, folder.site, folder.replies_key())
+    memory = SiteMemory(members.store, folder.site, folder.memory_key())
 
     def make(seal: Callable[[Reply], Outgoing]) -> Site:
         return Site(
@@ -123,6 +125,7 @@ def open_hospital(
             consent=consent,
             stopped=stopped,
             seal=seal,
+            memory=memory,
         )
 
     if not plan.privacy.secure_aggregation:

@@ -169,10 +169,11 @@ def _export(folder: SiteFolder, out: Path) -> None:
 
 
 def _forget_answers(database: Path) -> None:
-    """Overwrite the stored answers in a database, and put the whole of it into one file."""
+    """Overwrite the stored answers and memories in a database, and put the whole of it into one file."""
     with closing(sqlite3.connect(database, isolation_level=None)) as store:
         store.execute("PRAGMA secure_delete = ON")
         store.execute("DELETE FROM replies")
+        store.execute("DELETE FROM memories")
         store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         store.execute("VACUUM")
         store.execute("PRAGMA journal_mode = DELETE")

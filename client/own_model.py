@@ -38,13 +38,17 @@ def one_class(targets: npt.NDArray[np.float64]) -> bool:
     return not any(len(np.unique(column[column != UNKNOWN])) > 1 for column in targets.T)
 
 
-def own_schedule(plan: StudyPlan, site: str) -> LocalTraining:
-    """All rounds of the plan in one go; where the plan samples with probability q, batches of q N declared patients."""
+def own_schedule(plan: StudyPlan, site: str, rounds: int | None = None) -> LocalTraining:
+    """So many rounds of the plan (None: all) in one go.
+
+    Where the plan samples with probability q, in batches of q N declared patients.
+    """
     local, q = plan.local, plan.privacy.sampling_probability
     batch = local.batch_size
     if q is not None:
         batch = max(1, round(q * plan.declared_patients(site)))
-    length = {"steps": local.steps and local.steps * plan.rounds, "epochs": local.epochs and local.epochs * plan.rounds}
+    times = plan.rounds if rounds is None else rounds
+    length = {"steps": local.steps and local.steps * times, "epochs": local.epochs and local.epochs * times}
     return LocalTraining(**length, batch_size=batch, learning_rate=local.learning_rate)
 
 

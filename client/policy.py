@@ -3,8 +3,10 @@
 After a plan is approved no refusal depends on patients' values or exact counts, so a refusal tells a stranger nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+
+import numpy as np
 
 from wardround.protocol.messages import LocalRule, RefusalCode, RoundRequest
 from wardround.protocol.parameters import model_hash
@@ -42,12 +44,20 @@ def decide(plan: StudyPlan, request: RoundRequest, expected: LocalRule, today: d
         return Denied(RefusalCode.PROTOCOL, "the model is not the one that its hash names")
     if request.round_number == 1 and request.model_hash != plan.model.hash:
         return Denied(RefusalCode.POLICY, "round 1 does not start at the plan's initial model")
-    if not _same_rule(request.rule, expected):
+    if not _same_rule(request.rule, expected, plan.layout.size):
         return Denied(RefusalCode.POLICY, "the local rule is not the one that the plan's strategy gives")
     return Accepted()
 
 
-def _same_rule(one: LocalRule, other: LocalRule) -> bool:
-    """Equal numbers, and both with or without a linear term (whose values only the coordinator can know)."""
-    numbers = (one.learning_rate, one.proximal_mu) == (other.learning_rate, other.proximal_mu)
-    return numbers and (one.linear_term is None) == (other.linear_term is None)
+def _same_rule(one: LocalRule, other: LocalRule, size: int) -> bool:
+    """Equal but for the values of a linear term, which only the coordinator can know: ``size`` finite numbers.
+
+    Whatever they are, they depend on no patient of this site beyond what it has released. What a site adds of its own
+    (its memory) is no part of what is compared: it is added here, after this check.
+    """
+    if replace(one, linear_term=None) != replace(other, linear_term=None):
+        return False
+    if one.linear_term is None or other.linear_term is None:
+        return one.linear_term is other.linear_term
+    term = one.linear_term
+    return term.shape == (size,) and term.dtype == "float32" and bool(np.isfinite(term).all())

@@ -11,16 +11,19 @@ from safetensors.numpy import load, save
 
 from wardround.client.admission import cohort_of
 from wardround.client.own_model import assess, gains, own_model
+from wardround.client.personal import personalised
 from wardround.client.settings import SiteSettings
 from wardround.client.site_result import SiteResult
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.ledger import Ledger
 from wardround.client.store.members import Members
+from wardround.client.store.memory import SiteMemory
 from wardround.client.tasks import task_from
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.parameters import Vector, model_hash
 from wardround.protocol.plan import StudyPlan
+from wardround.strategies import strategy_from
 
 
 def keep_model(folder: SiteFolder, plan: StudyPlan, model: Vector) -> Path:
@@ -51,6 +54,11 @@ def site_report(
     task = task_from(plan)
     own, own_scores = assess(task, own_model(plan, task, cohort, folder.weights), cohort)
     shared, shared_scores = assess(task, kept_model(folder, plan), cohort)
+    strategy, model = strategy_from(plan.strategy), kept_model(folder, plan)
+    memory = SiteMemory(members.store, folder.site, folder.memory_key())
+    after = memory.before(plan.digest, plan.rounds + 1, model_hash(model))
+    mine = personalised(plan, task, cohort, strategy, model, after)
+    personal, personal_scores = (None, None) if mine is None else assess(task, mine, cohort)
     domains = members.domains(cohort.train_ids or ())
     return SiteResult(
         site=folder.site,
@@ -63,6 +71,8 @@ def site_report(
         own=own,
         shared=shared,
         gain=gains(task, own_scores, shared_scores),
+        personalised=personal,
+        personalised_gain=gains(task, own_scores, personal_scores),
     )
 
 

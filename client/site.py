@@ -9,16 +9,19 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from datetime import date
 from enum import StrEnum
+from sqlite3 import Connection
 
 import numpy as np
 
 from wardround.client.connectors.cohort import Cohort
 from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, charge_for
+from wardround.client.personal import corrections, own_layers, own_step, with_own_layers, without_own_layers
 from wardround.client.policy import Denied, decide
 from wardround.client.store.ledger import Ledger
+from wardround.client.store.memory import SiteMemory
 from wardround.client.store.replies import StoredReplies
 from wardround.client.tasks import Task
-from wardround.client.training import StepCounter, shuffle_seed, train_plain, train_private
+from wardround.client.training import StepCounter, shuffle_seed, steps_of, train_plain, train_private
 from wardround.privacy.books import NotAllowed
 from wardround.privacy.budget import Refused
 from wardround.privacy.gradients import Examples
@@ -31,7 +34,8 @@ from wardround.protocol.outgoing import Outgoing, outgoing, parse_answer
 from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.parameters import Update, Vector
 from wardround.protocol.plan import PrivacyMode, StudyPlan
-from wardround.strategies import State, Strategy
+from wardround.strategies import Strategy
+from wardround.strategies.base import Memory
 
 
 class Phase(StrEnum):
@@ -65,6 +69,7 @@ class Site:
         consent: who has not opted out.
         stopped: asked before every optimiser step: whether people have stopped the study.
         seal: what leaves for a finished reply: the reply itself, or under secure aggregation its masked form.
+        memory: keeps what the strategy lets a site remember; needed by those that do.
     """
 
     def __init__(
@@ -80,9 +85,12 @@ class Site:
         consent: Consent = lambda: None,
         stopped: Callable[[], bool] = lambda: False,
         seal: Seal = outgoing,
+        memory: SiteMemory | None = None,
     ) -> None:
         if task.layout != plan.layout:
             raise UsageError("the task's parameters are not the plan's", "build the task from the plan")
+        if memory is None and strategy.memory_sizes(plan.layout):
+            raise UsageError(f"strategy '{strategy.name}' needs a site memory", "give the site a store for it")
         self.plan = plan
         self.cohort = cohort
         self.ledger = ledger
@@ -93,6 +101,8 @@ class Site:
         self._consent = consent
         self._stopped = stopped
         self._seal = seal
+        self._memory = memory
+        self._personal = strategy.personal(plan.layout)
 
     @property
     def name(self) -> str:
@@ -104,7 +114,8 @@ class Site:
 
     def work(self, request: RoundRequest, today: date) -> Generator[Phase, None, Outgoing]:
         """Answer ``request``, phase by phase. The generator's value is what may leave."""
-        expected = self._strategy.local_rule(State(request.model), self.plan.local.learning_rate)
+        state = self._strategy.init(request.model).under(self.plan)
+        expected = self._strategy.local_rule(state, self.plan.local.learning_rate)
         decision = decide(self.plan, request, expected, today)
         yield Phase.DECIDED
         if isinstance(decision, Denied):
@@ -115,8 +126,8 @@ class Site:
         except ProtocolViolation as error:
             return self.refuse(request, RefusalCode.UNAVAILABLE, error.message)
         self._give_up(request)
-        state = self.ledger.state
-        if request.round_number in state.answered.get(request.plan, ()):
+        books = self.ledger.state
+        if request.round_number in books.answered.get(request.plan, ()):
             return self.refuse(
                 request, RefusalCode.PROTOCOL, f"round {request.round_number} was answered from another model"
             )
@@ -127,7 +138,7 @@ class Site:
         except WardroundError as error:
             return self.refuse(request, RefusalCode.UNAVAILABLE, error.message)
         blocks = {domain: self._block(request, domain) for domain in self._charged_domains()}
-        if any(block in state.blocks for block in blocks.values()):
+        if any(block in books.blocks for block in blocks.values()):
             return self.refuse(request, RefusalCode.UNAVAILABLE, "this attempt was ended by a restart")
         facts = [
             Reserve(
@@ -150,15 +161,15 @@ class Site:
             return self.refuse(request, RefusalCode.POLICY, error.message)
         yield Phase.STARTED
         try:
-            model = self._train(request, patients)
+            update, memory = self._learn(request, patients)
         except Interrupted as error:
             self.ledger.recover(request.plan)
             return self.refuse(request, RefusalCode.UNAVAILABLE, error.message)
         yield Phase.TRAINED
-        vector = join_contribution(self._strategy.contribute(Update(model - request.model, self._weight)))
+        vector = join_contribution(self._strategy.contribute(update))
         reply = Reply(self.name, request.plan, request.round_number, request.attempt, request.model_hash, vector)
         try:
-            answer = self._release(request, reply)
+            answer = self._release(request, reply, memory)
         except WardroundError as error:
             # Not allowed any more, or not to be masked. What depends on patients here is a noised vector.
             return self.refuse(request, RefusalCode.UNAVAILABLE, error.message)
@@ -227,14 +238,24 @@ class Site:
         if released:
             self.ledger.record(*(Abandon(block=name) for name in released))
 
-    def _release(self, request: RoundRequest, reply: Reply) -> Outgoing:
-        """Note the hash of what leaves and keep the bytes, in one transaction, before they leave."""
+    def _release(self, request: RoundRequest, reply: Reply, memory: Memory | None = None) -> Outgoing:
+        """Note the hash of what leaves, and keep the bytes and the next memory, in one transaction, before they leave.
+
+        A memory that is not finite is not kept: no later round could begin with it.
+        """
         answer, kept = self._seal(reply), outgoing(reply)
         content = digest(LABEL_RELEASE, answer.content)
         current, number = self.ledger.state.current, request.round_number
         blocks = [current.get((request.plan, domain, number), "none") for domain in self._charged_domains()]
         facts = (Release(block=block, attempt=request.attempt, content=content) for block in blocks)
-        store = None if self._replies is None else self._replies.writer(request, kept.content)
+        writers = [] if self._replies is None else [self._replies.writer(request, kept.content)]
+        if self._memory is not None and memory and all(np.isfinite(part).all() for part in memory.values()):
+            writers.append(self._memory.writer(request, memory))
+
+        def store(connection: Connection) -> None:
+            for write in writers:
+                write(connection)
+
         self.ledger.record(*facts, also=store)
         return answer
 
@@ -249,9 +270,36 @@ class Site:
     @property
     def _weight(self) -> float:
         """The declared patients under DP (a public constant), the exact count in an unprotected simulation."""
-        if self.plan.privacy.mode is PrivacyMode.NONE:
+        if self.plan.privacy.mode is PrivacyMode.NONE and not self._strategy.declared_weights:
             return float(self.cohort.train.patients)
         return float(self.plan.declared_patients(self.name))
+
+    def remembered(self, round_number: int, model_hash: str) -> Memory | None:
+        """The memory with which a round from this model begins. Raises UsageError where it cannot be opened."""
+        if self._memory is None:
+            return None
+        return self._memory.before(self.plan.digest, round_number, model_hash)
+
+    def _learn(self, request: RoundRequest, patients: Examples) -> tuple[Update, Memory]:
+        """What a round teaches: the update, of which nothing that is the site's own is left, and the next memory.
+
+        The strategy makes its part of the memory from that update and from nothing else.
+        """
+        strategy, personal, size = self._strategy, self._personal, self.plan.layout.size
+        memory = self.remembered(request.round_number, request.model_hash)
+        known = corrections(strategy, size, memory)
+        begin = with_own_layers(personal, request.model, memory)
+        rule = replace(strategy.own_rule(request.rule, known), head=personal.layers, head_steps=personal.head_steps)
+        model = self._train(replace(request, model=begin, rule=rule), patients)
+        released = without_own_layers(personal.layers, model - begin)
+        update = Update(released, self._weight, steps_of(self.plan.local, patients.patients))
+        after = {**strategy.next_memory(known, request.rule, update), **own_layers(personal.layers, model)}
+        if personal.pull is not None:
+            shared, number = request.model, request.round_number
+            after |= own_step(
+                self.plan, self._task, self.name, patients, shared, number, personal.pull, memory, self._go_on
+            )
+        return update, after
 
     def _train(self, request: RoundRequest, patients: Examples) -> Vector:
         event = self.plan.round_event(self.name)

@@ -50,3 +50,7 @@ class SiteResult(_Part):
     gain: dict[str, EstimateResult] = Field(
         default_factory=dict, description="shared minus own on the same patients, paired bootstrap"
     )
+    personalised: ModelResult | None = Field(
+        default=None, description="the model that the site itself would use, where the strategy gives it another"
+    )
+    personalised_gain: dict[str, EstimateResult] = Field(default_factory=dict, description="personalised minus own")

@@ -86,14 +86,17 @@ def train_plain(
     local: LocalTraining,
     seed: bytes,
     before_step: Callable[[], None] = lambda: None,
+    begin: Vector | None = None,
 ) -> Vector:
     """Mini-batch SGD without protection: ``local.steps`` steps or ``local.epochs`` epochs; returns the new model.
+
+    It starts at ``begin``, where that is given; ``model`` is what the proximal term pulls to.
 
     The order of patients is a function of ``seed`` alone. Batches run through a fresh shuffle in each pass; the last
     batch of a pass may be smaller.
     """
     start = model.astype(np.float64)
-    weights = start.copy()
+    weights = start.copy() if begin is None else begin.astype(np.float64)
     counter = StepCounter()
     for batch in _batches(patients, local, seed):
         before_step()
@@ -101,6 +104,13 @@ def train_plain(
         gradient /= batch.patients
         _descend(weights, gradient, start, rule, counter)
     return _single(weights)
+
+
+def steps_of(local: LocalTraining, patients: int) -> int:
+    """The steps that a round takes at a site with so many patients."""
+    if local.steps is not None:
+        return local.steps
+    return (local.epochs or 1) * -(-patients // min(local.batch_size or patients, patients))
 
 
 def shuffle_seed(study_seed: int, site: str, round_number: int) -> bytes:
@@ -120,15 +130,30 @@ def _descend(weights: Array, gradient: Array, start: Array, rule: LocalRule, cou
         gradient += rule.proximal_mu * (weights - start)
     if rule.linear_term is not None:
         gradient += rule.linear_term
+    keep_still(gradient, rule, counter.taken)
     gradient *= rule.learning_rate
     weights -= gradient
     counter.taken += 1
 
 
+def keep_still(gradient: Array, rule: LocalRule, taken: int) -> None:
+    """Zero, in place, what does not move in the step after ``taken`` others; coordinates are on the last axis."""
+    if not rule.head_steps:
+        return
+    if taken >= rule.head_steps:
+        for first, end in rule.head:
+            gradient[..., first:end] = 0.0
+        return
+    behind = 0
+    for first, end in (*rule.head, (gradient.shape[-1], gradient.shape[-1])):
+        gradient[..., behind:first] = 0.0
+        behind = end
+
+
 def _batches(patients: Examples, local: LocalTraining, seed: bytes) -> Iterator[Examples]:
     size = min(local.batch_size or patients.patients, patients.patients)
     per_pass = -(-patients.patients // size)
-    left = local.steps if local.steps is not None else (local.epochs or 1) * per_pass
+    left = steps_of(local, patients.patients)
     generator = np.random.Generator(np.random.PCG64(int.from_bytes(seed, "big")))
     while left > 0:
         order = generator.permutation(patients.patients)

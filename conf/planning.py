@@ -25,7 +25,7 @@ from wardround.protocol.plan import (
 )
 from wardround.protocol.secagg import LARGEST, SMALLEST, honest
 from wardround.protocol.weights import weights_of
-from wardround.strategies import strategy_from
+from wardround.strategies import check_strategy, simulated_from
 
 
 def make_plan(configuration: Configuration, declared: Mapping[str, int], today: date) -> StudyPlan:
@@ -34,7 +34,7 @@ def make_plan(configuration: Configuration, declared: Mapping[str, int], today: 
     Raises:
         UsageError: the plan contradicts itself, names an unknown strategy, or asks for what no noise reaches.
     """
-    strategy_from(configuration.strategy)
+    strategy = simulated_from(configuration.strategy)
     task = configuration.task
     if task.needs_random_start and configuration.initial.scheme == "zeros":
         raise UsageError(
@@ -48,7 +48,7 @@ def make_plan(configuration: Configuration, declared: Mapping[str, int], today: 
             "bring more sites, or lower min_sites (fewer than 3 only for a pilot)",
         )
     try:
-        return StudyPlan(
+        plan = StudyPlan(
             study=section.name,
             title=section.title,
             governance=Governance(
@@ -79,6 +79,8 @@ def make_plan(configuration: Configuration, declared: Mapping[str, int], today: 
         )
     except ValidationError as error:
         raise usage_error(error) from None
+    check_strategy(plan, strategy)
+    return plan
 
 
 def _starting(configuration: Configuration, layout: Layout) -> InitialModel | TrainedModel:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wardround.protocol.parameters import Blocks, Contribution, Sums, Vector
+from wardround.protocol.parameters import Blocks, Contribution, Ranges, Sums, Vector
 from wardround.protocol.secagg import Upload
 
 
@@ -31,11 +31,17 @@ class LocalRule:
     ``proximal_mu`` pulls towards the round's model: adds mu * (w - w_round) to the gradient.
     ``linear_term`` (shape (d,), or None) is added to the gradient; it depends on no patient of this site.
     Both are added after clipping and noise, so they cost no privacy.
+
+    A site makes its own rule from the shared one, its memory and the plan's strategy. What only such a rule has never
+    travels: in the first ``head_steps`` steps of a round the coordinates ``head`` move alone, in those after it all
+    others do; 0: all move in every step.
     """
 
     learning_rate: float
     proximal_mu: float = 0.0
     linear_term: Vector | None = None
+    head: Ranges = ()
+    head_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)

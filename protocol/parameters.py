@@ -7,7 +7,7 @@ every index.
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
@@ -22,6 +22,9 @@ Vector: TypeAlias = npt.NDArray[np.float32]
 
 Sums: TypeAlias = npt.NDArray[np.float64]
 """Weighted sums over hospitals, in double precision."""
+
+Ranges: TypeAlias = tuple[tuple[int, int], ...]
+"""Coordinates of a model: (first, behind the last), rising and apart from one another."""
 
 LAYOUT_VERSION: Final = 1
 
@@ -68,6 +71,16 @@ class Layout:
     def digest(self) -> str:
         rows = [[t.name, list(t.shape), t.fan_in] for t in self.tensors]
         return digest(LABEL_LAYOUT, encode({"version": self.version, "tensors": rows}))
+
+    def ranges(self, names: Collection[str]) -> Ranges:
+        """Where the tensors of these names lie; neighbours are one range."""
+        found, start = list[tuple[int, int]](), 0
+        for tensor in self.tensors:
+            end = start + tensor.size
+            if tensor.name in names:
+                found[-1:] = [(found[-1][0], end)] if found and found[-1][1] == start else [*found[-1:], (start, end)]
+            start = end
+        return tuple(found)
 
     def split(self, vector: npt.NDArray[np.floating]) -> dict[str, npt.NDArray[np.floating]]:
         """Views of ``vector`` (shape (size,)), one for each tensor, by name."""
@@ -118,7 +131,7 @@ def model_hash(vector: Vector) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one hospital learned: new model minus old model, and the weight it declared.
+    """What one hospital learned: new model minus old model, the weight it declared, and the steps that it took.
 
     Deliberately without a serialised form: an update is one hospital's and does not travel; a strategy turns it into
     a contribution, and only sums of contributions are looked at.
@@ -126,6 +139,7 @@ class Update:
 
     difference: Vector
     weight: float
+    steps: int = 1
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("an Update belongs to one hospital and is not serialised")

@@ -30,7 +30,7 @@ from wardround.server.rounds import Outcome, Report, Round, RoundState
 from wardround.server.store.studies import Attempt, StudyFolder
 from wardround.server.study import RoundRecord, Study
 from wardround.server.sums import MaskedSum
-from wardround.strategies import strategy_from
+from wardround.strategies import strategy_for
 
 VOID_ROUNDS_IN_A_ROW: Final = 3
 """After so many void rounds a study stops: more charges would buy nothing."""
@@ -98,7 +98,7 @@ class Conductor:
         self._wanted = wanted
         self._told = told
         self._sleep = sleep
-        self._study = Study(self.plan, strategy_from(self.plan.strategy), folder.progress(self.plan), installed)
+        self._study = Study(self.plan, strategy_for(self.plan), folder.progress(self.plan), installed)
         self._recorder = Recorder(folder, identity, roster)
         self._unwell: set[str] = set()
         self._begun: set[str] = set()

@@ -7,7 +7,7 @@ and goes on bit for bit.
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from wardround.privacy.secagg.scale import VECTOR, quantizer_for
@@ -87,7 +87,7 @@ class Study:
         self._strategy = strategy
         if progress is None:
             progress = Progress(plan.digest, strategy.init(plan.starting_model(installed)), 0)
-        self.progress = progress
+        self.progress = replace(progress, state=progress.state.under(plan))
 
     @property
     def vector_length(self) -> int:

@@ -81,6 +81,9 @@ def _taking_part(experiment: Experiment, cohort: Cohort, compare: bool) -> SiteR
     else:
         points = experiment.metrics(cohort).items()
         shared = ModelResult(metrics={name: EstimateResult(value=value) for name, value in points})
+    model, personalised, personalised_scores = experiment.personalised(cohort), None, None
+    if model is not None:
+        personalised, personalised_scores = assess(task, model, cohort)
     return SiteResult(
         site=cohort.site,
         train_patients=cohort.train.patients,
@@ -92,6 +95,8 @@ def _taking_part(experiment: Experiment, cohort: Cohort, compare: bool) -> SiteR
         own=own,
         shared=shared,
         gain=gains(task, own_scores, shared_scores),
+        personalised=personalised,
+        personalised_gain=gains(task, own_scores, personalised_scores),
     )
 
 

@@ -21,7 +21,7 @@ from wardround.simulations.faults import Fault
 from wardround.simulations.files import RunFolder, Snapshot
 from wardround.simulations.research import Run
 from wardround.simulations.result import RoundResult
-from wardround.strategies import strategy_from
+from wardround.strategies import simulated_from
 
 Listener = Callable[[StudyPlan, RoundResult], None]
 """Told after every round."""
@@ -95,7 +95,7 @@ def _carry_on(
     experiment = Experiment(
         plan,
         task_from(plan),
-        strategy_from(plan.strategy),
+        simulated_from(plan.strategy),
         gathered.taking_part,
         today,
         configuration.epsilon_cap,

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from wardround.client.connectors import Cohort
 from wardround.client.evaluation import point, score
+from wardround.client.personal import personalised, with_own_layers
 from wardround.client.tasks import Task
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import PoissonGaussian
@@ -28,8 +29,11 @@ from wardround.simulations.consortium import simulated_roster
 from wardround.simulations.faults import Fault
 from wardround.simulations.federation import Federation
 from wardround.simulations.result import RoundResult, RoundSiteResult
+from wardround.simulations.single_updates import RobustStudy
 from wardround.simulations.site_by_site import Keys, SiteBySite, Terms
-from wardround.strategies import Strategy
+from wardround.strategies import Robust, Strategy
+from wardround.strategies.base import Memory
+from wardround.strategies.fedavg import FedAvg
 
 
 class Engine(Protocol):
@@ -48,7 +52,10 @@ class Engine(Protocol):
         """(spent, allowance) of each site's training domain; allowance None: without protection."""
 
     def ledgers(self) -> bytes:
-        """What an interrupted run needs of the ledgers to go on; empty: nothing."""
+        """What an interrupted run needs of the ledgers and memories to go on; empty: nothing."""
+
+    def memory(self, site: str) -> Memory | None:
+        """What a site remembers after the rounds that are done."""
 
 
 @dataclass(slots=True)
@@ -57,7 +64,7 @@ class Experiment:
 
     plan: StudyPlan
     task: Task
-    strategy: Strategy
+    strategy: Strategy | Robust
     cohorts: Sequence[Cohort]
     today: date
     epsilon_cap: float = 8.0
@@ -77,18 +84,21 @@ class Experiment:
 
     def __post_init__(self) -> None:
         self.chosen = choose(self.wanted, self.plan, self.task, self.cohorts, self.faults)
-        study = Study(self.plan, self.strategy, self.progress, self.installed)
+        if isinstance(self.strategy, Robust):
+            # The sites average as in FedAvg; what is made of their updates is the rule's.
+            study: Study = RobustStudy(self.plan, self.strategy, self.progress, self.installed)
+            strategy: Strategy = FedAvg()
+        else:
+            study, strategy = Study(self.plan, self.strategy, self.progress, self.installed), self.strategy
         identities = [Identity.generate(cohort.site) for cohort in self.cohorts]
         coordinator = Identity.generate(COORDINATOR)
         if self.plan.privacy.secure_aggregation:
             self.roster = simulated_roster(identities, coordinator, self.coordinator_directs, self.today)
-        terms = Terms(
-            self.plan, self.task, self.strategy, self.cohorts, self.today, self.epsilon_cap, self.consortium_cap
-        )
+        terms = Terms(self.plan, self.task, strategy, self.cohorts, self.today, self.epsilon_cap, self.consortium_cap)
         if self.chosen.engine == "vectorised":
             from wardround.simulations.vectorised.engine import Vectorised
 
-            self.engine = Vectorised(terms, study)
+            self.engine = Vectorised(terms, study, memories=self.ledger_copy)
         else:
             keys = None if self.roster is None else Keys(self.roster, coordinator, identities)
             self.engine = SiteBySite(terms, study, self.faults, keys, self.ledger_copy)
@@ -142,11 +152,21 @@ class Experiment:
 
         return epsilon([event] * charged_rounds, delta) if charged_rounds else 0.0
 
+    def personalised(self, cohort: Cohort) -> Vector | None:
+        """The model that a site itself would use, shape (d,); None: the shared one."""
+        if isinstance(self.strategy, Robust):
+            return None
+        memory = self.engine.memory(cohort.site)
+        return personalised(self.plan, self.task, cohort, self.strategy, self.model, memory)
+
     def metrics(self, cohort: Cohort) -> dict[str, float | None]:
-        """The shared model on a site's test patients, without intervals."""
+        """The shared model on a site's test patients, with the layers that the site keeps, without intervals."""
         if not cohort.test.patients:
             return dict.fromkeys(self.task.metrics)
-        scores = score(self.task, self.model, cohort.test)
+        model = self.model
+        if not isinstance(self.strategy, Robust):
+            model = with_own_layers(self.strategy.personal(self.plan.layout), model, self.engine.memory(cohort.site))
+        scores = score(self.task, model, cohort.test)
         return {name: point(metric, scores) for name, metric in self.task.metrics.items()}
 
     def _start_accounting(self) -> None:

@@ -24,7 +24,7 @@ from wardround.simulations.datasets.source import SitePictures, SiteTable
 from wardround.simulations.experiment import Experiment
 from wardround.simulations.result import RoundResult
 from wardround.simulations.synthetic.contract_data import PICTURE, rehearsal_masks, rehearsal_pictures, rehearsal_table
-from wardround.strategies import strategy_from
+from wardround.strategies import simulated_from
 
 SEED: Final = 20_260_228
 """Public: every rehearsal of a plan is the same."""
@@ -62,7 +62,7 @@ def rehearse(configuration: Configuration, sites: Sequence[str], patients: int, 
     cohorts = [_cohort(configuration.contract, site, patients, site == sites[-1], frozen) for site in sites]
     gathered = examine(cohorts, configuration.contract, "")
     plan = make_plan(configuration, gathered.declared, today)
-    strategy = strategy_from(plan.strategy)
+    strategy = simulated_from(plan.strategy)
     task = task_from(plan)
     unfit = incompatibilities(task, plan.starting_model(configuration.installed), gathered.taking_part[0].train)
     if unfit and plan.privacy.mode is not PrivacyMode.NONE:

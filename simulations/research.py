@@ -33,7 +33,7 @@ from wardround.simulations.cohorts import Gathered, examine
 from wardround.simulations.experiment import Experiment
 from wardround.simulations.faults import Fault
 from wardround.simulations.result import SimulationResult
-from wardround.strategies import Strategy, spec_of
+from wardround.strategies import Robust, Strategy, check_strategy, spec_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Run:
 def run(
     *,
     task: Task,
-    strategy: Strategy,
+    strategy: Strategy | Robust,
     cohorts: Sequence[Cohort],
     rounds: int,
     local: LocalTraining,
@@ -80,6 +80,7 @@ def run(
     except ValidationError as error:
         raise usage_error(error) from None
     with threadpool_limits(threads):
+        check_strategy(plan, strategy)
         check_cost(plan, epsilon_cap, consortium_cap)
         experiment = Experiment(
             plan,
@@ -113,7 +114,7 @@ def run(
 def _plan(
     name: str,
     task: Task,
-    strategy: Strategy,
+    strategy: Strategy | Robust,
     gathered: Gathered,
     rounds: int,
     local: LocalTraining,

@@ -15,6 +15,8 @@ from wardround.client.site import Site
 from wardround.client.store.database import open_store, store_bytes
 from wardround.client.store.evidence import Evidence
 from wardround.client.store.ledger import Ledger
+from wardround.client.store.memory import SiteMemory
+from wardround.client.store.replies import KEY_SIZE
 from wardround.client.store.roster import PinnedRoster
 from wardround.client.tasks import Task
 from wardround.privacy.budget import delta_for
@@ -22,12 +24,14 @@ from wardround.privacy.secagg.scale import quantizer_for
 from wardround.protocol.identity import Identity
 from wardround.protocol.messages import Reply
 from wardround.protocol.outgoing import Outgoing, outgoing
+from wardround.protocol.parameters import model_hash
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.protocol.roster import Roster
 from wardround.server.study import RoundRecord, Study
 from wardround.simulations.faults import Fault
 from wardround.simulations.federation import Federation
 from wardround.strategies import Strategy
+from wardround.strategies.base import Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,11 @@ class SiteBySite:
         """All ledgers, as the database that holds them."""
         return store_bytes(self._store)
 
+    def memory(self, site: str) -> Memory | None:
+        """What a site remembers after the rounds that are done."""
+        progress, parties = self.study.progress, {each.name: each for each in self.federation.sites}
+        return parties[site].remembered(progress.rounds_done + 1, model_hash(progress.state.model))
+
     def _open_domains(self, ledger: Ledger, cohort: Cohort) -> None:
         plan, delta = self._terms.plan, delta_for(cohort.declared_patients)
         ledger.record(budget_for(plan, self._terms.epsilon_cap, delta))
@@ -109,9 +118,11 @@ class SiteBySite:
     def _site(self, cohort: Cohort, ledger: Ledger, key: tuple[Identity, PinnedRoster, Evidence] | None) -> Site:
         """The hospital of ``cohort``; under secure aggregation (with a key) one whose replies leave masked."""
         terms = self._terms
+        # The database is the researcher's own, like all patients in it: there is nobody to seal it against.
+        memory = SiteMemory(self._store, cohort.site, bytes(KEY_SIZE))
 
         def make(seal: Callable[[Reply], Outgoing]) -> Site:
-            return Site(terms.plan, cohort, terms.task, terms.strategy, ledger, seal=seal)
+            return Site(terms.plan, cohort, terms.task, terms.strategy, ledger, seal=seal, memory=memory)
 
         if key is None:
             return make(outgoing)

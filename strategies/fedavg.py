@@ -18,4 +18,4 @@ class FedAvg(Strategy):
     paper: ClassVar[str] = "McMahan et al. 2017, AISTATS"
 
     def step(self, state: State, total: Total) -> State:
-        return State(moved(state.model, mean_update(total)))
+        return State(moved(state.model, mean_update(total)), {}, state.terms)

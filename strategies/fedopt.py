@@ -54,7 +54,7 @@ class _FedOpt(Strategy):
         m = self.beta1 * state.memory["m"] + (1 - self.beta1) * update
         v = self.second_moment(state.memory["v"], update * update)
         change = self.learning_rate * m / (np.sqrt(v) + self.tau)
-        return State(moved(state.model, change), {"m": m, "v": v})
+        return State(moved(state.model, change), {"m": m, "v": v}, state.terms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,4 +29,4 @@ class FedProx(Strategy):
         return LocalRule(learning_rate, proximal_mu=self.mu)
 
     def step(self, state: State, total: Total) -> State:
-        return State(moved(state.model, mean_update(total)))
+        return State(moved(state.model, mean_update(total)), {}, state.terms)

@@ -28,7 +28,7 @@ from wardround.client.store.keys import read_secret, read_site_key, write_secret
 from wardround.client.store.ledger import Ledger, utc_now
 from wardround.client.store.replies import KEY_SIZE
 from wardround.conf.weights import WeightsFolder
-from wardround.protocol.canonical import LABEL_PICTURE, LABEL_SECAGG
+from wardround.protocol.canonical import LABEL_MEMORY, LABEL_PICTURE, LABEL_SECAGG
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.identity import Identity, PublicIdentity, SiteId
 from wardround.protocol.ledger import Officers
@@ -119,6 +119,10 @@ class SiteFolder:
             return _checked(bytes.fromhex(text), REPLIES_KEY)
         except ValueError:
             raise UsageError(f"{REPLIES_KEY} is not in hex", "give 64 hex digits") from None
+
+    def memory_key(self) -> bytes:
+        """32 bytes that seal what strategies let this site remember; lives as long as the stored answers."""
+        return HKDF(SHA256(), 32, salt=None, info=LABEL_MEMORY.encode()).derive(self.replies_key())
 
     def inputs_secret(self) -> bytes:
         """32 bytes under which secure aggregation names this site's inputs; lives as long as the stored answers."""

@@ -1,8 +1,8 @@
 """From a plan to the terms of its secure sums: how wide a vector is, what its integers mean, who counts.
 
 Public and the same for every party, because each derives it from the plan that all approved. A contribution's parts lie
-in the order of their names; its ``weight`` is at most the largest declared number of patients, any other part that
-times the range that the plan allows an update.
+in the order of their names; its ``weight`` is at most the largest declared number of patients, its ``weight_steps`` that
+times the most steps of a round, any other part that times the range that the plan allows an update.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,25 @@ VECTOR: Final = "contribution"
 """The name of the one vector of a round."""
 
 _WEIGHT: Final = "weight"
+_STEPS: Final = "weight_steps"
 
 
 def quantizer_for(plan: StudyPlan, part_sizes: Mapping[str, int]) -> Quantizer:
     """Which integers stand for a contribution of ``plan`` whose parts have these names and lengths."""
     largest = float(max(participant.declared_patients for participant in plan.participants))
+    bounds = {_WEIGHT: largest, _STEPS: largest * _longest(plan, largest)}
     ranges = tuple(
-        (length, largest if name == _WEIGHT else largest * plan.privacy.update_range)
-        for name, length in sorted(part_sizes.items())
+        (length, bounds.get(name, largest * plan.privacy.update_range)) for name, length in sorted(part_sizes.items())
     )
     return Quantizer(SMALL, len(plan.participants), ranges)
+
+
+def _longest(plan: StudyPlan, patients: float) -> float:
+    """The most steps that a site takes in a round."""
+    local = plan.local
+    if local.steps is not None:
+        return float(local.steps)
+    return float((local.epochs or 1) * -(-patients // min(local.batch_size or patients, patients)))
 
 
 def session_for(

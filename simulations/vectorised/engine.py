@@ -6,9 +6,10 @@ domain has left, ``strategies`` makes contributions, ``server.study`` steps the 
 to somebody else: entries, signatures, masks (which cancel in the sum) and messages.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
@@ -17,27 +18,40 @@ import numpy.typing as npt
 
 from wardround.client.connectors import Cohort
 from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, charge_for
+from wardround.client.own_model import own_schedule
+from wardround.client.personal import without_own_layers
 from wardround.client.policy import Denied, decide
 from wardround.client.tasks import Task
 from wardround.client.tasks.dense import DenseTask
-from wardround.client.training import shuffle_seed
+from wardround.client.training import shuffle_seed, steps_of
+from wardround.client.training import train_plain as train_plain_alone
 from wardround.privacy.budget import allowance, cost, delta_for, fixed_order
 from wardround.privacy.secagg.scale import quantizer_for
 from wardround.protocol.errors import ProtocolViolation, Unavailable, UsageError
 from wardround.protocol.events import PoissonGaussian
-from wardround.protocol.messages import Masked, RefusalCode, Reply, RoundRequest, join_contribution, split_contribution
+from wardround.protocol.messages import (
+    LocalRule,
+    Masked,
+    RefusalCode,
+    Reply,
+    RoundRequest,
+    join_contribution,
+    split_contribution,
+)
 from wardround.protocol.parameters import Total, Update, Vector
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.server.rounds import Outcome, Report, Round
 from wardround.server.study import RoundRecord, Study
 from wardround.server.sums import NOT_FINITE
 from wardround.simulations.running import run_rounds
+from wardround.simulations.single_updates import RobustStudy
 from wardround.simulations.site_by_site import Terms
 from wardround.simulations.vectorised.dense import ManyDense
 from wardround.simulations.vectorised.draws import Draw, keystream
+from wardround.simulations.vectorised.memories import Memories
 from wardround.simulations.vectorised.stack import Stack
-from wardround.simulations.vectorised.training import Many, train_plain, train_private
-from wardround.strategies import State
+from wardround.simulations.vectorised.training import Many, Own, train_plain, train_private
+from wardround.strategies.base import Memory
 
 Units: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -72,15 +86,18 @@ class Vectorised:
 
     Args:
         draw: random bytes of all sites; left out: of the operating system. Only tests give them.
+        memories: what ``ledgers`` gave, of an interrupted run that goes on.
     """
 
-    def __init__(self, terms: Terms, study: Study, draw: Draw | None = None) -> None:
+    def __init__(self, terms: Terms, study: Study, draw: Draw | None = None, memories: bytes | None = None) -> None:
         assert isinstance(terms.task, DenseTask), "ask ``unfit`` first"
         plan, strategy, self.study = terms.plan, terms.strategy, study
         self._plan, self._strategy, self._today = plan, strategy, terms.today
         self._cohorts = sorted(terms.cohorts, key=lambda cohort: cohort.site)
         widest = max(layer.shape[0] for layer in terms.task.engine.layers)
         self._many = Many(ManyDense(terms.task), Stack(self._cohorts, widest))
+        self._task = terms.task
+        self._memories = Memories(plan, strategy, self.names, memories)
         self._draw = keystream() if draw is None else draw
         caps = {TRAINING_DOMAIN: terms.epsilon_cap}
         if plan.privacy.mode is PrivacyMode.DIST:
@@ -108,24 +125,32 @@ class Vectorised:
         return dict(zip(self.names, zip(spent, domain.room.tolist(), strict=True), strict=True))
 
     def ledgers(self) -> bytes:
-        """Nothing: what was charged follows from the rounds that are done."""
-        return b""
+        """The memories of the sites: what was charged follows from the rounds that are done."""
+        return self._memories.to_bytes()
+
+    def memory(self, site: str) -> Memory | None:
+        """What a site remembers after the rounds that are done."""
+        return self._memories.of(site)
 
     def step(self) -> RoundRecord:
         """One round of every site."""
         request = self.study.request()
-        expected = self._strategy.local_rule(State(request.model), self._plan.local.learning_rate)
+        state = self._strategy.init(request.model).under(self._plan)
+        expected = self._strategy.local_rule(state, self._plan.local.learning_rate)
         decision = decide(self._plan, request, expected, self._today)
         if isinstance(decision, Denied):
             reports, sums = dict.fromkeys(self.names, _refused(decision.code)), Formed()
         else:
             admitted = self._charge()
             reports, sums = self._sum(request, self._train(request), admitted)
+            self._memories.learned(sums.sites)
         names = tuple(self.names)
         opened = Round(request, names, sums, self._plan.quorum, self._plan.deadline_seconds, self._plan.must_include)
         opened.restore(reports)
         opened.settle(0.0)
-        return self.study.close_round(opened)
+        record = self.study.close_round(opened)
+        self._memories.settle(record.model_after != record.model_before)
+        return record
 
     def run(self, after_round: Callable[[RoundRecord], None] = lambda record: None) -> list[RoundRecord]:
         """Every round that is left; see ``simulations.running``."""
@@ -157,24 +182,55 @@ class Vectorised:
             domain.spent = domain.spent + admitted.astype(np.int64) * domain.price
         return admitted
 
-    def _train(self, request: RoundRequest) -> Vector:
+    def _train(self, request: RoundRequest) -> list[Update]:
+        """Each site's update, of which nothing that is its own is left; its next memory waits for the round's end."""
+        local, patients = self._plan.local, self._many.stack.patients.tolist()
+        begins, linear, shared = self._memories.begin(request)
+        rule = replace(request.rule, head=shared.layers, head_steps=shared.head_steps)
+        models = self._trained(replace(request, rule=rule), Own(begins, linear))
+        starts = itertools.repeat(request.model) if begins is None else begins
+        updates = [
+            Update(without_own_layers(shared.layers, model - start), weight, steps_of(local, count))
+            for model, start, weight, count in zip(models, starts, self._weights, patients, strict=False)
+        ]
+        self._memories.learn(request, updates, models)
+        if shared.pull is not None:
+            rule = LocalRule(local.learning_rate, proximal_mu=shared.pull)
+            self._memories.learn_models(self._own_models(request, rule))
+        return updates
+
+    def _own_models(self, request: RoundRequest, rule: LocalRule) -> Vector:
+        """A round of each site's own model beside the shared one (Ditto)."""
+        schedules = [own_schedule(self._plan, name, rounds=1) for name in self.names]
+        begins, own = self._memories.own_models(request.model), []
+        for number, (cohort, schedule) in enumerate(zip(self._cohorts, schedules, strict=True)):
+            seed = shuffle_seed(self._plan.model.seed, cohort.site, request.round_number)
+            engine = self._task.engine
+            own.append(
+                train_plain_alone(engine, request.model, cohort.train, rule, schedule, seed, begin=begins[number])
+            )
+        return np.stack(own)
+
+    def _trained(self, request: RoundRequest, own: Own) -> Vector:
         events = [self._plan.round_event(name) for name in self.names]
         private = [event for event in events if isinstance(event, PoissonGaussian)]
         if len(private) == len(events):
             clip_norm = self._plan.privacy.clip_norm
-            return train_private(self._many, request.model, request.rule, private, clip_norm, self._draw)
+            return train_private(self._many, request.model, request.rule, private, clip_norm, self._draw, own)
         seeds = [shuffle_seed(self._plan.model.seed, name, request.round_number) for name in self.names]
-        return train_plain(self._many, request.model, request.rule, self._plan.local, seeds)
+        return train_plain(self._many, request.model, request.rule, self._plan.local, seeds, own)
 
-    def _sum(self, request: RoundRequest, models: Vector, admitted: Flags) -> tuple[dict[str, Report], "Formed"]:
+    def _sum(
+        self, request: RoundRequest, updates: Sequence[Update], admitted: Flags
+    ) -> tuple[dict[str, Report], "Formed"]:
         """What became of each site, and the sum of the contributions of those that replied."""
         reports: dict[str, Report] = {}
         vectors: list[Any] = []
-        for name, model, weight, may in zip(self.names, models, self._weights, admitted, strict=True):
+        for name, update, may in zip(self.names, updates, admitted, strict=True):
             if not may:
                 reports[name] = _refused(RefusalCode.POLICY)
                 continue
-            vector = join_contribution(self._strategy.contribute(Update(model - request.model, weight)))
+            vector = join_contribution(self._strategy.contribute(update))
             if self._quantizer is not None:
                 try:
                     vectors.append(self._quantizer.quantize(vector, os.urandom(32)))
@@ -193,12 +249,14 @@ class Vectorised:
         if self._quantizer is not None:
             summed = self._quantizer.dequantize(summed)
         sizes = self._strategy.part_sizes(self._plan.layout.size)
+        if isinstance(self.study, RobustStudy):
+            summed = self.study.combined(vectors)
         replied = tuple(name for name, report in reports.items() if report.outcome is Outcome.REPLIED)
         return reports, Formed(replied, Total(split_contribution(summed, sizes), len(vectors)))
 
     @cached_property
     def _weights(self) -> list[float]:
-        if self._plan.privacy.mode is PrivacyMode.NONE:
+        if self._plan.privacy.mode is PrivacyMode.NONE and not self._strategy.declared_weights:
             return [float(cohort.train.patients) for cohort in self._cohorts]
         return [float(self._plan.declared_patients(name)) for name in self.names]
 

@@ -4,11 +4,11 @@ Given the same random bytes both give the same models, but for the order in whic
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from wardround.client.training import StepsMismatch
+from wardround.client.training import StepsMismatch, keep_still
 from wardround.privacy.gradients import Array
 from wardround.privacy.mechanisms import noisy_sums
 from wardround.privacy.sampling import COIN_BYTES, chosen_of
@@ -33,21 +33,50 @@ class Many:
         return len(self.stack.patients)
 
 
-def train_plain(many: Many, model: Vector, rule: LocalRule, local: LocalTraining, seeds: Sequence[bytes]) -> Vector:
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What differs from site to site: where each begins (S, d), and its linear term (S, d). None: as all others."""
+
+    begins: Vector | None = None
+    linear: Vector | None = None
+
+    def begin(self, start: Array, sites: int) -> Array:
+        return np.repeat(start[None], sites, axis=0) if self.begins is None else self.begins.astype(np.float64)
+
+    def rule(self, rule: LocalRule, sites: Rows) -> LocalRule:
+        """The rule of ``sites``, a linear term for each."""
+        return rule if self.linear is None else replace(rule, linear_term=self.linear[sites])
+
+
+def train_plain(
+    many: Many,
+    model: Vector,
+    rule: LocalRule,
+    local: LocalTraining,
+    seeds: Sequence[bytes],
+    own: Own | None = None,
+) -> Vector:
     """Mini-batch SGD of every site from ``model`` (d,); returns their models (S, d). ``seeds``: one for each site."""
+    own = Own() if own is None else own
     start = model.astype(np.float64)
-    weights = np.repeat(start[None], many.sites, axis=0)
-    for sites, rows, counts in _steps(many.stack, local, seeds):
+    weights = own.begin(start, many.sites)
+    for taken, (sites, rows, counts) in enumerate(_steps(many.stack, local, seeds)):
         for batch in many.stack.batches(sites, rows, counts):
-            own = weights[batch.sites]
-            gradient = many.networks.gradient_sums(own, batch.features, batch.targets, batch.counts, None)
+            these = weights[batch.sites]
+            gradient = many.networks.gradient_sums(these, batch.features, batch.targets, batch.counts, None)
             gradient /= batch.counts[:, None]
-            weights[batch.sites] = _descended(own, gradient, start, rule)
+            weights[batch.sites] = _descended(these, gradient, start, own.rule(rule, batch.sites), taken)
     return _single(weights)
 
 
 def train_private(
-    many: Many, model: Vector, rule: LocalRule, events: Sequence[PoissonGaussian], clip_norm: float, draw: Draw
+    many: Many,
+    model: Vector,
+    rule: LocalRule,
+    events: Sequence[PoissonGaussian],
+    clip_norm: float,
+    draw: Draw,
+    own: Own | None = None,
 ) -> Vector:
     """DP-SGD of every site from ``model`` (d,), each as its event says; returns their models (S, d).
 
@@ -60,10 +89,11 @@ def train_private(
     q, patients = event.sampling_probability, many.stack.patients
     expected = q * np.array([one.declared_patients for one in events], np.float64)[:, None]
     noise_bytes = np.full(many.sites, 16 * ((many.networks.size + 1) // 2), np.int64)
-    start = model.astype(np.float64)
-    weights = np.repeat(start[None], many.sites, axis=0)
+    own = Own() if own is None else own
+    start, rule = model.astype(np.float64), own.rule(rule, all_sites)
+    weights = own.begin(start, many.sites)
     taken = np.zeros(many.sites, np.int64)
-    for _ in range(event.steps):
+    for step in range(event.steps):
         rows = chosen_of(draw(all_sites, COIN_BYTES * patients), q) if q < 1.0 else np.arange(many.stack.none)
         counts = np.diff(np.searchsorted(rows, [*many.stack.first, many.stack.none]))
         gradient = np.zeros_like(weights)
@@ -73,7 +103,7 @@ def train_private(
             )
         gradient = noisy_sums(gradient, clip_norm, event.noise_multiplier, draw(all_sites, noise_bytes))
         gradient /= expected
-        weights = _descended(weights, gradient, start, rule)
+        weights = _descended(weights, gradient, start, rule, step)
         taken += 1
     if not (taken == np.array([one.steps for one in events])).all():
         raise StepsMismatch("the steps taken are not the steps charged", "this is a defect: report it")
@@ -85,12 +115,13 @@ def _single(weights: Array) -> Vector:
         return weights.astype(np.float32)
 
 
-def _descended(weights: Array, gradient: Array, start: Array, rule: LocalRule) -> Array:
-    """w - lr (g + mu (w - w_round) + linear term) of every site, in place of ``weights``."""
+def _descended(weights: Array, gradient: Array, start: Array, rule: LocalRule, taken: int) -> Array:
+    """w - lr (g + mu (w - w_round) + linear term) of every site, in place of ``weights``, after ``taken`` steps."""
     if rule.proximal_mu:
         gradient += rule.proximal_mu * (weights - start)
     if rule.linear_term is not None:
         gradient += rule.linear_term
+    keep_still(gradient, rule, taken)
     gradient *= rule.learning_rate
     weights -= gradient
     return weights

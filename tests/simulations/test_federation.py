@@ -56,7 +56,7 @@ def simulated(
             strategy=STRATEGIES[strategy](),
             cohorts=cohorts,
             rounds=rounds,
-            local=PRIVATE if private else LOCAL,
+            local=PRIVATE if private or STRATEGIES[strategy].equal_steps else LOCAL,
             privacy=TERMS if private else None,
             seed=5,
             min_sites=min_sites,

@@ -45,7 +45,7 @@ def simulated(
         kept.append(self)
         original(self)
 
-    private = terms.mode is PrivacyMode.LOCAL
+    private = terms.mode is PrivacyMode.LOCAL or STRATEGIES[strategy].equal_steps
     local = LocalTraining(steps=3, learning_rate=0.3) if private else LocalTraining(epochs=1, batch_size=16,
                                                                                     learning_rate=0.2)  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:

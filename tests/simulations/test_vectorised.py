@@ -141,12 +141,13 @@ def test_a_patient_whose_gradient_is_not_finite_adds_nothing(clip_norm: float | 
 
 
 def simulated(engine: Any, strategy: str = "fedavg", private: bool = False, **changes: Any) -> Run:
+    by_steps = private or STRATEGIES[strategy].equal_steps
     settings: dict[str, Any] = {
         "task": TASKS["mlp"],
         "strategy": STRATEGIES[strategy](),
         "cohorts": synthetic_cohorts(5, (60, 140), FEATURES, seed=11),
         "rounds": 3,
-        "local": LocalTraining(steps=3, learning_rate=0.3) if private else LOCALS["epochs"],
+        "local": LocalTraining(steps=3, learning_rate=0.3) if by_steps else LOCALS["epochs"],
         "privacy": TERMS if private else None,
         "seed": 5,
         "min_sites": 2,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from wardround.protocol.messages import join_contribution, split_contribution
 from wardround.protocol.parameters import Total, Update
 from wardround.protocol.plan import StrategySpec
 from wardround.strategies import STRATEGIES, State, Strategy, spec_of, step_in_blocks, strategy_from
+from wardround.strategies.base import Terms
 
 EVERY = sorted(STRATEGIES)
 MODEL = np.array([0.5, -1.0, 2.0], np.float32)
@@ -21,6 +23,13 @@ UPDATES = [
 MEAN = [0.625, -0.25, -0.25]  # (100 * first + 300 * second) / 400, by hand
 
 
+TERMS = Terms(learning_rate=0.1, steps=4, weight=800.0)
+
+
+def begun(strategy: Strategy) -> State:
+    return replace(strategy.init(MODEL), terms=TERMS)
+
+
 def add_up(strategy: Strategy, updates: Sequence[Update]) -> Total:
     contributions = [strategy.contribute(update) for update in updates]
     return Total({name: sum(c[name] for c in contributions) for name in contributions[0]}, len(updates))
@@ -29,7 +38,7 @@ def add_up(strategy: Strategy, updates: Sequence[Update]) -> Total:
 @pytest.mark.parametrize("name", EVERY)
 def test_zero_updates_leave_the_model_alone(name: str) -> None:
     strategy = STRATEGIES[name]()
-    state = strategy.init(MODEL)
+    state = begun(strategy)
     for _ in range(3):
         state = strategy.step(state, add_up(strategy, [Update(np.zeros(3, np.float32), w) for w in (50.0, 100.0)]))
     assert np.array_equal(state.model, MODEL)
@@ -38,16 +47,16 @@ def test_zero_updates_leave_the_model_alone(name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_permuting_the_sites_changes_nothing(name: str) -> None:
     strategy = STRATEGIES[name]()
-    there = strategy.step(strategy.init(MODEL), add_up(strategy, UPDATES))
-    back = strategy.step(strategy.init(MODEL), add_up(strategy, UPDATES[::-1]))
+    there = strategy.step(begun(strategy), add_up(strategy, UPDATES))
+    back = strategy.step(begun(strategy), add_up(strategy, UPDATES[::-1]))
     assert np.array_equal(there.model, back.model)
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_the_state_survives_a_round_trip_through_bytes(name: str) -> None:
     strategy = STRATEGIES[name]()
-    state = strategy.step(strategy.init(MODEL), add_up(strategy, UPDATES))
-    again = State.from_bytes(state.to_bytes())
+    state = strategy.step(begun(strategy), add_up(strategy, UPDATES))
+    again = replace(State.from_bytes(state.to_bytes()), terms=TERMS)
     assert np.array_equal(again.model, state.model) and again.model.dtype == np.float32
     assert sorted(again.memory) == sorted(state.memory)
     on, on_again = (strategy.step(s, add_up(strategy, UPDATES)) for s in (state, again))
@@ -58,7 +67,7 @@ def test_the_state_survives_a_round_trip_through_bytes(name: str) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_a_step_in_blocks_is_the_step_over_the_whole(name: str, size: int) -> None:
     strategy = STRATEGIES[name]()
-    whole = cut = strategy.init(MODEL)
+    whole = cut = begun(strategy)
     for _ in range(3):
         total, memory = add_up(strategy, UPDATES), np.empty(3, np.float32)
         blocks = [slice(first, min(first + size, 3)) for first in range(0, 3, size)]
@@ -83,6 +92,19 @@ def test_contributions_have_the_declared_sizes_and_survive_joining(name: str) ->
 
 
 @pytest.mark.parametrize("name", EVERY)
+def test_a_memory_has_the_declared_arrays_and_is_a_function_of_the_released_update(name: str) -> None:
+    strategy, update = STRATEGIES[name](), replace(UPDATES[0], steps=4)
+    rule = strategy.local_rule(begun(strategy), 0.1)
+    zero = {key: np.zeros(length) for key, length in strategy.corrections(3).items()}
+    after = strategy.next_memory(zero, rule, update)
+    assert {key: len(array) for key, array in after.items()} == strategy.corrections(3)
+    own = strategy.own_rule(rule, after)
+    assert (own.learning_rate, own.proximal_mu) == (rule.learning_rate, rule.proximal_mu)
+    if after:
+        assert own.linear_term is not None and own.linear_term.any(), "what is remembered changes what is done"
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_a_strategy_and_its_spec_are_inverse(name: str) -> None:
     strategy = STRATEGIES[name]()
     assert strategy_from(spec_of(strategy)) == strategy
@@ -92,14 +114,16 @@ def test_a_strategy_and_its_spec_are_inverse(name: str) -> None:
 def test_a_step_depends_on_the_total_alone_not_on_how_it_was_made_up(name: str) -> None:
     strategy = STRATEGIES[name]()
     one = [Update(np.array(MEAN, np.float32), 400.0)]
-    there = strategy.step(strategy.init(MODEL), add_up(strategy, UPDATES))
-    assert np.allclose(there.model, strategy.step(strategy.init(MODEL), add_up(strategy, one)).model, atol=1e-7)
+    there = strategy.step(begun(strategy), add_up(strategy, UPDATES))
+    assert np.allclose(there.model, strategy.step(begun(strategy), add_up(strategy, one)).model, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["fedavg", "fedprox"])
+@pytest.mark.parametrize(
+    "name", ["fedavg", "fedprox", "fedbn", "fedper", "fedrep", "ditto", "tuned", "fednova", "scaffold"]
+)
 def test_averaging_equals_the_hand_computation(name: str) -> None:
     strategy = STRATEGIES[name]()
-    after = strategy.step(strategy.init(MODEL), add_up(strategy, UPDATES))
+    after = strategy.step(begun(strategy), add_up(strategy, UPDATES))
     assert after.model.tolist() == [1.125, -1.25, 1.75]
 
 
@@ -108,7 +132,7 @@ def test_fedopt_equals_algorithm_2_written_out_in_scalars(name: str) -> None:
     parameters = {"learning_rate": 0.1, "beta1": 0.9, "tau": 0.001}
     parameters |= {} if name == "fedadagrad" else {"beta2": 0.99}
     strategy = strategy_from(StrategySpec(name=name, parameters=parameters))
-    state = strategy.init(MODEL)
+    state = begun(strategy)
     for _ in range(2):
         state = strategy.step(state, add_up(strategy, UPDATES))
     for index, delta in enumerate(MEAN):
@@ -127,8 +151,8 @@ def test_fedopt_equals_algorithm_2_written_out_in_scalars(name: str) -> None:
 
 def test_fedprox_pulls_towards_the_round_model_and_fedavg_does_not() -> None:
     prox, avg = strategy_from(StrategySpec(name="fedprox", parameters={"mu": 0.5})), STRATEGIES["fedavg"]()
-    assert prox.local_rule(prox.init(MODEL), 0.1).proximal_mu == 0.5
-    assert avg.local_rule(avg.init(MODEL), 0.1).proximal_mu == 0.0
+    assert prox.local_rule(begun(prox), 0.1).proximal_mu == 0.5
+    assert avg.local_rule(begun(avg), 0.1).proximal_mu == 0.0
 
 
 @pytest.mark.parametrize(
@@ -141,6 +165,14 @@ def test_fedprox_pulls_towards_the_round_model_and_fedavg_does_not() -> None:
         (StrategySpec(name="fedadam", parameters={"beta1": 1.0}), "beta1=0.9"),
         (StrategySpec(name="fedyogi", parameters={"beta2": 1.0}), "beta2=0.99"),
         (StrategySpec(name="fedadagrad", parameters={"beta2": 0.9}), "beta1"),
+        (StrategySpec(name="fedavgm", parameters={"momentum": 1.0}), "momentum=0.9"),
+        (StrategySpec(name="scaffold", parameters={"server_rate": 0.0}), "uses 1"),
+        (StrategySpec(name="feddyn", parameters={"alpha": 0.0}), "0.01"),
+        (StrategySpec(name="fedper", parameters={"head_layers": 0.5}), "last layer"),
+        (StrategySpec(name="fedrep", parameters={"head_steps": 0.0}), "strategies.md"),
+        (StrategySpec(name="ditto", parameters={"pull": -1.0}), "0.05"),
+        (StrategySpec(name="tuned", parameters={"steps": 0.0}), "one round"),
+        (StrategySpec(name="median"), "function of the sum"),
     ],
 )
 def test_a_wrong_strategy_is_answered_with_what_was_meant(spec: StrategySpec, says: str) -> None:

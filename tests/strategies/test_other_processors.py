@@ -14,15 +14,17 @@ from wardround.strategies import STRATEGIES
 
 PROGRAM = """
 import hashlib, sys
+from dataclasses import replace
 import numpy as np
 from wardround.protocol.parameters import Total
 from wardround.protocol.plan import StrategySpec
 from wardround.strategies import strategy_from
+from wardround.strategies.base import Terms
 
 name = sys.argv[1]
 strategy = strategy_from(StrategySpec(name=name, parameters=eval(sys.argv[2])))
 generator = np.random.Generator(np.random.PCG64(7))
-state = strategy.init(generator.normal(size=1003).astype(np.float32))
+state = replace(strategy.init(generator.normal(size=1003).astype(np.float32)), terms=Terms(0.1, 4, 800.0))
 for _ in range(5):
     sizes = strategy.part_sizes(1003)
     parts = {part: generator.normal(size=size) + (100.0 if size == 1 else 0.0) for part, size in sorted(sizes.items())}
@@ -53,6 +55,15 @@ PARAMETERS = {
     "fedadagrad": {"learning_rate": 0.1, "beta1": 0.0, "tau": 1e-3},
     "fedadam": {"learning_rate": 0.1, "beta1": 0.9, "beta2": 0.99, "tau": 1e-3},
     "fedyogi": {"learning_rate": 0.1, "beta1": 0.9, "beta2": 0.99, "tau": 1e-3},
+    "fedavgm": {"momentum": 0.9},
+    "fednova": {},
+    "scaffold": {"server_rate": 1.0},
+    "feddyn": {"alpha": 0.1},
+    "fedbn": {},
+    "fedper": {"head_layers": 1},
+    "fedrep": {"head_layers": 1, "head_steps": 1},
+    "ditto": {"pull": 0.1},
+    "tuned": {"steps": 20},
 }
 
 
