@@ -54,6 +54,8 @@ class Recorder:
 
     def record(self, record: RoundRecord, attempt: int) -> Receipt:
         """The signed receipt of an attempt, written down; sites are asked to sign it beside the next round."""
+        if record.warning:
+            log.warning("odd sum round=%d attempt=%d: %s", record.round_number, attempt, record.warning)
         roster = self._roster()
         before = self._receipts[-1] if self._receipts else None
         if before is not None and (before.round_number, before.attempt) == (record.round_number, attempt):

@@ -6,17 +6,20 @@ and goes on bit for bit.
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
+
+import numpy as np
 
 from wardround.privacy.secagg.scale import VECTOR, quantizer_for
 from wardround.privacy.secagg.server import AttemptDesk, SetupDesk
 from wardround.protocol.errors import UsageError
 from wardround.protocol.messages import RoundRequest
-from wardround.protocol.parameters import model_hash
+from wardround.protocol.parameters import Total, model_hash
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.weights import Installed, nothing_installed
+from wardround.server.plausible import Lengths, lengths
 from wardround.server.rounds import Report, Round, RoundState
 from wardround.server.sums import Adding, MaskedSum, OpenSum
 from wardround.strategies import State, Strategy, step_in_blocks
@@ -35,6 +38,7 @@ class RoundRecord:
     model_before: str
     model_after: str
     voided_by: tuple[str, ...] = ()
+    warning: str = ""
 
     @property
     def contributors(self) -> tuple[str, ...]:
@@ -85,6 +89,7 @@ class Study:
         self.stopped_by: tuple[str, ...] = ()
         """The sites that have now voided ``VOIDS_OF_A_SITE`` rounds: no round is opened before people decide."""
         self._strategy = strategy
+        self._squared = 0.0
         if progress is None:
             progress = Progress(plan.digest, strategy.init(plan.starting_model(installed)), 0)
         self.progress = replace(progress, state=progress.state.under(plan))
@@ -120,10 +125,12 @@ class Study:
 
     def close_round(self, closed: Round) -> RoundRecord:
         """Take a settled round: step the strategy, or leave the model alone when the round is void."""
-        state = self.progress.state
+        state, warning = self.progress.state, ""
         if closed.state is RoundState.CLOSED:
-            totals, memory = closed.totals(), closed.spare()
+            totals, memory = self._measured(closed.totals()), closed.spare()
             state = step_in_blocks(self._strategy, state, totals, memory)
+            expected = self._expected(closed.contributors)
+            warning = "" if expected is None else expected.warning(self._squared**0.5)
         elif closed.state is RoundState.OPEN:
             raise UsageError("the round is still open", "settle it first")
         number, reports, before = closed.request.round_number, dict(closed.reports), closed.request.model_hash
@@ -132,7 +139,20 @@ class Study:
         for site in self.stopped_by:
             del voided[site]
         self.progress = Progress(self.plan.digest, state, number, dict(sorted(voided.items())))
-        return RoundRecord(number, closed.state, reports, before, model_hash(state.model), closed.voided_by)
+        after = model_hash(state.model)
+        return RoundRecord(number, closed.state, reports, before, after, closed.voided_by, warning)
+
+    def _expected(self, sites: tuple[str, ...]) -> Lengths | None:
+        """What lengths the sum may have; None: nothing is predicted."""
+        return lengths(self.plan, self._strategy, sites)
+
+    def _measured(self, totals: Iterator[tuple[slice, Total]]) -> Iterator[tuple[slice, Total]]:
+        """The same sums; on the way the squared length of the update is added up."""
+        self._squared = 0.0
+        for at, total in totals:
+            update = total.parts.get("update")
+            self._squared += 0.0 if update is None else float(np.square(update).sum())
+            yield at, total
 
     def _sums(self, request: RoundRequest) -> tuple[Adding, int]:
         """What adds the round's vectors up, and how many it takes at least."""

@@ -198,6 +198,7 @@ class Experiment:
             model_before=record.model_before,
             model_after=record.model_after,
             voided_by=record.voided_by,
+            warning=record.warning,
             metrics=_means([site.metrics for site in sites.values()]) if look else {},
             sites=sites,
         )

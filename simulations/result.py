@@ -46,6 +46,7 @@ class RoundResult(_Part):
     model_after: str
     metrics: dict[str, float | None] = Field(default_factory=dict)
     voided_by: tuple[str, ...] = Field(default=(), description="sites through whose loss or silence a round is void")
+    warning: str = Field(default="", description="what is odd about the length of the round's sum, if anything")
     sites: dict[str, RoundSiteResult]
 
 

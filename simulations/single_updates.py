@@ -13,6 +13,7 @@ from wardround.protocol.messages import RoundRequest, join_contribution, split_c
 from wardround.protocol.parameters import Sums, Total, Update
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.weights import Installed, nothing_installed
+from wardround.server.plausible import Lengths
 from wardround.server.study import Progress, Study
 from wardround.server.sums import Adding, OpenSum
 from wardround.strategies import Robust, check_strategy
@@ -45,6 +46,10 @@ class RobustStudy(Study):
             weight = float(parts["weight"][0])
             updates.append(Update((parts["update"] / weight).astype(np.float32), weight))
         return join_contribution({"update": self._rule.combine(updates), "weight": np.ones(1)})
+
+    def _expected(self, sites: tuple[str, ...]) -> Lengths | None:
+        # What the rule makes of the updates is no sum of them.
+        return None
 
     def _sums(self, request: RoundRequest) -> tuple[Adding, int]:
         sums, quorum = super()._sums(request)

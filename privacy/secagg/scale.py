@@ -1,7 +1,7 @@
 """From a plan to the terms of its secure sums: how wide a vector is, what its integers mean, who counts.
 
 Public and the same for every party, because each derives it from the plan that all approved. A contribution's parts lie
-in the order of their names; its ``weight`` is at most the largest declared number of patients, its ``weight_steps`` that
+in the order of their names; its ``weight`` is at most the largest declared number of patients, ``weight_steps`` that
 times the most steps of a round, any other part that times the range that the plan allows an update.
 """
 
