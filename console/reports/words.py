@@ -27,6 +27,18 @@ _STRATEGIES: Final = {
     "fedadam": "FedAdam",
     "fedyogi": "FedYogi",
     "fedadagrad": "FedAdagrad",
+    "fedavgm": "FedAvgM",
+    "fednova": "FedNova",
+    "scaffold": "SCAFFOLD",
+    "feddyn": "FedDyn",
+    "fedbn": "FedBN",
+    "fedper": "FedPer",
+    "fedrep": "FedRep",
+    "ditto": "Ditto",
+    "tuned": "FedAvg with fine-tuning",
+    "median": "median",
+    "trimmed_mean": "trimmed mean",
+    "krum": "Krum",
 }
 
 

@@ -1,4 +1,4 @@
-"""Strategies in whole studies: personal models, robust rules, what is refused, and whether sums have a likely length."""
+"""Strategies in whole studies: personal models, robust rules, refusals, and whether sums have a likely length."""
 
 from typing import Any
 
@@ -89,14 +89,10 @@ def test_a_plan_that_does_not_fit_is_refused_with_the_reason(strategy: Any, loca
         simulated(strategy, local=local)
 
 
+@pytest.mark.parametrize("kind", [FaultKind.UNREACHED, FaultKind.DIES_TRAINED, FaultKind.DIES_RELEASED])
 @pytest.mark.parametrize("name", ["scaffold", "feddyn", "fedper", "ditto"])
-def test_a_site_that_is_unreached_keeps_its_memory_and_comes_back(name: str) -> None:
-    faults = (
-        [Fault(COHORTS[1].site, 2, FaultKind.UNREACHED), Fault(COHORTS[2].site, 3, FaultKind.CRASH)]
-        if hasattr(FaultKind, "CRASH")
-        else [Fault(COHORTS[1].site, 2, FaultKind.UNREACHED)]
-    )
-    done = simulated(STRATEGIES[name](), faults=faults)
+def test_a_site_that_dies_in_a_round_comes_back_with_its_memory(name: str, kind: FaultKind) -> None:
+    done = simulated(STRATEGIES[name](), faults=[Fault(COHORTS[1].site, 2, kind)])
     assert [record.state for record in done.result.rounds] == ["closed"] * 4
     assert np.isfinite(done.model).all()
 

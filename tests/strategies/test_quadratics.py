@@ -150,9 +150,9 @@ def test_scaffold_in_the_form_of_a_sum_is_algorithm_1_with_option_ii_to_the_lett
 
 
 def test_robust_rules_are_not_moved_by_one_hospital_and_the_mean_is() -> None:
-    updates = [
-        Update(np.array(d, np.float32), 1.0) for d in ([1.0, 1.0], [1.2, 0.9], [0.9, 1.1], [1.1, 1.0], [900, -900])
-    ]
+    differences = ([1.0, 1.0], [1.2, 0.9], [0.9, 1.1], [1.1, 1.0], [900, -900])
+    updates = [Update(np.array(difference, np.float32), 1.0) for difference in differences]
+    middle = [(1.0 + 1.1 + 1.2) / 3, (1.0 + 0.9 + 1.0) / 3]
     np.testing.assert_allclose(ROBUST["median"]().combine(updates), [1.1, 1.0], atol=1e-6)
     np.testing.assert_allclose(ROBUST["trimmed_mean"]().combine(updates), middle, atol=1e-6)
     assert ROBUST["krum"]().combine(updates).tolist() in [u.difference.astype(float).tolist() for u in updates[:4]]
