@@ -9,8 +9,8 @@ batch) and Gaussian noise of standard deviation eta sigma C / q at every coordin
 * **Not longer.** The length is at most that of all the noise, (eta sigma C / q) sqrt(K n chi^2_d), and of all batches,
   eta C sum B / q, where sum B is at most binomial with K sum N_k trials at q.
 
-chi^2 is bounded as in Laurent and Massart 2000 (lemma 1), the binomial by Chernoff. So an honest round is warned of with
-probability at most ``FALSE_ALARM``, a study of 100 rounds with at most 1 in 10. What stays unseen: one site of many
+chi^2 is bounded as in Laurent and Massart 2000 (lemma 1), the binomial by Chernoff. So an honest round is warned of
+with probability at most ``FALSE_ALARM``, a study of 100 rounds with at most 1 in 10. What stays unseen: one site of many
 without noise, or an update that is false and not too long.
 """
 

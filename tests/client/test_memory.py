@@ -1,4 +1,4 @@
-"""What a site remembers: kept with the answer, counted when the model has moved, never sent, and of what was released."""
+"""What a site remembers: kept with its answer, counted when the model has moved, made of what was released."""
 
 import os
 from datetime import date

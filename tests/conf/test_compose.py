@@ -10,6 +10,7 @@ from wardround.conf.planning import make_plan, months_later
 from wardround.conf.schema import parse_configuration
 from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import StudyPlan
+from wardround.strategies import ROBUST
 
 ROOT = Path(__file__).parents[2] / "conf"
 DECLARED = {"a": 50, "b": 100, "c": 200, "d": 200}
@@ -23,6 +24,8 @@ CHOICES = [f"{group}={file.stem}" for group in GROUPS for file in sorted((ROOT /
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_of_every_group_composes_into_a_plan(choice: str) -> None:
     words = [choice, "privacy=none"] if choice.startswith(("task=cox", "task=piecewise")) else [choice]
+    words += ["task=mlp"] if choice in ("strategy=fedper", "strategy=fedrep") else []
+    words += ["secagg=off"] if choice.removeprefix("strategy=") in ROBUST else []
     words += ["study=lung_ct"] if choice in PIXELS else []
     words += ["study=brain_lesion"] if choice == "task=unet" else []
     configuration = parse_configuration(compose_configuration(words))
