@@ -1,8 +1,8 @@
 """Whether the length of a sum is one that the plan's noise and clipping allow. A warning for people, never a refusal.
 
-The sum of p_k D_k over n sites is made of K steps of clipped sums and noise. With eta the learning rate, C the clip norm,
-sigma the noise multiplier and q the sampling probability, a step of a site puts at most eta C B / q into p_k D_k (B its
-batch) and Gaussian noise of standard deviation eta sigma C / q at every coordinate; the declared patients cancel.
+The sum of p_k D_k over n sites is made of K steps of clipped sums and noise. With eta the learning rate, C the clip
+norm, sigma the noise multiplier and q the sampling probability, a step of a site puts at most eta C B / q into p_k D_k
+(B its batch) and Gaussian noise of standard deviation eta sigma C / q at every coordinate; declared patients cancel.
 
 * **Not shorter.** The noise of the last step is drawn after all else is fixed. So the squared length is at least, in
   distribution, that of the last noise alone: (eta sigma C / q)^2 n chi^2_d, whatever the patients are.
@@ -10,8 +10,8 @@ batch) and Gaussian noise of standard deviation eta sigma C / q at every coordin
   eta C sum B / q, where sum B is at most binomial with K sum N_k trials at q.
 
 chi^2 is bounded as in Laurent and Massart 2000 (lemma 1), the binomial by Chernoff. So an honest round is warned of
-with probability at most ``FALSE_ALARM``, a study of 100 rounds with at most 1 in 10. What stays unseen: one site of many
-without noise, or an update that is false and not too long.
+with probability at most ``FALSE_ALARM``, a study of 100 rounds with at most 1 in 10. What stays unseen: one site of
+many without noise, or an update that is false and not too long.
 """
 
 from collections.abc import Sequence

@@ -8,6 +8,7 @@ from wardround.protocol.events import DpEvent
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.simulations.cohorts import Gathered
 from wardround.simulations.faults import Fault, FaultKind
+from wardround.strategies import strategy_from
 
 
 def check_cost(plan: StudyPlan, epsilon_cap: float, consortium_cap: float = 8.0) -> None:
@@ -39,7 +40,10 @@ def _check_room(plan: StudyPlan, site: str, event: DpEvent, delta: float, cap: f
 
 def weaknesses(plan: StudyPlan) -> list[str]:
     """Named warnings of a plan that is legal but weak."""
-    return small_batches(plan)
+    found = small_batches(plan)
+    if plan.strategy.name == "fedbn" and not strategy_from(plan.strategy).personal(plan.layout).layers:
+        found.append("fedbn keeps nothing at the sites: the model's normalisation has no weights, so this is fedavg")
+    return found
 
 
 def named_faults(configuration: Configuration, gathered: Gathered) -> tuple[Fault, ...]:

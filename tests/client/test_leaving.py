@@ -34,6 +34,7 @@ def site() -> Iterator[SiteFolder]:
         folder = SiteFolder.create(Path(place) / "north", "north", [Identity.generate("anna").public])
         with closing(open_store(folder.database)) as store:
             store.execute("INSERT INTO replies VALUES ('north', 'p', 1, '00', 1, x'00', ?)", (ANSWER,))
+            store.execute("INSERT INTO memories VALUES ('north', 'p', 1, 1, '00', x'00', ?)", (ANSWER,))
         ledger = folder.ledger()
         ledger.record(Refuse(plan="p", round_number=1, reason="for the test"))
         ledger.close()

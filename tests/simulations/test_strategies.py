@@ -14,6 +14,7 @@ from wardround.simulations import run
 from wardround.simulations.cohorts import synthetic_cohorts
 from wardround.simulations.faults import Fault, FaultKind
 from wardround.simulations.research import Run
+from wardround.simulations.vectorised.memories import Memories
 from wardround.strategies import ROBUST, STRATEGIES
 
 TASK = Classification(TabularClassification(hidden=(6,)), 4)
@@ -95,6 +96,25 @@ def test_a_site_that_dies_in_a_round_comes_back_with_its_memory(name: str, kind:
     done = simulated(STRATEGIES[name](), faults=[Fault(COHORTS[1].site, 2, kind)])
     assert [record.state for record in done.result.rounds] == ["closed"] * 4
     assert np.isfinite(done.model).all()
+
+
+@pytest.mark.parametrize("name", ["scaffold", "fedper", "ditto"])
+def test_memories_of_one_computation_count_when_the_model_has_moved_and_survive_being_written_down(name: str) -> None:
+    strategy = STRATEGIES[name]()
+    plan = simulated(strategy, rounds=1).plan
+    names = [each.site for each in plan.participants]
+    sizes = strategy.memory_sizes(plan.layout)
+    memories = Memories(plan, strategy, names)
+    learned = {site: {part: np.full(size, 2.0) for part, size in sizes.items()} for site in names[:2]}
+    for moved in (False, True):
+        memories._next = dict(learned)
+        memories.learned(names[:1])
+        memories.settle(moved)
+        assert (memories.of(names[0]) is not None) is moved and memories.of(names[1]) is None
+    again = Memories(plan, strategy, names, memories.to_bytes()).of(names[0])
+    assert again is not None and {part: array.tolist() for part, array in again.items()} == {
+        part: [2.0] * size for part, size in sizes.items()
+    }
 
 
 def test_honest_sums_are_rarely_warned_of_and_sums_without_noise_or_clipping_always() -> None:
