@@ -189,7 +189,8 @@ def test_own_layers_are_not_sent_and_move_by_the_same_clipped_and_noised_gradien
     ((first, end),) = strategy_for(HEADED).personal(HEADED.layout).layers
     sent = difference(answered(granted, 1, start, plan=HEADED), HEADED)
     assert [(length, clip) for length, clip, _ in seen] == [(size, HEADED.privacy.clip_norm)] * 2
-    assert not sent[first:end].any() and sent[:first].all()
+    assert not sent[first:end].any()
+    assert np.count_nonzero(sent[:first]) > 0.9 * first, "noise lies on a grid, and may be zero now and then"
     whole = start - HEADED.local.learning_rate * sum(noised for *_, noised in seen)
     layers = remembered(granted, 2, start + np.float32(1), HEADED)["layers"]
     np.testing.assert_allclose(layers, whole[first:end], atol=1e-5)
