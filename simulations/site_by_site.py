@@ -68,6 +68,7 @@ class SiteBySite:
     ) -> None:
         self._terms = terms
         self._store = open_store(None, ledgers)
+        self.keys = keys
         self._secure: dict[str, SecureSite] = {}
         sites, holders = [], _holders(keys)
         for cohort in terms.cohorts:

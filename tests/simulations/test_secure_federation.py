@@ -187,7 +187,7 @@ def test_a_round_in_which_a_site_was_dropped_says_so(monkeypatch: pytest.MonkeyP
     def lying(self: SecureSite, proposal: Any, survivors: Any) -> Any:
         if self.name == NAMES[3]:
             part = type(survivors)(survivors.proposal, survivors.uploads[:3])
-            survivors = part.signed_by(experiments[0].coordinator)
+            survivors = part.signed_by(experiments[0].engine.keys.coordinator)
         return original(self, proposal, survivors)
 
     experiments: list[Any] = []

@@ -1,0 +1,1 @@
+"""Every hospital of a simulation in one batched computation; ``engine`` makes the rounds, the rest is its mathematics."""
