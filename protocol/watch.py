@@ -1,0 +1,328 @@
+"""What a party does with the bulletins that it hears: compare, keep what is open, raise alarms. Knows no database.
+
+Sites and the coordinator run the same rules. For every other ledger a party holds the last statement, and heads that
+nobody has shown to belong to it yet. Each statement settles the heads that it proves, accuses its site where a proof does
+not fit, and is counted where it is silent about a head: an honest site learns within a cycle of bulletins which heads
+others hold, and proves each from then on.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from wardround.protocol.alarm import (
+    Alarm,
+    AlarmKind,
+    answered,
+    contradicted,
+    forked,
+    parse_alarm,
+    proven,
+    raise_alarm,
+    went_back,
+)
+from wardround.protocol.bulletin import MOST_PROOFS, Statement, parse_bulletin, parse_statement, signed_by
+from wardround.protocol.checkpoint import Note, parse_note, verify
+from wardround.protocol.errors import ProtocolViolation
+from wardround.protocol.identity import Identity, PublicIdentity
+from wardround.protocol.tree import Head
+
+PATIENCE: Final = 6
+"""Statements of a site that may be silent about a head of its ledger."""
+
+MOST_OPEN: Final = 64
+"""Heads of one ledger that wait to be shown to belong to it."""
+
+MOST_OF_A_KIND: Final = 4
+"""Alarms of one kind on one ledger: more show nothing new."""
+
+MAX_NOTE: Final = 2_000
+"""Bytes of a head with its signatures that are kept of it."""
+
+
+class Memory(Protocol):
+    """Durable rows: what this party has heard. ``kind`` is "statement", "head", "own", "alarm", "answer" or "missed"."""
+
+    def get(self, kind: str, key: str) -> bytes | None: ...
+    def put(self, kind: str, key: str, content: bytes) -> None: ...
+    def drop(self, kind: str, key: str) -> None: ...
+    def all(self, kind: str) -> list[tuple[str, bytes]]: ...
+
+
+@dataclass(slots=True)
+class Heard:
+    """What a bulletin brought: new alarms, heads of this party's own ledger, ledgers whose lost head was recovered."""
+
+    alarms: list[Alarm] = field(default_factory=list)
+    own: list[tuple[Head, str]] = field(default_factory=list)
+    recovered: list[str] = field(default_factory=list)
+
+
+class Watch:
+    """The rules of one party.
+
+    Args:
+        held: the last note that this party has cosigned of a ledger, by the site's name.
+        now: UTC as text.
+    """
+
+    def __init__(
+        self, identity: Identity, memory: Memory, held: Callable[[str], bytes | None], now: Callable[[], str]
+    ) -> None:
+        self._identity = identity
+        self._memory = memory
+        self._held = held
+        self._now = now
+
+    def hear(self, content: bytes, parties: Mapping[str, PublicIdentity]) -> Heard:
+        """Take the bulletin of one of ``parties``.
+
+        Raises:
+            ProtocolViolation: it is malformed, or not signed by who it says.
+        """
+        bulletin, heard = parse_bulletin(content, "a carrier"), Heard()
+        statement = bulletin.statement
+        party = parties.get(statement.site)
+        if party is None or party.site == self._identity.site:
+            raise ProtocolViolation(statement.site, "its bulletin came, and the roster does not name it")
+        now = signed_by(bulletin, party)
+        self._take_statement(statement, now, party, heard)
+        for text in bulletin.heads:
+            self._take_head(text.encode(), party.site, parties, heard)
+        for text in bulletin.alarms:
+            self._take_alarm(text.encode(), party.site, parties, heard)
+        return heard
+
+    def refused(self, note: bytes, party: PublicIdentity) -> Heard:
+        """A head of ``party`` that this party was asked to cosign and did not: it waits to be shown to belong there."""
+        heard = Heard()
+        if _signed(note, party):
+            self._compare(_bounded(note, party), party, heard)
+        return heard
+
+    def waiting(self) -> list[bytes]:
+        """Heads that nothing has settled: told to others, and so to their site, which can prove them."""
+        return [json.loads(row)["note"].encode() for _, row in self._memory.all("head")]
+
+    def alarms(self) -> list[Alarm]:
+        """Every alarm, the oldest first."""
+        found = [parse_alarm(content, self._identity.site) for _, content in self._memory.all("alarm")]
+        return sorted(found, key=lambda one: (one.at, one.digest))
+
+    def open_alarms(self) -> list[Alarm]:
+        """Those that nothing has answered."""
+        return [one for one in self.alarms() if self._memory.get("answer", one.digest) is None]
+
+    def to_pass_on(self) -> list[bytes]:
+        """What goes into a bulletin: alarms that prove themselves, those without an answer first, then the newest."""
+        told = [one for one in self.alarms() if one.kind is not AlarmKind.SILENCE]
+        told.sort(key=lambda one: one.at, reverse=True)
+        told.sort(key=lambda one: self._memory.get("answer", one.digest) is not None)
+        return [one.canonical for one in told]
+
+    def own_sizes(self) -> list[int]:
+        """Sizes of heads of this party's own ledger that others said they hold."""
+        return sorted(int(key) for key, _ in self._memory.all("own"))
+
+    def missed(self, what: str, party: str, limit: int) -> Alarm | None:
+        """Something that ``party`` owed in a round has not come; an alarm once that happened ``limit`` times in a row."""
+        key = f"{what}/{party}"
+        count = int(self._memory.get("missed", key) or b"0") + 1
+        self._memory.put("missed", key, b"%d" % count)
+        return self._silence(what, party) if count >= limit else None
+
+    def spoke(self, what: str, party: str) -> None:
+        """It has come: the count begins again, and silence that was noted has its answer."""
+        if self._memory.get("missed", f"{what}/{party}") is None:
+            return
+        self._memory.drop("missed", f"{what}/{party}")
+        for alarm in self.open_alarms():
+            if alarm.kind is AlarmKind.SILENCE and (alarm.origin, alarm.first) == (party, what):
+                self._memory.put("answer", alarm.digest, self._now().encode())
+
+    def _take_statement(self, statement: Statement, now: Head, party: PublicIdentity, heard: Heard) -> None:
+        kept = self._memory.get("statement", party.site)
+        if kept == statement.canonical:
+            return
+        before = None if kept is None else parse_statement(kept, party.site)
+        try:
+            first = None if before is None else before.head(party)
+        except ProtocolViolation:
+            before, first = None, None  # signed with the key of an earlier roster
+        if before is not None and first is not None:
+            if statement.at < before.at:
+                if went_back(statement, now, before, first):
+                    self._accuse(AlarmKind.ROLLBACK, party, statement.canonical, before.canonical, heard)
+                return
+            if went_back(before, first, statement, now):
+                self._accuse(AlarmKind.ROLLBACK, party, before.canonical, statement.canonical, heard)
+            if forked(first, now) and not statement.excuses(first):
+                self._accuse(AlarmKind.FORK, party, before.note.encode(), statement.note.encode(), heard)
+        self.spoke("bulletin", party.site)  # a bulletin that is only brought again is none
+        self._memory.put("statement", party.site, statement.canonical)
+        for alarm in self.open_alarms():
+            if alarm.origin == party.site and alarm.kind is not AlarmKind.SILENCE and _answered(alarm, statement, party):
+                self._memory.put("answer", alarm.digest, statement.canonical)
+        held = self._held(party.site)
+        if held is not None and _signed(held, party):
+            head = verify(held, party).checkpoint.head
+            if statement.excuses(head):
+                heard.recovered.append(party.site)
+            elif contradicted(head, statement, now):
+                self._accuse(AlarmKind.FORK, party, held, _second(head, now, statement), heard)
+        for key, row in self._open(party.site):
+            self._settle(key, row, statement, now, party, heard)
+
+    def _settle(
+        self, key: str, row: dict[str, Any], statement: Statement, now: Head, party: PublicIdentity, heard: Heard
+    ) -> None:
+        """What a statement says of a head that was open."""
+        note = row["note"].encode()
+        if not _signed(note, party):
+            self._memory.drop("head", key)
+            return
+        head = verify(note, party).checkpoint.head
+        if statement.excuses(head) or statement.proves(head, now):
+            self._memory.drop("head", key)
+            if not self._open(party.site):
+                self.spoke("proof", party.site)
+        elif contradicted(head, statement, now):
+            self._accuse(AlarmKind.FORK, party, note, _second(head, now, statement), heard)
+            self._memory.drop("head", key)
+        else:
+            row["silent"] += 1
+            self._memory.put("head", key, json.dumps(row).encode())
+            if row["silent"] >= PATIENCE:
+                self._memory.put("missed", f"proof/{party.site}", b"%d" % row["silent"])
+                if (alarm := self._silence("proof", party.site)) is not None:
+                    heard.alarms.append(alarm)
+
+    def _take_head(self, note: bytes, witness: str, parties: Mapping[str, PublicIdentity], heard: Heard) -> None:
+        try:
+            origin = parse_note(note, witness).text.partition("\n")[0]
+            party = parties.get(origin)
+            if party is None:
+                return
+            head = verify(note, party).checkpoint.head
+        except ProtocolViolation:
+            return  # signed with a key that is known no more
+        if origin == self._identity.site:
+            heard.own.append((head, witness))
+            self._memory.put("own", f"{head.size:016d}", witness.encode())
+            for key, _ in sorted(self._memory.all("own"))[:-MOST_PROOFS]:
+                self._memory.drop("own", key)
+        elif head.size:
+            self._compare(_bounded(note, party), party, heard)
+
+    def _compare(self, note: bytes, party: PublicIdentity, heard: Heard) -> None:
+        """A head of another ledger beside everything that is held of that ledger."""
+        head, rows = verify(note, party).checkpoint.head, self._open(party.site)
+        kept = self._memory.get("statement", party.site)
+        statement = None if kept is None else parse_statement(kept, party.site)
+        if statement is not None and statement.excuses(head):
+            return
+        known = [row["note"].encode() for _, row in rows]
+        if (held := self._held(party.site)) is not None:
+            known.append(held)
+        for other in known:
+            if not _signed(other, party):
+                continue
+            other_head = verify(other, party).checkpoint.head
+            if forked(head, other_head) and not (statement is not None and statement.excuses(other_head)):
+                self._accuse(AlarmKind.FORK, party, other, note, heard)
+            elif other_head == head:
+                return
+        if statement is not None and _statement_holds(statement, party):
+            now = statement.head(party)
+            if statement.proves(head, now):
+                return
+            if contradicted(head, statement, now):
+                self._accuse(AlarmKind.FORK, party, note, _second(head, now, statement), heard)
+                return
+        if len(rows) >= MOST_OPEN:
+            self._memory.drop("head", rows[0][0])
+        row = {"note": note.decode(), "silent": 0}
+        self._memory.put("head", f"{party.site}/{head.size:016d}/{head.root.hex()}", json.dumps(row).encode())
+
+    def _take_alarm(self, content: bytes, sender: str, parties: Mapping[str, PublicIdentity], heard: Heard) -> None:
+        try:
+            alarm = parse_alarm(content, sender)
+        except ProtocolViolation:
+            return
+        accused, raiser = parties.get(alarm.origin), parties.get(alarm.by)
+        if accused is None or raiser is None or not raiser.verifies(bytes.fromhex(alarm.signature), alarm.message):
+            return
+        if proven(alarm, accused):
+            self._keep(alarm, accused, heard)
+
+    def _accuse(
+        self, kind: AlarmKind, party: PublicIdentity, first: bytes, second: bytes, heard: Heard
+    ) -> None:
+        alarm = raise_alarm(kind, party.site, first.decode(), second.decode(), self._now(), self._identity)
+        if proven(alarm, party):
+            self._keep(alarm, party, heard)
+
+    def _keep(self, alarm: Alarm, accused: PublicIdentity, heard: Heard) -> None:
+        alike = [one for one in self.open_alarms() if (one.kind, one.origin) == (alarm.kind, alarm.origin)]
+        if self._memory.get("alarm", alarm.digest) is not None or len(alike) >= MOST_OF_A_KIND:
+            return
+        self._memory.put("alarm", alarm.digest, alarm.canonical)
+        heard.alarms.append(alarm)
+        kept = self._memory.get("statement", accused.site)
+        if kept is not None and _answered(alarm, parse_statement(kept, accused.site), accused):
+            self._memory.put("answer", alarm.digest, kept)
+
+    def _silence(self, what: str, party: str) -> Alarm | None:
+        """A new alarm, or None while one of the same stands."""
+        for one in self.open_alarms():
+            if one.kind is AlarmKind.SILENCE and (one.origin, one.first) == (party, what):
+                return None
+        # The time is part of what is noted, so that silence of another day is another alarm.
+        at = self._now()
+        alarm = raise_alarm(AlarmKind.SILENCE, party, what, at, at, self._identity)
+        self._memory.drop("answer", alarm.digest)
+        self._memory.put("alarm", alarm.digest, alarm.canonical)
+        return alarm
+
+    def _open(self, origin: str) -> list[tuple[str, dict[str, Any]]]:
+        """Heads of one ledger that nothing has settled, the shortest first."""
+        rows = [(key, json.loads(row)) for key, row in self._memory.all("head") if key.startswith(f"{origin}/")]
+        return sorted(rows, key=lambda one: one[0])
+
+
+def _second(head: Head, now: Head, statement: Statement) -> bytes:
+    """The other half of the evidence: a head of the same size, or the statement with the proof that does not fit."""
+    return statement.note.encode() if head.size == now.size else statement.canonical
+
+
+def _signed(note: bytes, party: PublicIdentity) -> bool:
+    try:
+        verify(note, party)
+    except ProtocolViolation:
+        return False
+    return True
+
+
+def _statement_holds(statement: Statement, party: PublicIdentity) -> bool:
+    try:
+        statement.head(party)
+    except ProtocolViolation:
+        return False
+    return True
+
+
+def _answered(alarm: Alarm, statement: Statement, party: PublicIdentity) -> bool:
+    try:
+        return answered(alarm, statement, party)
+    except ProtocolViolation:
+        return False
+
+
+def _bounded(note: bytes, party: PublicIdentity) -> bytes:
+    """The note without what whoever carries it could have added to make it long."""
+    if len(note) <= MAX_NOTE:
+        return note
+    parsed = parse_note(note, party.site)
+    own = next(line for line in parsed.signatures if party.verifies(line.signature, parsed.text.encode()))
+    return Note(parsed.text, (own,)).encode()
