@@ -201,7 +201,7 @@ class Watch:
     def _take_head(self, note: bytes, witness: str, parties: Mapping[str, PublicIdentity], heard: Heard) -> None:
         try:
             origin = parse_note(note, witness).text.partition("\n")[0]
-            party = parties.get(origin)
+            party = self._identity.public if origin == self._identity.site else parties.get(origin)
             if party is None:
                 return
             head = verify(note, party).checkpoint.head

@@ -26,6 +26,7 @@ from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.protocol.receipt import FIRST, Receipt, ReceiptSignature, SiteLine, Witnessed
 from wardround.protocol.roster import Roster
 from wardround.protocol.secagg import colluding
+from wardround.protocol.watch import Watch
 from wardround.protocol.witness import NONCE_SIZE, SeenHead, checkpoint_of
 from wardround.server.exchange import said
 from wardround.server.store.studies import StudyFolder
@@ -58,6 +59,11 @@ class Recorder:
     @property
     def _sites(self) -> list[str]:
         return [participant.site for participant in self._plan.participants]
+
+    @property
+    def watch(self) -> Watch:
+        """What the coordinator has noticed of ledgers."""
+        return self._witness.watch
 
     def record(self, record: RoundRecord, attempt: int) -> Receipt:
         """The signed receipt of an attempt, written down; sites are asked to sign it beside the next round."""
