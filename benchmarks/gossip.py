@@ -19,7 +19,7 @@ from wardround.protocol.identity import Identity
 from wardround.protocol.ledger import Refuse
 from wardround.protocol.secagg import colluding
 
-ENTRIES = 1_000
+ENTRIES = 300
 """Entries that each ledger begins with: a site of a few years."""
 
 
@@ -69,4 +69,4 @@ def measured(sites: int, rounds: int) -> dict[str, float]:
 
 if __name__ == "__main__":
     for count in map(int, sys.argv[1:] or ("4", "10", "50")):
-        print(count, {name: round(value, 4) for name, value in measured(count, 4 * max(4, cycle(count))).items()})
+        print(count, {name: round(value, 4) for name, value in measured(count, cycle(count) + 8).items()})

@@ -215,7 +215,9 @@ def hostile(desk: Desk) -> Desk:
 
 
 class TwoFaces(Ledgers):
-    """From ``split`` on the coordinator and ``liar`` show one history of the liar's ledger to some, another to others."""
+    """From ``split`` on the coordinator and ``liar`` show one history of the liar's ledger to some, another to
+    others.
+    """
 
     liar: str = ""
     other: Desk | None = None
@@ -249,7 +251,9 @@ class TwoFaces(Ledgers):
             return super().answers(desk, asks)
         if desk is self.desks[self.liar]:
             for content in super().answers(self.other, asks):
-                if not is_answer(content, self.liar) and isinstance(found := parse_step(content, self.liar)[0], Signed | Gossiped):
+                if not is_answer(content, self.liar) and isinstance(
+                    found := parse_step(content, self.liar)[0], Signed | Gossiped
+                ):
                     self._said[type(found).__name__] = found
         elif desk.folder.site in self.fooled:
             asks = [self._turned(ask, desk.folder.site) for ask in asks]
@@ -260,7 +264,9 @@ class TwoFaces(Ledgers):
         if isinstance(ask, Gossip) and "Gossiped" in self._said:
             mine = self._said["Gossiped"].bulletin
             about = [parse_bulletin(text.encode(), self.liar).statement.site for text in ask.bulletins]
-            return Gossip(tuple(mine if of == self.liar else text for of, text in zip(about, ask.bulletins, strict=True)))
+            return Gossip(
+                tuple(mine if of == self.liar else text for of, text in zip(about, ask.bulletins, strict=True))
+            )
         if isinstance(ask, Cosign) and ask.origin == self.liar and "Signed" in self._said:
             signed = self._said["Signed"]
             return Cosign(self.liar, signed.checkpoint, dict(signed.proofs).get(site, ()))

@@ -91,6 +91,7 @@ class Seen:
     last_plan: str = ""
     round_number: int = 0
     refusals: int = 0
+    open_alarms: int = 0
 
 
 @dataclass(slots=True)
@@ -139,6 +140,7 @@ class Desk:
         self._heads = Recollection(self.ledger, identity.public, os.urandom)
         self._hospitals: dict[str, Site | SecureSite] = {}
         self._noted: set[str] = set()
+        self.seen.open_alarms = len(self.gossip.watch.open_alarms())
 
     def answer(self, exchange: str, plan: str, requests: Sequence[bytes | memoryview]) -> list[Outgoing]:
         """What leaves for the requests of one exchange, in their order; at least one answer.
@@ -155,6 +157,7 @@ class Desk:
             return [self.refuse(plan, "it sent an exchange without a request")]
         began = time.monotonic()
         answers = [self._one(exchange, plan, request) for request in requests]
+        self.seen.open_alarms = len(self.gossip.watch.open_alarms())
         log.info("answered exchange=%s plan=%s in=%.2fs", exchange, plan[:12], time.monotonic() - began)
         return answers
 
@@ -363,9 +366,9 @@ class Desk:
         if line.outcome == "replied" and not released:
             return "says that this site took part, and its ledger has nothing of it"
         named = next((one for one in receipt.witnessed if one.site == self.folder.site), None)
-        if named is not None and not state.recovered:
-            if any(state.countersigned.get(witness, 0) < named.size for witness in named.witnesses):
-                return "names a witness whose signature this site's ledger does not hold"
+        signed = state.countersigned
+        if named is not None and not state.recovered and any(signed.get(w, 0) < named.size for w in named.witnesses):
+            return "names a witness whose signature this site's ledger does not hold"
         return None
 
     def _finish(self, plan: str, ask: Finish) -> Outgoing:

@@ -1,8 +1,9 @@
 """A site's part in the gossip on ledgers: it hears bulletins, makes its own, and notes what does not come.
 
-What a site does on an alarm (docs/adr/0022): on one of its own ledger it reserves nothing until two officers have signed a
-recovery; on one of another's it cosigns nothing more of that ledger and goes on training. Whether a hospital stays in the
-consortium is for the officers, who sign rosters; otherwise one hospital could stop all others by breaking a ledger.
+What a site does on an alarm (docs/adr/0022): on one of its own ledger it reserves nothing until two officers have
+signed a recovery; on one of another's it cosigns nothing more of that ledger and goes on training. Whether a hospital
+stays in the consortium is for the officers, who sign rosters; otherwise one hospital could stop all others by
+breaking a ledger.
 """
 
 import logging
@@ -109,7 +110,9 @@ class Gossiper:
 
     def _note(self, alarm: Alarm | None) -> None:
         if alarm is not None:
-            log.error("ledger alarm kind=%s origin=%s by=%s sha256=%s", alarm.kind, alarm.origin, alarm.by, alarm.digest)
+            log.error(
+                "ledger alarm kind=%s origin=%s by=%s sha256=%s", alarm.kind, alarm.origin, alarm.by, alarm.digest
+            )
 
     def _now(self) -> str:
         return self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,13 +1,14 @@
 """An alarm on a ledger: what is wrong, whose ledger it is, and the bytes that show it to anybody.
 
-* **fork**: two heads of one ledger of which neither continues the other. Evidence: a signed head, and another signed head
-  of the same size with another root, or a signed statement whose proof from that size does not fit.
-* **rollback**: a ledger that was longer before. Evidence: two signed statements, of which the later names fewer entries.
+* **fork**: two heads of one ledger of which neither continues the other. Evidence: a signed head, and another signed
+  head of the same size with another root, or a signed statement whose proof from that size does not fit.
+* **rollback**: a ledger that was longer before. Evidence: two signed statements, of which the later names fewer
+  entries.
 * **silence**: what should have come did not. Seen by one party only, and proves nothing: a party may be cut off.
 
 Fork and rollback are proven by the accused site's own signatures, so that it does not matter who brings them; the
-signature of the party that raised the alarm says who noticed first. A statement in which the site names the lost head as
-recovered answers an alarm, and does not remove it.
+signature of the party that raised the alarm says who noticed first. A statement in which the site names the lost head
+as recovered answers an alarm, and does not remove it.
 """
 
 from enum import StrEnum
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wardround.protocol.bulletin import Statement, parse_statement
 from wardround.protocol.canonical import LABEL_ALARM, digest, encode
-from wardround.protocol.checkpoint import verified_signers, parse_note, verify
+from wardround.protocol.checkpoint import parse_note, verified_signers, verify
 from wardround.protocol.errors import ProtocolViolation
 from wardround.protocol.identity import Identity, PublicIdentity, SiteId
 from wardround.protocol.ledger import Hex64
@@ -34,7 +35,9 @@ class AlarmKind(StrEnum):
 
 
 class Alarm(BaseModel):
-    """``origin``: whose ledger, or who is silent. ``first``, ``second``: notes or statements; silence: what is missing."""
+    """``origin``: whose ledger, or who is silent. ``first``, ``second``: notes or statements; silence: what is
+    missing.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,7 +62,9 @@ class Alarm(BaseModel):
     @property
     def digest(self) -> str:
         """Names the evidence, 64 hex digits: the same for everybody who raises it over the same bytes."""
-        return digest(LABEL_ALARM, self.kind.value.encode(), self.origin.encode(), self.first.encode(), self.second.encode())
+        return digest(
+            LABEL_ALARM, self.kind.value.encode(), self.origin.encode(), self.first.encode(), self.second.encode()
+        )
 
 
 def raise_alarm(kind: AlarmKind, origin: str, first: str, second: str, at: str, identity: Identity) -> Alarm:
@@ -114,7 +119,9 @@ def went_back(before: Statement, first: Head, after: Statement, second: Head) ->
 
 
 def answered(alarm: Alarm, statement: Statement, accused: PublicIdentity) -> bool:
-    """Whether the accused says, in a statement, that two officers have signed a recovery from the head that was lost."""
+    """Whether the accused says, in a statement, that two officers have signed a recovery from the head that was
+    lost.
+    """
     if alarm.kind is AlarmKind.SILENCE or alarm.origin != accused.site:
         return False
     if alarm.kind is AlarmKind.ROLLBACK:
@@ -134,3 +141,17 @@ def false_witnesses(alarm: Alarm, known: dict[str, PublicIdentity]) -> tuple[str
         for text in (alarm.first, alarm.second)
     ]
     return tuple(sorted((signers[0] & signers[1]) - {alarm.origin}))
+
+
+def in_words(alarm: Alarm) -> str:
+    """An alarm as one sentence for people."""
+    if alarm.kind is AlarmKind.FORK:
+        return f"The ledger of '{alarm.origin}' has two histories: it signed both."
+    if alarm.kind is AlarmKind.ROLLBACK:
+        return f"The ledger of '{alarm.origin}' was longer before: it signed both lengths."
+    what = {
+        "cosignature": f"No cosignature of '{alarm.origin}' has come, round after round, though it takes part.",
+        "bulletin": f"No bulletin of '{alarm.origin}' has come, round after round, though it takes part.",
+        "proof": f"'{alarm.origin}' does not prove that a head which others hold belongs to its ledger.",
+    }
+    return what.get(alarm.first, f"'{alarm.origin}' is silent.")

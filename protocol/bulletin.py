@@ -1,18 +1,18 @@
 """What a site says of ledgers each round: of its own in a statement, of others in the bulletin around it.
 
-A statement is a site's word on its own ledger: its head now, and proofs that this head continues earlier ones that others
-hold. Two statements, or a statement and a head, that cannot both be of one ledger accuse the site by its own signatures
-(``alarm``). A bulletin adds the heads of others that its site has cosigned, so that two witnesses who were shown two
-histories compare them. Nothing here is of a patient: sizes, roots, times and signatures.
+A statement is a site's word on its own ledger: its head now, and proofs that this head continues earlier ones that
+others hold. Two statements, or a statement and a head, that cannot both be of one ledger accuse the site by its own
+signatures (``alarm``). A bulletin adds the heads of others that its site has cosigned, so that two witnesses who were
+shown two histories compare them. Nothing here is of a patient: sizes, roots, times and signatures.
 
 Both are canonical JSON, signed over a label, 0x00 and the bytes without the signature.
 """
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wardround.protocol.canonical import LABEL_BULLETIN, LABEL_STATEMENT, encode
 from wardround.protocol.checkpoint import verify
@@ -49,29 +49,43 @@ class _Signed(BaseModel):
 
 
 class Earlier(_Signed):
-    """The proof that the statement's head continues the first ``size`` entries."""
+    """The proof that the statement's head continues the first ``size`` entries: places in the statement's
+    ``hashes``.
+    """
 
     size: int = Field(ge=1, lt=2**53)
-    proof: tuple[Hex32, ...] = Field(max_length=64)
+    proof: tuple[Annotated[int, Field(ge=0, lt=512)], ...] = Field(max_length=64)
 
 
 class Lost(_Signed):
-    """A head that the ledger does not continue, because it was restored; two officers signed a recovery that names it."""
+    """A head that the ledger does not continue, because it was restored; two officers signed a recovery that names
+    it.
+    """
 
     size: int = Field(ge=1, lt=2**53)
     root: Hex32
 
 
 class Statement(_Signed):
-    """A site's word on its own ledger. ``at`` never goes back from one statement to the next, whatever the clock does."""
+    """A site's word on its own ledger. ``at`` never goes back from one statement to the next, whatever the clock does.
+
+    Proofs of neighbouring sizes share most of their hashes, so each hash is written once.
+    """
 
     format: Literal["wardround/statement/1"] = "wardround/statement/1"
     site: SiteId
     at: str = Field(pattern=_TIME)
     note: str = Field(max_length=2_000)
+    hashes: tuple[Hex32, ...] = Field(max_length=512)
     earlier: tuple[Earlier, ...] = Field(max_length=MOST_PROOFS)
     recovered: tuple[Lost, ...] = Field(max_length=MOST_RECOVERED)
     signature: Hex64
+
+    @model_validator(mode="after")
+    def _places(self) -> Self:
+        if any(place >= len(self.hashes) for one in self.earlier for place in one.proof):
+            raise ValueError("a proof names a hash that is not there")
+        return self
 
     @cached_property
     def message(self) -> bytes:
@@ -89,13 +103,15 @@ class Statement(_Signed):
         return (head.size, head.root.hex()) in {(lost.size, lost.root) for lost in self.recovered}
 
     def proves(self, head: Head, now: Head) -> bool | None:
-        """Whether the ledger at ``now``, which this statement names, continues ``head``; None: it says nothing of it."""
+        """Whether the ledger at ``now``, which this statement names, continues ``head``; None: it says nothing of
+        it.
+        """
         if head.size == now.size:
             return head.root == now.root
         found = next((one for one in self.earlier if one.size == head.size), None)
         if found is None or head.size > now.size:
             return None
-        return verify_consistency(head, now, [bytes.fromhex(step) for step in found.proof])
+        return verify_consistency(head, now, [bytes.fromhex(self.hashes[place]) for place in found.proof])
 
 
 class Bulletin(_Signed):
@@ -121,15 +137,18 @@ def make_statement(
     recovered: Iterable[tuple[int, str]] = (),
 ) -> Statement:
     """The signed statement of a site. ``proofs``: from each earlier size to the one that ``note`` names."""
-    newest = sorted(proofs, reverse=True)[:MOST_PROOFS]
+    newest, places = sorted(proofs, reverse=True)[:MOST_PROOFS], dict[bytes, int]()
+    earlier = tuple(
+        Earlier(size=size, proof=tuple(places.setdefault(step, len(places)) for step in proofs[size]))
+        for size in newest
+    )
     made = Statement(
         site=identity.site,
         at=at,
         note=note.decode(),
-        earlier=tuple(Earlier(size=size, proof=tuple(step.hex() for step in proofs[size])) for size in newest),
-        recovered=tuple(
-            Lost(size=size, root=root) for size, root in sorted(recovered, reverse=True)[:MOST_RECOVERED]
-        ),
+        hashes=tuple(step.hex() for step in places),
+        earlier=earlier,
+        recovered=tuple(Lost(size=size, root=root) for size, root in sorted(recovered, reverse=True)[:MOST_RECOVERED]),
         signature="00" * 64,
     )
     return made.model_copy(update={"signature": identity.sign(made.message).hex()})

@@ -1,14 +1,15 @@
 """What a party does with the bulletins that it hears: compare, keep what is open, raise alarms. Knows no database.
 
 Sites and the coordinator run the same rules. For every other ledger a party holds the last statement, and heads that
-nobody has shown to belong to it yet. Each statement settles the heads that it proves, accuses its site where a proof does
-not fit, and is counted where it is silent about a head: an honest site learns within a cycle of bulletins which heads
-others hold, and proves each from then on.
+nobody has shown to belong to it yet. Each statement settles the heads that it proves, accuses its site where a proof
+does not fit, and is counted where it is silent about a head: an honest site learns within a cycle of bulletins which
+heads others hold, and proves each from then on.
 """
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from wardround.protocol.alarm import (
@@ -22,7 +23,7 @@ from wardround.protocol.alarm import (
     raise_alarm,
     went_back,
 )
-from wardround.protocol.bulletin import MOST_PROOFS, Statement, parse_bulletin, parse_statement, signed_by
+from wardround.protocol.bulletin import Statement, cycle, parse_bulletin, parse_statement, signed_by
 from wardround.protocol.checkpoint import Note, parse_note, verify
 from wardround.protocol.errors import ProtocolViolation
 from wardround.protocol.identity import Identity, PublicIdentity
@@ -42,7 +43,9 @@ MAX_NOTE: Final = 2_000
 
 
 class Memory(Protocol):
-    """Durable rows: what this party has heard. ``kind`` is "statement", "head", "own", "alarm", "answer" or "missed"."""
+    """Durable rows: what this party has heard. ``kind`` is "statement", "head", "own", "alarm", "answer" or
+    "missed".
+    """
 
     def get(self, kind: str, key: str) -> bytes | None: ...
     def put(self, kind: str, key: str, content: bytes) -> None: ...
@@ -102,8 +105,9 @@ class Watch:
         return heard
 
     def waiting(self) -> list[bytes]:
-        """Heads that nothing has settled: told to others, and so to their site, which can prove them."""
-        return [json.loads(row)["note"].encode() for _, row in self._memory.all("head")]
+        """Heads of which their site has said nothing though it spoke: told to others, and so to the site itself."""
+        rows = [json.loads(row) for _, row in self._memory.all("head")]
+        return [row["note"].encode() for row in rows if row["silent"]]
 
     def alarms(self) -> list[Alarm]:
         """Every alarm, the oldest first."""
@@ -126,7 +130,9 @@ class Watch:
         return sorted(int(key) for key, _ in self._memory.all("own"))
 
     def missed(self, what: str, party: str, limit: int) -> Alarm | None:
-        """Something that ``party`` owed in a round has not come; an alarm once that happened ``limit`` times in a row."""
+        """Something that ``party`` owed in a round has not come; an alarm once that happened ``limit`` times in a
+        row.
+        """
         key = f"{what}/{party}"
         count = int(self._memory.get("missed", key) or b"0") + 1
         self._memory.put("missed", key, b"%d" % count)
@@ -145,12 +151,8 @@ class Watch:
         kept = self._memory.get("statement", party.site)
         if kept == statement.canonical:
             return
-        before = None if kept is None else parse_statement(kept, party.site)
-        try:
-            first = None if before is None else before.head(party)
-        except ProtocolViolation:
-            before, first = None, None  # signed with the key of an earlier roster
-        if before is not None and first is not None:
+        if kept is not None and (known := _statement_of(kept, party)) is not None:
+            before, first = known
             if statement.at < before.at:
                 if went_back(statement, now, before, first):
                     self._accuse(AlarmKind.ROLLBACK, party, statement.canonical, before.canonical, heard)
@@ -162,11 +164,15 @@ class Watch:
         self.spoke("bulletin", party.site)  # a bulletin that is only brought again is none
         self._memory.put("statement", party.site, statement.canonical)
         for alarm in self.open_alarms():
-            if alarm.origin == party.site and alarm.kind is not AlarmKind.SILENCE and _answered(alarm, statement, party):
+            if (
+                alarm.origin == party.site
+                and alarm.kind is not AlarmKind.SILENCE
+                and _answered(alarm, statement, party)
+            ):
                 self._memory.put("answer", alarm.digest, statement.canonical)
         held = self._held(party.site)
         if held is not None and _signed(held, party):
-            head = verify(held, party).checkpoint.head
+            head = _head_of(held, party)
             if statement.excuses(head):
                 heard.recovered.append(party.site)
             elif contradicted(head, statement, now):
@@ -182,7 +188,7 @@ class Watch:
         if not _signed(note, party):
             self._memory.drop("head", key)
             return
-        head = verify(note, party).checkpoint.head
+        head = _head_of(note, party)
         if statement.excuses(head) or statement.proves(head, now):
             self._memory.drop("head", key)
             if not self._open(party.site):
@@ -204,23 +210,24 @@ class Watch:
             party = self._identity.public if origin == self._identity.site else parties.get(origin)
             if party is None:
                 return
-            head = verify(note, party).checkpoint.head
+            head = _head_of(note, party)
         except ProtocolViolation:
             return  # signed with a key that is known no more
         if origin == self._identity.site:
             heard.own.append((head, witness))
             self._memory.put("own", f"{head.size:016d}", witness.encode())
-            for key, _ in sorted(self._memory.all("own"))[:-MOST_PROOFS]:
+            # Who heard of a head asks for it for a cycle, and hears the answer a cycle later.
+            for key, _ in sorted(self._memory.all("own"))[: -(2 * cycle(len(parties) + 1) + 6)]:
                 self._memory.drop("own", key)
         elif head.size:
             self._compare(_bounded(note, party), party, heard)
 
     def _compare(self, note: bytes, party: PublicIdentity, heard: Heard) -> None:
         """A head of another ledger beside everything that is held of that ledger."""
-        head, rows = verify(note, party).checkpoint.head, self._open(party.site)
+        head, rows = _head_of(note, party), self._open(party.site)
         kept = self._memory.get("statement", party.site)
-        statement = None if kept is None else parse_statement(kept, party.site)
-        if statement is not None and statement.excuses(head):
+        last = None if kept is None else _statement_of(kept, party)
+        if last is not None and last[0].excuses(head):
             return
         known = [row["note"].encode() for _, row in rows]
         if (held := self._held(party.site)) is not None:
@@ -228,13 +235,13 @@ class Watch:
         for other in known:
             if not _signed(other, party):
                 continue
-            other_head = verify(other, party).checkpoint.head
-            if forked(head, other_head) and not (statement is not None and statement.excuses(other_head)):
+            other_head = _head_of(other, party)
+            if forked(head, other_head) and not (last is not None and last[0].excuses(other_head)):
                 self._accuse(AlarmKind.FORK, party, other, note, heard)
             elif other_head == head:
                 return
-        if statement is not None and _statement_holds(statement, party):
-            now = statement.head(party)
+        if last is not None:
+            statement, now = last
             if statement.proves(head, now):
                 return
             if contradicted(head, statement, now):
@@ -256,9 +263,7 @@ class Watch:
         if proven(alarm, accused):
             self._keep(alarm, accused, heard)
 
-    def _accuse(
-        self, kind: AlarmKind, party: PublicIdentity, first: bytes, second: bytes, heard: Heard
-    ) -> None:
+    def _accuse(self, kind: AlarmKind, party: PublicIdentity, first: bytes, second: bytes, heard: Heard) -> None:
         alarm = raise_alarm(kind, party.site, first.decode(), second.decode(), self._now(), self._identity)
         if proven(alarm, party):
             self._keep(alarm, party, heard)
@@ -270,7 +275,8 @@ class Watch:
         self._memory.put("alarm", alarm.digest, alarm.canonical)
         heard.alarms.append(alarm)
         kept = self._memory.get("statement", accused.site)
-        if kept is not None and _answered(alarm, parse_statement(kept, accused.site), accused):
+        last = None if kept is None else _statement_of(kept, accused)
+        if kept is not None and last is not None and _answered(alarm, last[0], accused):
             self._memory.put("answer", alarm.digest, kept)
 
     def _silence(self, what: str, party: str) -> Alarm | None:
@@ -291,6 +297,22 @@ class Watch:
         return sorted(rows, key=lambda one: one[0])
 
 
+@lru_cache(maxsize=8192)
+def _head_of(note: bytes, party: PublicIdentity) -> Head:
+    """The head of a note that ``party`` signed. Raises ProtocolViolation. The same few come again each round."""
+    return verify(note, party).checkpoint.head
+
+
+@lru_cache(maxsize=512)
+def _statement_of(content: bytes, party: PublicIdentity) -> tuple[Statement, Head] | None:
+    """A statement that was kept, and its head; None: ``party`` has another key now."""
+    statement = parse_statement(content, party.site)
+    try:
+        return statement, statement.head(party)
+    except ProtocolViolation:
+        return None
+
+
 def _second(head: Head, now: Head, statement: Statement) -> bytes:
     """The other half of the evidence: a head of the same size, or the statement with the proof that does not fit."""
     return statement.note.encode() if head.size == now.size else statement.canonical
@@ -298,15 +320,7 @@ def _second(head: Head, now: Head, statement: Statement) -> bytes:
 
 def _signed(note: bytes, party: PublicIdentity) -> bool:
     try:
-        verify(note, party)
-    except ProtocolViolation:
-        return False
-    return True
-
-
-def _statement_holds(statement: Statement, party: PublicIdentity) -> bool:
-    try:
-        statement.head(party)
+        _head_of(note, party)
     except ProtocolViolation:
         return False
     return True

@@ -2,8 +2,9 @@
 
 After each attempt the coordinator signs a receipt; sites countersign it with the next round. With its signature a site
 gives the signed head of its ledger, which the coordinator and c + 1 other sites cosign, and keeps their signatures: the
-witnesses against a ledger that is put back to an older copy. Which sites these are follows from the roster's names and the
-round (``protocol.bulletin``). Bulletins go round in the same way, so that witnesses compare what they were shown.
+witnesses against a ledger that is put back to an older copy. Which sites these are follows from the roster's names
+and the round (``protocol.bulletin``). Bulletins go round in the same way, so that witnesses compare what they were
+shown.
 """
 
 import logging

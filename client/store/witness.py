@@ -50,8 +50,8 @@ class Witness:
             return self._row(origin)
 
     def begin_again(self, origin: str) -> None:
-        """``origin`` says that two officers have signed a recovery from the head that is held here: the next head may be
-        of the restored ledger. What was held is kept as evidence.
+        """``origin`` says that two officers have signed a recovery from the head that is held here: the next head may
+        be of the restored ledger. What was held is kept as evidence.
         """
         with explained(f"the database of site '{self._identity.site}'"):
             self._store.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,5 @@
-"""Who has witnessed which ledger, up to which entry and when; and the alarms, with their evidence. Reads only, no torch.
+"""Who has witnessed which ledger, up to which entry and when; and the alarms, with their evidence. Reads only, no
+torch.
 
 For screens: nothing is verified again here, because everything was before it was written.
 """
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wardround.client.store.database import explained, open_copy
-from wardround.protocol.alarm import Alarm, AlarmKind, parse_alarm
+from wardround.protocol.alarm import Alarm, AlarmKind, in_words, parse_alarm
 from wardround.protocol.entry import parse_content
 from wardround.protocol.ledger import Countersign
 from wardround.protocol.witness import checkpoint_of
@@ -44,7 +45,9 @@ class AlarmView:
 
 @dataclass(frozen=True, slots=True)
 class Witnessing:
-    """``own``: who has signed this site's ledger. ``others``: what this site has signed. ``alarms``: the oldest first."""
+    """``own``: who has signed this site's ledger. ``others``: what this site has signed. ``alarms``: the oldest
+    first.
+    """
 
     entries: int
     own: tuple[Cosigned, ...]
@@ -67,7 +70,7 @@ def witnessing(database: Path, site: str) -> Witnessing:
         entries = int(store.execute("SELECT count(*) FROM entries WHERE site = ?", (site,)).fetchone()[0])
         # The fact's kind is in the content's one spelling; this reads the countersigned entries only.
         rows = store.execute(
-            "SELECT content FROM entries WHERE site = ? AND instr(content, CAST('\"kind\":\"countersign\"' AS BLOB)) > 0 "
+            'SELECT content FROM entries WHERE site = ? AND instr(content, CAST(\'"kind":"countersign"\' AS BLOB)) > 0 '
             "ORDER BY number DESC LIMIT 2000",
             (site,),
         )
@@ -95,21 +98,5 @@ def witnessing(database: Path, site: str) -> Witnessing:
 def _view(alarm: Alarm, since: str, answers: dict[str, str]) -> AlarmView:
     answered = answers.get(alarm.digest)
     return AlarmView(
-        alarm.kind, alarm.origin, alarm.by, alarm.at, since, answered, about(alarm), alarm.digest, alarm.canonical
+        alarm.kind, alarm.origin, alarm.by, alarm.at, since, answered, in_words(alarm), alarm.digest, alarm.canonical
     )
-
-
-def about(alarm: Alarm) -> str:
-    """An alarm as one sentence for people."""
-    if alarm.kind is AlarmKind.FORK:
-        return f"The ledger of '{alarm.origin}' has two histories: it signed both."
-    if alarm.kind is AlarmKind.ROLLBACK:
-        return f"The ledger of '{alarm.origin}' was longer before: it signed both lengths."
-    what = {
-        "cosignature": f"No cosignature of '{alarm.origin}' has come, round after round, though it takes part.",
-        "bulletin": f"No bulletin of '{alarm.origin}' has come, round after round, though it takes part.",
-        "proof": f"'{alarm.origin}' does not prove that a head which others hold belongs to its ledger.",
-    }
-    return what.get(alarm.first, f"'{alarm.origin}' is silent.")
-
-

@@ -1,27 +1,30 @@
 """The coordinator as witness: the heads of ledgers that it has cosigned, and what it has heard of them.
 
-One file, ``witness.sqlite`` beside the studies' folders, for all studies: a ledger is longer than a study. What was signed
-is on disk before it is sent.
+One file, ``witness.sqlite`` beside the studies' folders, for all studies: a ledger is longer than a study. What was
+signed is on disk before it is sent.
 """
 
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Final
 
-from wardround.protocol.alarm import Alarm, AlarmKind
+from wardround.protocol.alarm import Alarm, AlarmKind, parse_alarm
 from wardround.protocol.errors import ProtocolViolation
 from wardround.protocol.identity import Identity, PublicIdentity
+from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.watch import Heard, Watch
 from wardround.protocol.witness import cosign
 from wardround.server.store.database import explained, transaction, write_ahead
 
 NAME: Final = "witness.sqlite"
 _TABLE: Final = """CREATE TABLE IF NOT EXISTS watched (
-    kind TEXT NOT NULL, key TEXT NOT NULL, content BLOB NOT NULL, since TEXT NOT NULL, PRIMARY KEY (kind, key)) STRICT"""
+    kind TEXT NOT NULL, key TEXT NOT NULL, content BLOB NOT NULL, since TEXT NOT NULL, PRIMARY KEY (kind, key)
+    ) STRICT"""
 _KEPT: Final = """CREATE TRIGGER IF NOT EXISTS alarms_are_never_removed BEFORE DELETE ON watched WHEN OLD.kind = 'alarm'
     BEGIN SELECT RAISE(ABORT, 'an alarm is kept'); END"""
 
@@ -80,6 +83,20 @@ class CoordinatorWitness:
         with explained(self._path):
             rows = self._store.execute("SELECT key, content FROM watched WHERE kind = ? ORDER BY key", (kind,))
             return [(key, bytes(content)) for key, content in rows]
+
+
+def kept_alarms(path: Path) -> list[Alarm]:
+    """The alarms without an answer in the file at ``path``, the oldest first; none when there is no file. Reads
+    only.
+    """
+    if not path.exists():
+        return []
+    with explained(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as store:
+        rows = store.execute(
+            "SELECT content FROM watched WHERE kind = 'alarm' "
+            "AND key NOT IN (SELECT key FROM watched WHERE kind = 'answer')"
+        ).fetchall()
+    return sorted((parse_alarm(bytes(row[0]), COORDINATOR) for row in rows), key=lambda alarm: (alarm.at, alarm.digest))
 
 
 def open_witness(path: Path) -> Connection:

@@ -21,8 +21,9 @@ FORK, ROLLBACK, SILENCE = AlarmKind.FORK, AlarmKind.ROLLBACK, AlarmKind.SILENCE
 LIAR = "va"
 P = cycle(4)
 K = 3 + 3 * P
-"""Rounds until everybody accuses, the round in which the histories part included: one in which they part, one until a head
-is signed, one until it is cosigned, a cycle until it has gone round, one for the accused's word on it, one for the alarm.
+"""Rounds until everybody accuses, the round in which the histories part included: one in which they part, one until a
+head is signed, one until it is cosigned, a cycle until it has gone round, one for the accused's word on it, one for
+the alarm.
 """
 
 
@@ -44,9 +45,7 @@ def ledgers(tmp_path: Path, made: Any) -> Ledgers:
 
 def accuse(ledgers: Ledgers, origin: str, *kinds: AlarmKind) -> bool:
     """Whether everybody but ``origin`` holds an alarm of one of these kinds on its ledger."""
-    return all(
-        any((kind, origin) in ledgers.accused(site) for kind in kinds) for site in ledgers.everybody_but(origin)
-    )
+    return all(any((kind, origin) in ledgers.accused(site) for kind in kinds) for site in ledgers.everybody_but(origin))
 
 
 def recover(ledgers: Ledgers, site: str) -> None:
@@ -54,7 +53,8 @@ def recover(ledgers: Ledgers, site: str) -> None:
     ledger = ledgers.desks[site].ledger
     while (size := ledger.missing_head()) is not None:
         (root,) = (
-            root for (root,) in ledger._store.execute("SELECT root FROM rollbacks WHERE size = ?", (size,))
+            root
+            for (root,) in ledger._store.execute("SELECT root FROM rollbacks WHERE size = ?", (size,))
             if (size, root) not in ledger.state.recovered
         )
         fact: Any = Recover(seen_size=size, seen_root=root, charges=ledger.state.missing_charges(size), reason="disk")
@@ -228,7 +228,9 @@ def test_after_a_change_of_roster_the_attack_is_still_noticed_and_who_left_is_no
     hostile(ledgers.desks[LIAR])
     there = SimpleNamespace(everybody_but=lambda *n: ledgers.everybody_but(*n, "switzerland"), accused=ledgers.accused)
     ledgers.rounds_until(
-        lambda: accuse(there, LIAR, FORK, ROLLBACK), K, away=["switzerland"]  # type: ignore[arg-type]
+        lambda: accuse(there, LIAR, FORK, ROLLBACK),
+        K,
+        away=["switzerland"],  # type: ignore[arg-type]
     )
 
 
