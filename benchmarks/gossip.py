@@ -18,6 +18,7 @@ from wardround.protocol.bulletin import cycle, partners_of, witnesses_of
 from wardround.protocol.identity import Identity
 from wardround.protocol.ledger import Refuse
 from wardround.protocol.secagg import colluding
+from wardround.protocol.witness import checkpoint_of
 
 ENTRIES = 300
 """Entries that each ledger begins with: a site of a few years."""
@@ -45,6 +46,7 @@ def measured(sites: int, rounds: int) -> dict[str, float]:
                 offered, proof = ledgers[name].offer(ledgers[name].state.countersigned.get(witness, 0))
                 note = witnesses[witness].cosign(offered, proof, public[name])
                 ledgers[name].countersign(note, public[witness])
+                gossipers[name].cosigned(witness, checkpoint_of(offered, name).head.size, sites)
         fresh = {}
         for name, gossiper in gossipers.items():
             began, others = time.perf_counter(), {n: p for n, p in public.items() if n != name}

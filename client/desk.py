@@ -344,7 +344,7 @@ class Desk:
         if witness.site in signed.cosigners and signed.checkpoint.head.size:
             self.ledger.rolled_back(signed.checkpoint.head, witness.site)
         self.ledger.countersign(note, witness)
-        self.gossip.cosigned(witness.site)
+        self.gossip.cosigned(witness.site, signed.checkpoint.head.size, len(self._roster_names()))
         return self._done()
 
     def _receipt_fault(self, receipt: Receipt) -> str | None:

@@ -95,9 +95,10 @@ class Gossiper:
                 self._note(self.watch.missed("cosignature", other, TURNS))
         self._note(self.watch.missed("cosignature", COORDINATOR, TURNS))
 
-    def cosigned(self, witness: str) -> None:
-        """A cosignature of ``witness`` has come back."""
+    def cosigned(self, witness: str, size: int, sites: int) -> None:
+        """A cosignature of ``witness`` under the first ``size`` entries has come back; the roster names ``sites``."""
         self.watch.spoke("cosignature", witness)
+        self.watch.remember(size, sites)
 
     def _act(self, heard: Heard) -> None:
         for head, witness in heard.own:

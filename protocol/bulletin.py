@@ -21,7 +21,7 @@ from wardround.protocol.identity import Identity, PublicIdentity, SiteId
 from wardround.protocol.ledger import Hex32, Hex64
 from wardround.protocol.tree import Head, Proof, verify_consistency
 
-MOST_PROOFS: Final = 32
+MOST_PROOFS: Final = 64
 """Earlier heads that a statement proves; the newest come first."""
 
 MOST_RECOVERED: Final = 16

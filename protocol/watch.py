@@ -6,6 +6,7 @@ does not fit, and is counted where it is silent about a head: an honest site lea
 heads others hold, and proves each from then on.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from wardround.protocol.alarm import (
     raise_alarm,
     went_back,
 )
-from wardround.protocol.bulletin import Statement, cycle, parse_bulletin, parse_statement, signed_by
+from wardround.protocol.bulletin import MOST_PROOFS, Statement, cycle, parse_bulletin, parse_statement, signed_by
 from wardround.protocol.checkpoint import Note, parse_note, verify
 from wardround.protocol.errors import ProtocolViolation
 from wardround.protocol.identity import Identity, PublicIdentity
@@ -90,6 +91,14 @@ class Watch:
         if party is None or party.site == self._identity.site:
             raise ProtocolViolation(statement.site, "its bulletin came, and the roster does not name it")
         now = signed_by(bulletin, party)
+        if self._older(statement, party):
+            # What its heads say of others was heard already, or is said again by a newer one.
+            self._take_statement(statement, now, party, heard)
+            return heard
+        name = hashlib.sha256(content).hexdigest().encode()
+        if self._memory.get("heard", party.site) == name:
+            return heard
+        self._memory.put("heard", party.site, name)
         self._take_statement(statement, now, party, heard)
         for text in bulletin.heads:
             self._take_head(text.encode(), party.site, parties, heard)
@@ -129,6 +138,17 @@ class Watch:
         """Sizes of heads of this party's own ledger that others said they hold."""
         return sorted(int(key) for key, _ in self._memory.all("own"))
 
+    def remember(self, size: int, sites: int) -> None:
+        """Others hold the head of this party's own ledger at ``size``: its statements prove it for the next cycles.
+
+        Who hears of a head hears the proof within a cycle, and asks again if it did not.
+        """
+        count = max((int(content) for _, content in self._memory.all("own")), default=0)
+        self._memory.put("own", f"{size:016d}", b"%d" % (count + 1))
+        kept = sorted(self._memory.all("own"), key=lambda row: int(row[1]))
+        for key, _ in kept[: -min(2 * cycle(sites) + 6, MOST_PROOFS)]:
+            self._memory.drop("own", key)
+
     def missed(self, what: str, party: str, limit: int) -> Alarm | None:
         """Something that ``party`` owed in a round has not come; an alarm once that happened ``limit`` times in a
         row.
@@ -146,6 +166,11 @@ class Watch:
         for alarm in self.open_alarms():
             if alarm.kind is AlarmKind.SILENCE and (alarm.origin, alarm.first) == (party, what):
                 self._memory.put("answer", alarm.digest, self._now().encode())
+
+    def _older(self, statement: Statement, party: PublicIdentity) -> bool:
+        kept = self._memory.get("statement", party.site)
+        last = None if kept is None else _statement_of(kept, party)
+        return last is not None and statement.at < last[0].at
 
     def _take_statement(self, statement: Statement, now: Head, party: PublicIdentity, heard: Heard) -> None:
         kept = self._memory.get("statement", party.site)
@@ -215,10 +240,7 @@ class Watch:
             return  # signed with a key that is known no more
         if origin == self._identity.site:
             heard.own.append((head, witness))
-            self._memory.put("own", f"{head.size:016d}", witness.encode())
-            # Who heard of a head asks for it for a cycle, and hears the answer a cycle later.
-            for key, _ in sorted(self._memory.all("own"))[: -(2 * cycle(len(parties) + 1) + 6)]:
-                self._memory.drop("own", key)
+            self.remember(head.size, len(parties) + 1)
         elif head.size:
             self._compare(_bounded(note, party), party, heard)
 

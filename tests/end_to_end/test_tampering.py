@@ -1,6 +1,8 @@
 """Tamper evidence across hospitals: each attack on a ledger, who notices it within how many rounds, and its control."""
 
+import json
 import random
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,13 +11,22 @@ from typing import Any
 import pytest
 from ledger_rounds import ANNA, BEN, Ledgers, TwoFaces, hostile, rewrite, roster_of
 
+from wardround.client.doctor.examined import examined_from
+from wardround.client.doctor.local import check_witnesses
 from wardround.client.gossip import TURNS
+from wardround.client.store.database import open_store
 from wardround.client.store.witnessing import witnessing
-from wardround.protocol.alarm import AlarmKind, false_witnesses, proven
+from wardround.console.commands.site_evidence import evidence_command
+from wardround.console.commands.site_witnessed import witnessing_command
+from wardround.protocol.alarm import AlarmKind, false_witnesses, parse_alarm, proven, raise_alarm
 from wardround.protocol.bulletin import cycle
+from wardround.protocol.checkpoint import Checkpoint
+from wardround.protocol.errors import ProtocolViolation
 from wardround.protocol.ledger import Countersign, Recover, approve
 from wardround.protocol.owners import COORDINATOR
+from wardround.protocol.tree import Head
 from wardround.protocol.watch import PATIENCE
+from wardround.server.store.witness import NAME, CoordinatorWitness, kept_alarms
 
 FORK, ROLLBACK, SILENCE = AlarmKind.FORK, AlarmKind.ROLLBACK, AlarmKind.SILENCE
 LIAR = "va"
@@ -88,6 +99,63 @@ def test_a_hospital_that_drops_an_entry_and_signs_its_ledger_anew_is_accused_on_
         accused = ledgers.folders[LIAR].identity().public
         assert all(proven(alarm, accused) for alarm in ledgers.alarms(site))
         assert {origin for _, origin in ledgers.accused(site)} == {LIAR}, "nobody honest is accused"
+    held = [ledgers.desks[site]._witness.held(LIAR) for site in ledgers.folders]
+    reports = [ledgers.round() for _ in range(3)]
+    assert held == [ledgers.desks[site]._witness.held(LIAR) for site in ledgers.folders], "it is cosigned no more"
+    assert all(report[site] == "replied" for report in reports for site in ("cleveland", "hungarian")), "and they go on"
+
+
+def test_an_alarm_is_shown_to_the_people_of_a_hospital_and_of_the_coordinator(
+    ledgers: Ledgers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, hub = ledgers.folders["cleveland"], ledgers.path / "hub" / NAME
+    witnessing_command(place.path, False)
+    said = capsys.readouterr().out
+    assert "No alarm" in said and "'coordinator' has signed the first" in said
+    assert kept_alarms(hub) == [] and [f.state.value for f in check_witnesses(examined_from(None, place.path))] == [
+        "ok"
+    ]
+    kept = ledgers.snapshot(LIAR)
+    for _ in range(3):
+        ledgers.round()
+    ledgers.put_back(LIAR, kept)
+    ledgers.rounds_until(lambda: accuse(ledgers, LIAR, FORK, ROLLBACK), K)
+    witnessing_command(place.path, False)
+    assert f"The ledger of '{LIAR}'" in (said := capsys.readouterr().out) and "ALARM" in said
+    witnessing_command(place.path, True)
+    shown = json.loads(capsys.readouterr().out)["alarms"]
+    evidence_command(place.path, True)
+    exported = [parse_alarm(row["content"].encode(), "x") for row in json.loads(capsys.readouterr().out)]
+    assert {alarm.digest for alarm in exported} == {row["digest"] for row in shown if row["kind"] != "silence"}
+    assert all(proven(alarm, ledgers.folders[LIAR].identity().public) for alarm in exported)
+    assert {(alarm.kind, alarm.origin) for alarm in kept_alarms(hub)} == ledgers.accused(COORDINATOR)
+    (finding,) = check_witnesses(examined_from(None, place.path))
+    (own,) = check_witnesses(examined_from(None, ledgers.folders[LIAR].path))
+    assert finding.state.value == "warning" and own.state.value in ("failed", "warning", "ok")
+    assert ledgers.desks["cleveland"].seen.open_alarms == len(ledgers.alarms("cleveland"))
+    store = open_store(place.database)
+    with pytest.raises(sqlite3.IntegrityError, match="an alarm is kept"):
+        store.execute("DELETE FROM watched WHERE kind = 'alarm'")
+
+
+def test_a_receipt_that_names_a_witness_who_did_not_sign_is_not_signed(ledgers: Ledgers) -> None:
+    ledgers.recorder._kept[LIAR]["hungarian"] = 10**6
+    ledgers.round()
+    ledgers.round()
+    before_last = ledgers.recorder._receipts[-2]
+    assert LIAR not in {one.site for one in before_last.signatures}
+    assert "cleveland" in {one.site for one in before_last.signatures}
+
+
+def test_the_coordinator_cosigns_only_what_continues_what_it_signed_also_after_a_restart(ledgers: Ledgers) -> None:
+    party = ledgers.folders[LIAR].identity()
+    second = Checkpoint(LIAR, Head(10_000, bytes(32))).note().signed_by(party).encode()
+    witness = CoordinatorWitness(ledgers.path / "hub" / NAME, ledgers.coordinator)
+    held = witness.held(LIAR)
+    assert held is not None
+    with pytest.raises(ProtocolViolation, match="does not continue"):
+        witness.cosign(second, (), party.public)
+    assert witness.held(LIAR) == held
 
 
 def test_a_hospital_that_only_starts_again_is_not_accused(ledgers: Ledgers) -> None:
@@ -147,10 +215,6 @@ def test_a_site_put_back_to_a_snapshot_is_accused_stops_itself_and_is_let_go_on_
 
 
 def test_a_witness_that_signs_both_sides_of_a_fork_is_named_by_its_own_signatures(ledgers: Ledgers) -> None:
-    from wardround.protocol.alarm import raise_alarm
-    from wardround.protocol.checkpoint import Checkpoint
-    from wardround.protocol.tree import Head
-
     liar, false, honest = (ledgers.folders[site].identity() for site in (LIAR, "hungarian", "cleveland"))
     notes = [Checkpoint(LIAR, Head(9, bytes([n]) * 32)).note().signed_by(liar) for n in (1, 2)]
     texts = [notes[0].signed_by(false).signed_by(honest).encode(), notes[1].signed_by(false).encode()]
