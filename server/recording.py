@@ -31,7 +31,7 @@ from wardround.protocol.watch import Watch
 from wardround.protocol.witness import NONCE_SIZE, SeenHead, checkpoint_of
 from wardround.server.exchange import said
 from wardround.server.store.studies import StudyFolder
-from wardround.server.store.witness import NAME, CoordinatorWitness
+from wardround.server.store.witness import CoordinatorWitness
 from wardround.server.study import RoundRecord
 
 UNPROTECTED: Final = "no differential privacy: no epsilon bounds what this study tells of a patient"
@@ -52,7 +52,7 @@ class Recorder:
         self._under_way: set[tuple[str, str]] = set()
         self._kept: dict[str, dict[str, int]] = {}
         self._bulletins: dict[str, str] = {}
-        self._witness = CoordinatorWitness(folder.path.parent / NAME, identity)
+        self._witness = CoordinatorWitness(folder.witness, identity)
         self._curve = _curve_of(self._plan)
         for receipt in self._receipts[-1:]:
             self._spread(receipt)

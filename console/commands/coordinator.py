@@ -14,7 +14,7 @@ from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.roster import standing
 from wardround.server.folder import CoordinatorFolder
 from wardround.server.store.registry import Registry
-from wardround.server.store.witness import NAME, kept_alarms
+from wardround.server.store.witness import kept_alarms
 
 
 def start_command(folder: Path) -> None:
@@ -85,7 +85,7 @@ def _status(folder: CoordinatorFolder) -> dict[str, Any]:
         ],
         "alarms": [
             {"kind": a.kind, "origin": a.origin, "by": a.by, "at": a.at, "sha256": a.digest, "about": in_words(a)}
-            for a in kept_alarms(folder.studies / NAME)
+            for a in kept_alarms(folder.witness)
         ],
         "studies": [
             {"study": r.plan.study, "digest": r.plan.digest, "state": r.state, "wanted": r.wanted, "note": r.note}

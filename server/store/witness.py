@@ -1,6 +1,6 @@
 """The coordinator as witness: the heads of ledgers that it has cosigned, and what it has heard of them.
 
-One file, ``witness.sqlite`` beside the studies' folders, for all studies: a ledger is longer than a study. What was
+One file, ``witness.sqlite`` in the coordinator's folder, for all studies: a ledger is longer than a study. What was
 signed is on disk before it is sent.
 """
 
@@ -21,7 +21,6 @@ from wardround.protocol.watch import Heard, Watch
 from wardround.protocol.witness import cosign
 from wardround.server.store.database import explained, transaction, write_ahead
 
-NAME: Final = "witness.sqlite"
 _TABLE: Final = """CREATE TABLE IF NOT EXISTS watched (
     kind TEXT NOT NULL, key TEXT NOT NULL, content BLOB NOT NULL, since TEXT NOT NULL, PRIMARY KEY (kind, key)
     ) STRICT"""

@@ -26,7 +26,8 @@ from wardround.protocol.ledger import Countersign, Recover, approve
 from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.tree import Head
 from wardround.protocol.watch import PATIENCE
-from wardround.server.store.witness import NAME, CoordinatorWitness, kept_alarms
+from wardround.server.store.studies import WITNESS
+from wardround.server.store.witness import CoordinatorWitness, kept_alarms
 
 FORK, ROLLBACK, SILENCE = AlarmKind.FORK, AlarmKind.ROLLBACK, AlarmKind.SILENCE
 LIAR = "va"
@@ -108,7 +109,7 @@ def test_a_hospital_that_drops_an_entry_and_signs_its_ledger_anew_is_accused_on_
 def test_an_alarm_is_shown_to_the_people_of_a_hospital_and_of_the_coordinator(
     ledgers: Ledgers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place, hub = ledgers.folders["cleveland"], ledgers.path / "hub" / NAME
+    place, hub = ledgers.folders["cleveland"], ledgers.path / WITNESS
     witnessing_command(place.path, False)
     said = capsys.readouterr().out
     assert "No alarm" in said and "'coordinator' has signed the first" in said
@@ -150,7 +151,7 @@ def test_a_receipt_that_names_a_witness_who_did_not_sign_is_not_signed(ledgers: 
 def test_the_coordinator_cosigns_only_what_continues_what_it_signed_also_after_a_restart(ledgers: Ledgers) -> None:
     party = ledgers.folders[LIAR].identity()
     second = Checkpoint(LIAR, Head(10_000, bytes(32))).note().signed_by(party).encode()
-    witness = CoordinatorWitness(ledgers.path / "hub" / NAME, ledgers.coordinator)
+    witness = CoordinatorWitness(ledgers.path / WITNESS, ledgers.coordinator)
     held = witness.held(LIAR)
     assert held is not None
     with pytest.raises(ProtocolViolation, match="does not continue"):
