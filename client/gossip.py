@@ -77,7 +77,7 @@ class Gossiper:
         if before is not None:
             at = max(at, parse_statement(before, self._identity.site).at)
         statement = make_statement(self._identity, at, note, proofs, state.recovered)
-        self._memory.put("statement", self._identity.site, statement.canonical)
+        self.watch.stated(statement)
         heads = [held for origin in sorted(parties) if (held := self._witness.held(origin)) is not None]
         return make_bulletin(self._identity, statement, [*heads, *self.watch.waiting()], self.watch.to_pass_on())
 

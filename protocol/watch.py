@@ -134,6 +134,11 @@ class Watch:
         told.sort(key=lambda one: self._memory.get("answer", one.digest) is not None)
         return [one.canonical for one in told]
 
+    def stated(self, statement: Statement) -> None:
+        """Keep this party's own statement; where it names a lost head as recovered, that answers the alarm on it."""
+        self._memory.put("statement", self._identity.site, statement.canonical)
+        self._answer(statement, self._identity.public)
+
     def own_sizes(self) -> list[int]:
         """Sizes of heads of this party's own ledger that others said they hold."""
         return sorted(int(key) for key, _ in self._memory.all("own"))
@@ -188,13 +193,7 @@ class Watch:
                 self._accuse(AlarmKind.FORK, party, before.note.encode(), statement.note.encode(), heard)
         self.spoke("bulletin", party.site)  # a bulletin that is only brought again is none
         self._memory.put("statement", party.site, statement.canonical)
-        for alarm in self.open_alarms():
-            if (
-                alarm.origin == party.site
-                and alarm.kind is not AlarmKind.SILENCE
-                and _answered(alarm, statement, party)
-            ):
-                self._memory.put("answer", alarm.digest, statement.canonical)
+        self._answer(statement, party)
         held = self._held(party.site)
         if held is not None and _signed(held, party):
             head = _head_of(held, party)
@@ -204,6 +203,11 @@ class Watch:
                 self._accuse(AlarmKind.FORK, party, held, _second(head, now, statement), heard)
         for key, row in self._open(party.site):
             self._settle(key, row, statement, now, party, heard)
+
+    def _answer(self, statement: Statement, party: PublicIdentity) -> None:
+        for alarm in self.open_alarms():
+            if _answered(alarm, statement, party):
+                self._memory.put("answer", alarm.digest, statement.canonical)
 
     def _settle(
         self, key: str, row: dict[str, Any], statement: Statement, now: Head, party: PublicIdentity, heard: Heard
@@ -279,7 +283,9 @@ class Watch:
             alarm = parse_alarm(content, sender)
         except ProtocolViolation:
             return
-        accused, raiser = parties.get(alarm.origin), parties.get(alarm.by)
+        own = alarm.origin == self._identity.site
+        accused = self._identity.public if own else parties.get(alarm.origin)
+        raiser = parties.get(alarm.by)
         if accused is None or raiser is None or not raiser.verifies(bytes.fromhex(alarm.signature), alarm.message):
             return
         if proven(alarm, accused):

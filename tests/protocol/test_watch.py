@@ -164,7 +164,7 @@ def test_a_bulletin_of_who_is_offline_is_taken_once(east: Watch) -> None:
 
 def test_an_alarm_is_taken_for_its_evidence_and_never_for_its_word(east: Watch) -> None:
     good = raise_alarm(AlarmKind.FORK, "north", note(HONEST, 9).decode(), note(OTHER, 9).decode(), at(1), SOUTH)
-    honest = statement(HONEST, 20, 2, [10])
+    honest, before = statement(HONEST, 20, 2, [10]), statement(HONEST, 12, 1)
     framed = [
         raise_alarm(AlarmKind.FORK, "north", note(HONEST, 10).decode(), note(HONEST, 11).decode(), at(1), SOUTH),
         raise_alarm(AlarmKind.FORK, "north", note(HONEST, 10).decode(), honest.canonical.decode(), at(1), SOUTH),
@@ -173,6 +173,7 @@ def test_an_alarm_is_taken_for_its_evidence_and_never_for_its_word(east: Watch) 
             AlarmKind.FORK, "north", note(OTHER, 9, author=SOUTH).decode(), note(HONEST, 9).decode(), at(1), SOUTH
         ),
         raise_alarm(AlarmKind.ROLLBACK, "north", honest.canonical.decode(), honest.canonical.decode(), at(1), SOUTH),
+        raise_alarm(AlarmKind.ROLLBACK, "north", honest.canonical.decode(), before.canonical.decode(), at(1), SOUTH),
         raise_alarm(AlarmKind.SILENCE, "north", "proof", at(1), at(1), SOUTH),
         good.model_copy(update={"by": "east"}),
         good.model_copy(update={"origin": "south"}),
