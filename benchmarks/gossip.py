@@ -18,7 +18,6 @@ from wardround.protocol.bulletin import cycle, partners_of, witnesses_of
 from wardround.protocol.identity import Identity
 from wardround.protocol.ledger import Refuse
 from wardround.protocol.secagg import colluding
-from wardround.protocol.witness import checkpoint_of
 
 ENTRIES = 300
 """Entries that each ledger begins with: a site of a few years."""
@@ -42,11 +41,15 @@ def measured(sites: int, rounds: int) -> dict[str, float]:
         clock[0] += timedelta(minutes=1)
         for name in identities:
             ledgers[name].record(*(Refuse(plan="p", round_number=number, reason=f"entry {n}") for n in range(3)))
-            for witness in witnesses_of(name, identities, number, colluding(sites) + 1):
-                offered, proof = ledgers[name].offer(ledgers[name].state.countersigned.get(witness, 0))
+            # One head a round, offered to all of its witnesses, as a site gives it with its signature under a receipt.
+            offered, tree = ledgers[name].checkpoint(), ledgers[name].tree()
+            size, signed = tree.size, ledgers[name].state.countersigned
+            asked = witnesses_of(name, identities, number, colluding(sites) + 1)
+            proofs = {witness: tree.consistency(signed.get(witness, 0), size) for witness in asked}
+            for witness, proof in proofs.items():
                 note = witnesses[witness].cosign(offered, proof, public[name])
                 ledgers[name].countersign(note, public[witness])
-                gossipers[name].cosigned(witness, checkpoint_of(offered, name).head.size, sites)
+                gossipers[name].cosigned(witness, size, sites)
         fresh = {}
         for name, gossiper in gossipers.items():
             began, others = time.perf_counter(), {n: p for n, p in public.items() if n != name}

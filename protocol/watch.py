@@ -51,7 +51,9 @@ class Memory(Protocol):
     def get(self, kind: str, key: str) -> bytes | None: ...
     def put(self, kind: str, key: str, content: bytes) -> None: ...
     def drop(self, kind: str, key: str) -> None: ...
-    def all(self, kind: str) -> list[tuple[str, bytes]]: ...
+    def all(self, kind: str, under: str = "") -> list[tuple[str, bytes]]:
+        """Keys that begin with ``under``, sorted, and their contents."""
+        ...
 
 
 @dataclass(slots=True)
@@ -321,7 +323,7 @@ class Watch:
 
     def _open(self, origin: str) -> list[tuple[str, dict[str, Any]]]:
         """Heads of one ledger that nothing has settled, the shortest first."""
-        rows = [(key, json.loads(row)) for key, row in self._memory.all("head") if key.startswith(f"{origin}/")]
+        rows = [(key, json.loads(row)) for key, row in self._memory.all("head", f"{origin}/")]
         return sorted(rows, key=lambda one: one[0])
 
 

@@ -31,7 +31,10 @@ class Watched:
         with explained(self._where):
             self._store.execute("DELETE FROM watched WHERE kind = ? AND key = ?", (kind, key))
 
-    def all(self, kind: str) -> list[tuple[str, bytes]]:
+    def all(self, kind: str, under: str = "") -> list[tuple[str, bytes]]:
         with explained(self._where):
-            rows = self._store.execute("SELECT key, content FROM watched WHERE kind = ? ORDER BY key", (kind,))
+            rows = self._store.execute(
+                "SELECT key, content FROM watched WHERE kind = ? AND key >= ? AND key < ? ORDER BY key",
+                (kind, under, under + "\x7f"),
+            )
             return [(key, bytes(content)) for key, content in rows]

@@ -46,8 +46,8 @@ class Rows:
     def drop(self, kind: str, key: str) -> None:
         self.rows.pop((kind, key), None)
 
-    def all(self, kind: str) -> list[tuple[str, bytes]]:
-        return sorted((key, content) for (of, key), content in self.rows.items() if of == kind)
+    def all(self, kind: str, under: str = "") -> list[tuple[str, bytes]]:
+        return sorted((key, row) for (of, key), row in self.rows.items() if of == kind and key.startswith(under))
 
 
 def at(minute: int) -> str:
