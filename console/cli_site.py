@@ -303,12 +303,21 @@ def _keeping(site: typer.Typer) -> None:
 
     @site.command("witnessed")
     def site_witnessed(
-        folder: Folder, site: Annotated[str, typer.Argument(help="The site whose ledger was put back from a backup.")]
+        folder: Folder,
+        site: Annotated[
+            str | None,
+            typer.Argument(help="A site whose ledger was put back from a backup: print its last signed head."),
+        ] = None,
+        as_json: AsJson = False,
     ) -> None:
-        """Print the last head of another site's ledger that this site has signed, for that site's recovery."""
+        """Who has witnessed which ledger, and the alarms; with a SITE the last head of it that this site has signed."""
         from wardround.console.commands.site_keeping import witnessed_command
+        from wardround.console.commands.site_witnessed import witnessing_command
 
-        witnessed_command(folder, site)
+        if site is None:
+            witnessing_command(folder, as_json)
+        else:
+            witnessed_command(folder, site)
 
     @site.command("leave")
     def site_leave(

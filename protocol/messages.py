@@ -159,6 +159,14 @@ class Recalled:
     answer: str
 
 
+@dataclass(frozen=True, slots=True)
+class Gossiped:
+    """Site to coordinator, for other sites: its signed bulletin on ledgers (sizes, roots, proofs, alarms)."""
+
+    site: str
+    bulletin: str
+
+
 def join_contribution(parts: Contribution) -> Sums:
     """One flat vector from named parts, in the order of their names."""
     return np.concatenate([np.ravel(parts[name]) for name in sorted(parts)], dtype=np.float64)

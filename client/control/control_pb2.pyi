@@ -15,7 +15,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("site", "state", "link", "last_exchange", "last_at", "last_plan", "round_number", "refusals", "version", "behaviour", "pid", "started_at", "reason", "ledger_key")
+    __slots__ = ("site", "state", "link", "last_exchange", "last_at", "last_plan", "round_number", "refusals", "version", "behaviour", "pid", "started_at", "reason", "ledger_key", "open_alarms")
     SITE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     LINK_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +30,7 @@ class StatusReply(_message.Message):
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     LEDGER_KEY_FIELD_NUMBER: _ClassVar[int]
+    OPEN_ALARMS_FIELD_NUMBER: _ClassVar[int]
     site: str
     state: str
     link: str
@@ -44,7 +45,8 @@ class StatusReply(_message.Message):
     started_at: float
     reason: str
     ledger_key: str
-    def __init__(self, site: _Optional[str] = ..., state: _Optional[str] = ..., link: _Optional[str] = ..., last_exchange: _Optional[str] = ..., last_at: _Optional[str] = ..., last_plan: _Optional[str] = ..., round_number: _Optional[int] = ..., refusals: _Optional[int] = ..., version: _Optional[str] = ..., behaviour: _Optional[str] = ..., pid: _Optional[int] = ..., started_at: _Optional[float] = ..., reason: _Optional[str] = ..., ledger_key: _Optional[str] = ...) -> None: ...
+    open_alarms: int
+    def __init__(self, site: _Optional[str] = ..., state: _Optional[str] = ..., link: _Optional[str] = ..., last_exchange: _Optional[str] = ..., last_at: _Optional[str] = ..., last_plan: _Optional[str] = ..., round_number: _Optional[int] = ..., refusals: _Optional[int] = ..., version: _Optional[str] = ..., behaviour: _Optional[str] = ..., pid: _Optional[int] = ..., started_at: _Optional[float] = ..., reason: _Optional[str] = ..., ledger_key: _Optional[str] = ..., open_alarms: _Optional[int] = ...) -> None: ...
 
 class PauseRequest(_message.Message):
     __slots__ = ("reason",)

@@ -23,6 +23,7 @@ _LOCAL_CHECKS: Final[tuple[Callable[[Examined], Iterator[Finding]], ...]] = (
     rights.check_link_folder,
     rights.check_separation,
     local.check_ledger,
+    local.check_witnesses,
     sources.check_data,
     rights.check_data_rights,
     sources.check_opt_outs,

@@ -14,7 +14,11 @@ from typing import Final
 
 from wardround.client.doctor.examined import Examined
 from wardround.client.doctor.words import Finding, failed, ok, warning
+from wardround.client.store.folder import SiteFolder
 from wardround.client.store.migrations import HEAD
+from wardround.client.store.witnessing import witnessing
+from wardround.protocol.alarm import AlarmKind
+from wardround.protocol.errors import WardroundError
 
 DISK_FAILED: Final = 500 * 2**20
 DISK_WARNING: Final = 5 * 2**30
@@ -99,6 +103,26 @@ def check_ledger(examined: Examined) -> Iterator[Finding]:
         )
     else:
         yield ok("ledger", "The ledger opens, is whole, and can be written.")
+
+
+def check_witnesses(examined: Examined) -> Iterator[Finding]:
+    """No alarm on a ledger, this site's or another's, is without an answer."""
+    if examined.site_folder is None or not (examined.site_folder / "ledger.sqlite").exists():
+        return
+    try:
+        site = SiteFolder.open(examined.site_folder).site
+        found = witnessing(examined.site_folder / "ledger.sqlite", site).open
+    except (WardroundError, ValueError, sqlite3.Error):
+        return  # said by the check of the ledger
+    cure = "Run 'wardround site witnessed FOLDER'; docs/operations.md has the cure of each alarm."
+    own = [alarm for alarm in found if alarm.origin == site and alarm.kind is not AlarmKind.SILENCE]
+    if own:
+        yield failed("witnesses", f"{own[0].about} This site answers no round.", cure)
+    elif found:
+        more = f" {len(found) - 1} more." if len(found) > 1 else ""
+        yield warning("witnesses", f"{found[0].about}{more}", cure)
+    else:
+        yield ok("witnesses", "Everything that was heard of ledgers agrees.")
 
 
 def _schema(store: sqlite3.Connection) -> str | None:

@@ -37,6 +37,7 @@ LOCAL: Final = {
     "link-folder": "Is the link folder closed to others?",
     "separation": "Is the SuperNode kept from data and keys?",
     "ledger": "Can the ledger be opened and written?",
+    "witnesses": "Does everything that was heard of ledgers agree?",
     "data": "Can the data be read?",
     "data-rights": "Is the data closed to others?",
     "opt-outs": "Can the opt-outs be read?",

@@ -84,7 +84,7 @@ def _create(store: Connection, path: Path) -> None:
         raise UsageError(
             f"'{path}' is no coordinator's database", "name the folder that 'wardround coordinator init' made"
         )
-    _write_ahead(store)
+    write_ahead(store)
     with transaction(store, path):
         if _version(store):
             return
@@ -103,7 +103,7 @@ def _statements(script: str) -> Iterator[str]:
             text = ""
 
 
-def _write_ahead(store: Connection) -> None:
+def write_ahead(store: Connection) -> None:
     """Give the file a write-ahead log. SQLite does not wait for others when it changes a file's journal: we do."""
     until = time.monotonic() + _WAIT_SECONDS
     while True:

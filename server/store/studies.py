@@ -25,6 +25,8 @@ from wardround.protocol.tensors import tensor_parts
 from wardround.server.store.checkpoint import write_checkpoint
 from wardround.server.study import Progress
 
+WITNESS: Final = "witness.sqlite"
+
 _SESSION: Final = TypeAdapter(Session)
 _MESSAGES: Final = TypeAdapter(tuple[tuple[Keys, ...], tuple[Deal, ...], tuple[Parcel, ...], tuple[Agreement, ...]])
 _UPLOADS: Final = TypeAdapter(tuple[Upload, ...])
@@ -54,6 +56,11 @@ class StudyFolder:
         if not (folder.path / "plan.json").exists():
             write_checkpoint(folder.path / "plan.json", plan.canonical)
         return folder
+
+    @property
+    def witness(self) -> Path:
+        """What the coordinator has cosigned and heard of ledgers: in its own folder, for all studies."""
+        return self.path.parent.parent / WITNESS
 
     @property
     def plan(self) -> StudyPlan:

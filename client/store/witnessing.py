@@ -1,0 +1,102 @@
+"""Who has witnessed which ledger, up to which entry and when; and the alarms, with their evidence. Reads only, no
+torch.
+
+For screens: nothing is verified again here, because everything was before it was written.
+"""
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from wardround.client.store.database import explained, open_copy
+from wardround.protocol.alarm import Alarm, AlarmKind, in_words, parse_alarm
+from wardround.protocol.entry import parse_content
+from wardround.protocol.ledger import Countersign
+from wardround.protocol.witness import checkpoint_of
+
+
+@dataclass(frozen=True, slots=True)
+class Cosigned:
+    """``witness`` has signed the first ``size`` entries of ``origin``'s ledger. ``at``: UTC; "": not known."""
+
+    origin: str
+    witness: str
+    size: int
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmView:
+    """An alarm as this site holds it. ``answered``: since when nothing more is asked of people; None: it is open.
+
+    ``content`` is the alarm with its evidence, canonical JSON: for export, and for anybody to verify.
+    """
+
+    kind: AlarmKind
+    origin: str
+    by: str
+    at: str
+    since: str
+    answered: str | None
+    about: str
+    digest: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Witnessing:
+    """``own``: who has signed this site's ledger. ``others``: what this site has signed. ``alarms``: the oldest
+    first.
+    """
+
+    entries: int
+    own: tuple[Cosigned, ...]
+    others: tuple[Cosigned, ...]
+    alarms: tuple[AlarmView, ...]
+
+    @property
+    def open(self) -> tuple[AlarmView, ...]:
+        return tuple(alarm for alarm in self.alarms if alarm.answered is None)
+
+
+def witnessing(database: Path, site: str) -> Witnessing:
+    """What the database of ``site`` holds.
+
+    Raises:
+        UsageError: there is no such file, or it is no database of a site.
+    """
+    with explained(database), closing(open_copy(database)) as store:
+        tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master")}
+        entries = int(store.execute("SELECT count(*) FROM entries WHERE site = ?", (site,)).fetchone()[0])
+        # The fact's kind is in the content's one spelling; this reads the countersigned entries only.
+        rows = store.execute(
+            'SELECT content FROM entries WHERE site = ? AND instr(content, CAST(\'"kind":"countersign"\' AS BLOB)) > 0 '
+            "ORDER BY number DESC LIMIT 2000",
+            (site,),
+        )
+        own: dict[str, Cosigned] = {}
+        for (content,) in rows:
+            dated = parse_content(bytes(content))
+            if isinstance(dated.fact, Countersign):
+                one = Cosigned(site, dated.fact.signer, dated.fact.size, dated.at)
+                own.setdefault(one.witness, one)
+        times, alarms, answers = dict[str, str](), list[tuple[bytes, str]](), dict[str, str]()
+        if "watched" in tables:
+            times = dict(store.execute("SELECT origin, at FROM witnessed_at"))
+            alarms = store.execute("SELECT content, since FROM watched WHERE kind = 'alarm'").fetchall()
+            answers = dict(store.execute("SELECT key, since FROM watched WHERE kind = 'answer'"))
+        signed = store.execute("SELECT origin, note FROM witnessed ORDER BY origin").fetchall()
+    others = tuple(
+        Cosigned(origin, site, checkpoint_of(bytes(note), origin).head.size, times.get(origin, ""))
+        for origin, note in signed
+    )
+    views = [_view(parse_alarm(bytes(content), site), since, answers) for content, since in alarms]
+    views.sort(key=lambda view: (view.since, view.digest))
+    return Witnessing(entries, tuple(own[name] for name in sorted(own)), others, tuple(views))
+
+
+def _view(alarm: Alarm, since: str, answers: dict[str, str]) -> AlarmView:
+    answered = answers.get(alarm.digest)
+    return AlarmView(
+        alarm.kind, alarm.origin, alarm.by, alarm.at, since, answered, in_words(alarm), alarm.digest, alarm.canonical
+    )
