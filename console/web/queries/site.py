@@ -202,5 +202,5 @@ def _line(books: Books, held: StoredStudy) -> StudyLine:
     )
     plan = held.plan
     charged = max((grant.used for grant in grants), default=0)
-    standing = standing_of(held, grants)
+    standing = standing_of(held, grants, bool(books.state.plan_suspended_by(held.digest)))
     return StudyLine(plan.digest, plan.study, plan.title, held.received_at, standing, plan.rounds, charged)
