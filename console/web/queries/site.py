@@ -108,12 +108,12 @@ class SiteQueries:
             likes = {name: _like_last(books, name) for name, _ in opened}
             studies = _studies(books, store)
             entries, last_at, released_at = books.state.size, books.last_at, books.released_at
-            named = books.state.officers
+            named, gone = books.state.officers, set(books.state.suspended)
         return SiteView(
             entries,
             last_at,
             released_at,
-            tuple(sorted(named.officers)) if named else (),
+            tuple(sorted(name for name, key in named.officers.items() if key not in gone)) if named else (),
             tuple(self._budget(name, domain, *spent[name], likes[name]) for name, domain in opened),
             studies,
         )
