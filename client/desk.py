@@ -29,6 +29,7 @@ from wardround.client.store.roster import PinnedRoster
 from wardround.client.store.studies import Studies
 from wardround.client.store.witness import Witness
 from wardround.client.witnesses import Recollection
+from wardround.privacy.approvals import in_words
 from wardround.protocol.behaviour import behaviour
 from wardround.protocol.canonical import LABEL_PLAN, digest
 from wardround.protocol.checkpoint import verify
@@ -181,6 +182,8 @@ class Desk:
             return Standing.PROPOSED
         if any(grant.fact.blocks == 0 for grant in grants):
             return Standing.REVOKED
+        if state.plan_suspended_by(plan.digest):
+            return Standing.SUSPENDED
         return Standing.PAUSED if self.switches.paused else Standing.APPROVED
 
     def _one(self, exchange: str, plan: str, request: bytes | memoryview) -> Outgoing:
@@ -281,6 +284,9 @@ class Desk:
         standing = self.standing(held.plan)
         if standing is Standing.PAUSED:
             raise Unavailable("the site is paused by its own people", "wait")
+        if standing is Standing.SUSPENDED:
+            gone = in_words(self.ledger.state.plan_suspended_by(plan))
+            raise Unavailable(f"the plan rests on {gone}, and waits to be signed again", "an officer signs it again")
         if standing is not Standing.APPROVED or plan in self.switches.stopped_plans:
             raise UsageError(f"the plan is {standing.value} here", "an officer of the site decides")
         if plan not in self._hospitals:
@@ -298,7 +304,7 @@ class Desk:
             Greeting(
                 self.folder.site,
                 plan,
-                Standing.UNKNOWN if held is None else self.standing(held.plan),
+                Standing.UNKNOWN if held is None else self.standing(held.plan).told,
                 behaviour(),
                 "" if roster is None else roster.digest,
                 session,
@@ -373,7 +379,11 @@ class Desk:
 
     def _finish(self, plan: str, ask: Finish) -> Outgoing:
         held = self.studies.get(plan)
-        if held is None or self.standing(held.plan) not in (Standing.APPROVED, Standing.PAUSED):
+        if held is None or self.standing(held.plan) not in (
+            Standing.APPROVED,
+            Standing.PAUSED,
+            Standing.SUSPENDED,
+        ):
             raise UsageError("the plan is not approved here", "an officer of the site decides")
         if ask.model.shape != (held.plan.layout.size,) or model_hash(ask.model) != ask.model_hash:
             raise ProtocolViolation(COORDINATOR, "the final model is not the one that its hash names")

@@ -95,7 +95,7 @@ class Refusal:
 
 
 class Standing(StrEnum):
-    """How a plan stands at a site. Nothing here depends on a patient."""
+    """How a plan stands at a site. Nothing here depends on a patient. SUSPENDED stays at the site: see ``told``."""
 
     UNKNOWN = "unknown"
     PROPOSED = "proposed"
@@ -103,6 +103,12 @@ class Standing(StrEnum):
     APPROVED = "approved"
     REVOKED = "revoked"
     PAUSED = "paused"
+    SUSPENDED = "suspended"
+
+    @property
+    def told(self) -> "Standing":
+        """What a coordinator hears: that an officer's key was lost or stolen is the site's own matter."""
+        return Standing.PAUSED if self is Standing.SUSPENDED else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ def list_command(folder: Path) -> None:
         fault = f"  Not allowed here: {study.fault}" if study.fault else ""
         line = f"{study.digest[:12]}  {plain(plan.study):<24} {study.standing:<10} {study.received_at}{plain(fault)}"
         typer.echo(line)
+    if waiting := sum(study.standing == "suspended" for study in studies):
+        typer.echo(f"{waiting} suspended: they wait to be signed again. 'wardround site study show' says why.")
 
 
 def show_command(folder: Path, wanted: str, as_json: bool) -> None:
@@ -174,8 +176,13 @@ def domain_open_command(
     with control(folder) as site:
         officers = [read_officer_key(key, passphrase(f"Passphrase of {key.name}")) for key in keys]
         key = site.Status(pb.StatusRequest(), timeout=SECONDS).ledger_key
+        again = any(
+            (one.kind, one.domain, one.effect) == ("open_domain", domain, "suspended")
+            for officer in site.ListOfficers(pb.Empty(), timeout=SECONDS).keys
+            for one in officer.signed
+        )
         _record(site, key, [fact], officers)
-    typer.echo("Opened.")
+    typer.echo("Signed again." if again else "Opened.")
 
 
 def _shown(study: Any, others: Sequence[Any]) -> Iterator[str]:
@@ -186,8 +193,17 @@ def _shown(study: Any, others: Sequence[Any]) -> Iterator[str]:
         yield plain(f"Refused because: {study.refused}")
     if study.fault:
         yield plain(f"Not allowed here: {study.fault}")
+    if study.standing == "suspended":
+        for one in study.suspended_by:
+            yield f"Suspended: the key of {one.officer} was reported {one.reason} on {one.at[:10]}."
+        yield (
+            "If the plan is right, sign it again: "
+            f"wardround site study approve FOLDER {study.digest[:12]} --officer-key FILE"
+        )
     before = [
-        _plan(one) for one in others if one.standing in ("approved", "revoked") and _plan(one).study == plan.study
+        _plan(one)
+        for one in others
+        if one.standing in ("approved", "revoked", "suspended") and _plan(one).study == plan.study
     ]
     if before:
         yield f"Against plan {before[0].digest[:12]}, which was approved here before:"

@@ -69,7 +69,7 @@ class Seen:
 
 def notices(seen: Seen) -> list[Notice]:
     """Everything that people should know now, the most urgent first."""
-    found = [*_alarms(seen), *_daemon(seen), *_budgets(seen), *_studies(seen), *_certificate(seen)]
+    found = [*_alarms(seen), *_daemon(seen), *_keys(seen), *_budgets(seen), *_studies(seen), *_certificate(seen)]
     return sorted(found, key=lambda notice: list(Level).index(notice.level), reverse=True)
 
 
@@ -100,6 +100,17 @@ def _daemon(seen: Seen) -> Iterator[Notice]:
             f"link/{down:%Y-%m-%dT%H:%MZ}", Level.SOON,
             f"The link to the coordinator is down since {down:%Y-%m-%d %H:%M} UTC.",
             "Run 'wardround site doctor FOLDER': it says where the way is blocked.",
+        )  # fmt: skip
+
+
+def _keys(seen: Seen) -> Iterator[Notice]:
+    waiting = sorted(study.digest for study in seen.studies if study.standing == "suspended")
+    if waiting:
+        what = "1 study waits" if len(waiting) == 1 else f"{len(waiting)} studies wait"
+        yield Notice(
+            f"officer-keys/{'/'.join(digest[:12] for digest in waiting)}", Level.NOW,
+            f"An officer's key was suspended: {what} to be signed again.",
+            "Look with 'wardround site officer list FOLDER', and go on as docs/officer-keys.md says.",
         )  # fmt: skip
 
 

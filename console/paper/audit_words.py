@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from wardround.client.governance import CONSORTIUM_DOMAIN
+from wardround.client.store.keys import fingerprint
 from wardround.console.paper import study_words
 from wardround.console.paper.anchor_words import checkpoint, footer
 from wardround.console.paper.blocks import Block, Box, Cell, Column, Fact, Facts, Heading, Row, Sheet, Table, Text, Tone
@@ -277,6 +278,10 @@ def _fact_words(fact: dict[str, Any], plan: str, words: Words) -> str:
             return _("others had seen {size} entries; {blocks} for what may have run; reason: {reason}").format(
                 size=f"{fact['seen_size']:,}", blocks=blocks, reason=clean(fact["reason"])
             )
+        case "suspend":
+            reasons = {"lost": _("reported lost"), "stolen": _("reported stolen")}
+            key = fingerprint(bytes.fromhex(fact["key"]))
+            return f"{_('key')} {key}, {reasons[fact['reason']]}"
         case "set_clock":
             return _("instead of {wrong}; reason: {reason}").format(
                 wrong=clean(fact["wrong"]), reason=clean(fact["reason"])

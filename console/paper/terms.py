@@ -92,6 +92,7 @@ class Words:
             "countersign": _("countersignature"),
             "recover": _("recovery"),
             "set_clock": _("clock set"),
+            "suspend": _("officer's key suspended"),
             "inquiry": _("a patient's question answered"),
         }
         return names.get(kind, kind)

@@ -3,10 +3,11 @@
 from typing import Final
 
 from wardround.console.web.page import Page
-from wardround.console.web.pages import coordinator_studies, overview
+from wardround.console.web.pages import coordinator_studies, officers, overview
 
 PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
+    officers.PAGE,
     coordinator_studies.PAGE,
 )
 """In the order of the navigation, within each group."""

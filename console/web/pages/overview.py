@@ -18,6 +18,7 @@ from wardround.console.web.security import Refused
 from wardround.console.web.sessions import COOKIE
 from wardround.privacy.meaning import in_a_hundred, meaning
 from wardround.protocol.errors import UsageError
+from wardround.protocol.messages import Standing
 
 router = APIRouter()
 
@@ -142,6 +143,8 @@ def waiting(role: Role, view: SiteView, status: Status, expiries: list[Expiry]) 
         )
     found += [_expiry(expiry) for expiry in expiries]
     if role is Role.OFFICER:
+        if suspended := sum(study.standing is Standing.SUSPENDED for study in view.studies):
+            found.append(_suspended(suspended))
         found += [_undecided(study) for study in view.undecided]
     return found
 
@@ -153,6 +156,16 @@ def _expiry(expiry: Expiry) -> Waiting:
     else:
         words = _("The certificate %(name)s ends on %(at)s.") % when
     return Waiting("alert", words, _("IT asks the operator of the coordinator for a new one."))
+
+
+def _suspended(studies: int) -> Waiting:
+    words = ngettext(
+        "An officer's key was suspended: %(count)s study waits to be signed again.",
+        "An officer's key was suspended: %(count)s studies wait to be signed again.",
+        studies,
+    )
+    more = _("Read it anew, and sign what is right. The page Officers' keys says how.")
+    return Waiting("alert", words % {"count": number(studies)}, more)
 
 
 def _undecided(study: StudyLine) -> Waiting:

@@ -108,12 +108,12 @@ class SiteQueries:
             likes = {name: _like_last(books, name) for name, _ in opened}
             studies = _studies(books, store)
             entries, last_at, released_at = books.state.size, books.last_at, books.released_at
-            named = books.state.officers
+            named, gone = books.state.officers, set(books.state.suspended)
         return SiteView(
             entries,
             last_at,
             released_at,
-            tuple(sorted(named.officers)) if named else (),
+            tuple(sorted(name for name, key in named.officers.items() if key not in gone)) if named else (),
             tuple(self._budget(name, domain, *spent[name], likes[name]) for name, domain in opened),
             studies,
         )
@@ -202,5 +202,5 @@ def _line(books: Books, held: StoredStudy) -> StudyLine:
     )
     plan = held.plan
     charged = max((grant.used for grant in grants), default=0)
-    standing = standing_of(held, grants)
+    standing = standing_of(held, grants, bool(books.state.plan_suspended_by(held.digest)))
     return StudyLine(plan.digest, plan.study, plan.title, held.received_at, standing, plan.rounds, charged)
