@@ -32,12 +32,19 @@ _counting = threading.Lock()
 class Figure:
     """An epsilon of a whole plan at its delta; None: the accountant has no bound.
 
-    ``consortium``: against the coordinator and those who may collude, else against everyone.
+    ``consortium``: against the coordinator and those who may collude, else against everyone. ``limit``: what the plan
+    itself says that it costs at most.
     """
 
     epsilon: float | None
     delta: float
     consortium: bool
+    limit: float
+
+    @property
+    def broken(self) -> bool:
+        """Whether the plan costs more than it says; it promises what it does not keep."""
+        return self.epsilon is not None and self.epsilon > self.limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +165,13 @@ def figures(plan: StudyPlan, site: str) -> tuple[Figure, ...]:
 
     Nothing for a plan without differential privacy.
     """
-    delta, of = plan.privacy.delta, named_site(plan, site)
-    if delta is None:
+    terms, of = plan.privacy, named_site(plan, site)
+    if terms.delta is None or terms.epsilon is None:
         return ()
-    found = [Figure(_epsilon(plan.round_event(of), plan.rounds, delta), delta, False)]
-    if plan.privacy.claim is Claim.EPSILON_BOTH:
-        found.append(Figure(_epsilon(plan.consortium_event(of), plan.rounds, delta), delta, True))
+    found = [Figure(_epsilon(plan.round_event(of), plan.rounds, terms.delta), terms.delta, False, terms.epsilon)]
+    if terms.claim is Claim.EPSILON_BOTH and terms.epsilon_consortium is not None:
+        shared = _epsilon(plan.consortium_event(of), plan.rounds, terms.delta)
+        found.append(Figure(shared, terms.delta, True, terms.epsilon_consortium))
     return tuple(found)
 
 
