@@ -23,7 +23,7 @@ LEAST_NOISE: Final = 0.1
 MOST_NOISE: Final = 100.0
 """Asked for by the slider, unless the plan itself lies outside."""
 
-CURVE_POINTS: Final = 10
+CURVE_POINTS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ All is read from the site's folder, under one look at the ledger; epsilons are c
 import re
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,7 @@ from wardround.console.plan_changes import former
 from wardround.console.web.queries.ledger import Books
 from wardround.console.web.queries.site import SiteQueries, StudyLine, study_line
 from wardround.privacy.accounting import epsilon
+from wardround.protocol.errors import WardroundError
 from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.messages import Standing
 from wardround.protocol.plan import Claim, StudyPlan
@@ -103,6 +105,13 @@ class StudyView:
 class _Held:
     plan: StudyPlan
     standing: Standing
+
+
+def warm(queries: SiteQueries) -> None:
+    """Compute what the first pages show before somebody waits for it; a fault shows on the page."""
+    queries.warm()
+    with suppress(WardroundError):
+        study_list(queries, None, 1)
 
 
 def study_list(queries: SiteQueries, standing: Standing | None, page: int) -> StudyList:

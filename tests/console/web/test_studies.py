@@ -142,17 +142,16 @@ def test_nonsense_is_refused_with_what_would_be_right(client_as: Any, world: Any
         assert said in text_of(answer) and "<b>" not in answer.text
 
 
-def test_the_first_answer_of_the_planner_comes_within_a_second(client_as: Any, world: Any) -> None:
+def test_the_first_answer_of_the_planner_takes_less_than_a_second_of_the_processor(client_as: Any, world: Any) -> None:
     client, path = client_as("officer"), f"/studies/{world.examples['digest']}/cost"
     client.get(path)
-    began = time.perf_counter()
-    assert client.get(f"{path}?rounds=17&noise=3.21").status_code == 200
-    first = time.perf_counter() - began
-    began = time.perf_counter()
-    assert client.get(f"{path}?rounds=17&noise=3.21").status_code == 200
-    again = time.perf_counter() - began
-    print(f"first answer {first:.2f} s, again {again:.3f} s")
-    assert first < 3 and again < 1, "on a loaded machine; alone it is far less"
+    taken = []
+    for _ in range(2):
+        began = time.process_time()
+        assert client.get(f"{path}?rounds=17&noise=3.21").status_code == 200
+        taken.append(time.process_time() - began)
+    print(f"first answer {taken[0]:.2f} s, again {taken[1]:.3f} s")
+    assert taken[0] < 1.0 and taken[1] < 0.2
 
 
 def test_a_plan_without_differential_privacy_says_so_and_is_not_planned(
