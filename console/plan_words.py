@@ -62,6 +62,7 @@ def in_words(plan: StudyPlan) -> Iterator[str]:
 
 def _lines(plan: StudyPlan) -> Iterator[str]:
     yield plan.title
+    yield f"{_('Plan')} {plan.digest}"
     for section in sections(plan):
         yield from (f"{warning.name.upper()}: {warning.text}" for warning in section.warnings)
         if section.columns:
