@@ -13,9 +13,12 @@ from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
 
-from wardround.console.web.i18n import LANGUAGES, SOURCE
+from wardround.console.i18n import LANGUAGES, SOURCE
 
-WEB = Path(__file__).resolve().parent.parent / "console" / "web"
+CONSOLE = Path(__file__).resolve().parent.parent / "console"
+WEB = CONSOLE / "web"
+OF_A_PLAN = ("plan_words.py", "plan_changes.py", "reports/numbers.py", "reports/task_words.py", "reports/words.py")
+"""Words outside the pages, which command line, report and pages share; their PO file is ``plan``."""
 LOCALE = WEB / "locale"
 KEYWORDS = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2)}
 SHARED = "console"
@@ -25,7 +28,7 @@ PLACE = re.compile(r"%\(\w+\)s|%s|%d")
 def said() -> dict[str | tuple[str, str], str]:
     """Every message of the console, and the PO file that it belongs to."""
     found: dict[str | tuple[str, str], str] = {}
-    for file in sorted([*WEB.rglob("*.py"), *WEB.rglob("*.j2")]):
+    for file in sorted([*WEB.rglob("*.py"), *WEB.rglob("*.j2"), *(CONSOLE / name for name in OF_A_PLAN)]):
         method = "python" if file.suffix == ".py" else "jinja2.ext:babel_extract"
         for _, message, _, _ in extract_from_file(method, file, keywords=KEYWORDS):
             key = tuple(message[:2]) if isinstance(message, tuple) else message
@@ -35,10 +38,12 @@ def said() -> dict[str | tuple[str, str], str]:
 
 
 def _page_of(file: Path) -> str:
+    if str(file.relative_to(CONSOLE)) in OF_A_PLAN:
+        return "plan"
     pages = {page.stem for page in (WEB / "pages").glob("*.py")} - {"__init__", "login"}
     stem = file.name.split(".")[0]
     fits = [page for page in pages if stem == page or stem.startswith(f"{page}_")]
-    return max(fits, key=len) if fits and file.parent.name in ("pages", "templates") else SHARED
+    return max(fits, key=len) if fits and file.parent.name in ("pages", "templates", "web") else SHARED
 
 
 def catalogues(language: str) -> dict[str, Catalog]:

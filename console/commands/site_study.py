@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,13 +15,15 @@ from wardround.client.signing import SignedFact, approval_facts, read_signed, re
 from wardround.client.store.keys import read_officer_key
 from wardround.console.commands.ledger import passphrase
 from wardround.console.new_files import write_new
-from wardround.console.plan_words import differences, in_words, plain
+from wardround.console.plan_changes import differences, former
+from wardround.console.plan_words import in_words, plain
 from wardround.privacy.approvals import EYES_TO_WAIVE
 from wardround.privacy.budget import cost, delta_for
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.identity import Identity
 from wardround.protocol.ledger import Waive, approve
+from wardround.protocol.messages import Standing
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 
 LEAST_PREFIX: Final = 6
@@ -28,6 +31,12 @@ LEAST_PREFIX: Final = 6
 
 LEAST_REASON: Final = 10
 """Letters of the reason for a plan without differential privacy; the ledger asks for as many."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    plan: StudyPlan
+    standing: Standing
 
 
 def list_command(folder: Path) -> None:
@@ -200,15 +209,10 @@ def _shown(study: Any, others: Sequence[Any]) -> Iterator[str]:
             "If the plan is right, sign it again: "
             f"wardround site study approve FOLDER {study.digest[:12]} --officer-key FILE"
         )
-    before = [
-        _plan(one)
-        for one in others
-        if one.standing in ("approved", "revoked", "suspended") and _plan(one).study == plan.study
-    ]
-    if before:
-        yield f"Against plan {before[0].digest[:12]}, which was approved here before:"
-        changes = [f"  {line}" for line in differences(before[0], plan)]
-        yield from changes or ["  nothing"]
+    before = former(plan, [_Held(_plan(one), Standing(one.standing)) for one in others])
+    if before is not None:
+        yield f"Against plan {before.plan.digest[:12]}, which was approved here before:"
+        yield from [f"  {line}" for line in differences(before.plan, plan)] or ["  nothing"]
 
 
 def _left(study: Any, site: str) -> Iterator[str]:

@@ -80,7 +80,9 @@ def make_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if face is Face.SITE:
-            threading.Thread(target=queries.warm, daemon=True, name="console-warm").start()
+            from wardround.console.web.queries.studies import warm
+
+            threading.Thread(target=warm, args=(queries,), daemon=True, name="console-warm").start()
         yield
         console.live.close()
         engine.dispose()

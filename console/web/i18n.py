@@ -1,62 +1,40 @@
-"""Words in the reader's language, through gettext: English in the code, catalogues of PO files in ``locale``.
+"""The language of a request, and its dates and numbers, through Babel's locale data.
 
-A language has one PO file for each page or subject, so that pages are translated apart; they are read when a language
-is first used. The language of a request is the account's own, or the best of the browser's list. Dates and numbers
-follow it, through Babel's locale data.
+The language is the account's own, or the best of the browser's list. The words themselves are in ``console.i18n``,
+which the command line shares; pages take both from here.
 """
 
-import gettext as std
-import io
 import math
-from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import cache
-from pathlib import Path
-from typing import Final
 
 from babel import Locale
 from babel.dates import format_date, format_time, format_timedelta
-from babel.messages.catalog import Catalog
-from babel.messages.mofile import write_mo
-from babel.messages.pofile import read_po
 from babel.numbers import format_decimal, format_percent
 
+from wardround.console.i18n import CODES, LANGUAGES, N_, SOURCE, _, ngettext, numeral, spoken, use
 from wardround.privacy.accounting import rounded_up
 
-FOLDER: Final = Path(__file__).with_name("locale")
-SOURCE: Final = "en"
-
-
-@dataclass(frozen=True, slots=True)
-class Language:
-    """A language of the console. ``draft``: nobody who speaks it has read the words yet, and the page says so."""
-
-    code: str
-    name: str
-    draft: bool = False
-
-
-LANGUAGES: Final = (
-    Language("en", "English"),
-    Language("fr", "Français"),
-    Language("de", "Deutsch", draft=True),
-    Language("vi", "Tiếng Việt", draft=True),
-)
-CODES: Final = tuple(language.code for language in LANGUAGES)
-
-_now: ContextVar[str] = ContextVar("language", default=SOURCE)
-
-
-def use(language: str) -> None:
-    """Speak ``language`` for the rest of this request."""
-    _now.set(language)
-
-
-def spoken() -> str:
-    """The language of this request."""
-    return _now.get()
+__all__ = [
+    "CODES",
+    "LANGUAGES",
+    "N_",
+    "SOURCE",
+    "_",
+    "ago",
+    "epsilon_up",
+    "iso",
+    "moment",
+    "negotiated",
+    "ngettext",
+    "number",
+    "number_full",
+    "numeral",
+    "one_digit",
+    "percent_up",
+    "spoken",
+    "use",
+]
 
 
 def negotiated(chosen: str | None, accepted: str) -> str:
@@ -68,39 +46,6 @@ def negotiated(chosen: str | None, accepted: str) -> str:
         if (short := code.split("-")[0]) in offered:
             return short
     return SOURCE
-
-
-def _(message: str) -> str:
-    """``message`` in the language of this request."""
-    return translations(spoken()).gettext(message)
-
-
-def ngettext(one: str, many: str, count: int) -> str:
-    """The form that ``count`` needs, in the language of this request; it is not filled in yet."""
-    return translations(spoken()).ngettext(one, many, count)
-
-
-def N_(message: str) -> str:
-    """Mark ``message`` for translation where it is only written down; ``_`` translates it when it is shown."""
-    return message
-
-
-@cache
-def translations(language: str) -> std.NullTranslations:
-    """The words of a language, all its PO files together."""
-    folder = FOLDER / language / "LC_MESSAGES"
-    merged = Catalog(locale=language if language in CODES else SOURCE)
-    for file in sorted(folder.glob("*.po")):
-        with file.open("rb") as content:
-            for message in read_po(content, locale=language):
-                if message.id and message.string and not message.fuzzy:
-                    merged[message.id] = message
-    if not len(merged):
-        return std.NullTranslations()
-    binary = io.BytesIO()
-    write_mo(binary, merged)
-    binary.seek(0)
-    return std.GNUTranslations(binary)
 
 
 def moment(at: "str | float | datetime") -> str:

@@ -33,6 +33,14 @@ class Page:
     router: APIRouter
     writers: frozenset[Role] = frozenset()
 
+    def holds(self, path: str) -> bool:
+        """Whether ``path`` is one of this page, whatever its parameters are."""
+        parts, given = self.path.split("/"), path.split("/")
+        return len(parts) == len(given) and all(
+            word[:1] not in ("", ".") if part.startswith("{") else word == part
+            for part, word in zip(parts, given, strict=True)
+        )
+
     @property
     def in_navigation(self) -> bool:
         return "{" not in self.path

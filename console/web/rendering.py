@@ -45,6 +45,7 @@ def templates() -> Environment:
         "number": i18n.number,
         "percent_up": i18n.percent_up,
         "number_full": i18n.number_full,
+        "numeral": i18n.numeral,
         "up": i18n.epsilon_up,
     }
     made.globals |= {"LANGUAGES": i18n.LANGUAGES, "GROUPS": GROUPS}

@@ -49,7 +49,8 @@ from wardround.console.commands.site_study import (
 )
 from wardround.console.notices.looking import Looker
 from wardround.console.notices.watching import notices
-from wardround.console.plan_words import differences, in_words, plain
+from wardround.console.plan_changes import differences
+from wardround.console.plan_words import in_words, plain
 from wardround.privacy.budget import Allowed, may_spend
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.identity import Identity
@@ -181,7 +182,7 @@ def test_approve_shows_the_plan_and_its_cost_asks_and_signs(site: Site, monkeypa
     shown = site.approve(plan.study, yes=False)
     assert site.standing(plan) is Standing.APPROVED
     assert "epsilon 2.99 at delta 0.0001; unit: " in shown and "adjacency: " in shown and "whoever colludes" in shown
-    for term in (plan.digest, plan.behaviour, plan.code_version, plan.governance.purpose, "mm[Hg]", "Approved by anna"):
+    for term in (plan.digest, plan.behaviour, plan.code_version, plan.governance.purpose, "mmHg", "Approved by anna"):
         assert term in shown, term
     assert "NO SECURE AGGREGATION" not in shown and "never one hospital's update" in shown
 

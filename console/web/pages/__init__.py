@@ -3,10 +3,12 @@
 from typing import Final
 
 from wardround.console.web.page import Page
-from wardround.console.web.pages import coordinator_studies, officers, overview
+from wardround.console.web.pages import coordinator_studies, officers, overview, studies, study
 
 PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
+    studies.PAGE,
+    study.PAGE,
     officers.PAGE,
     coordinator_studies.PAGE,
 )

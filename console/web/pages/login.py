@@ -91,8 +91,8 @@ def language(request: Request, form: Form, looks: Viewer) -> Response:
         raise Refused(400)
     console(request).accounts.choose_language(looks.account, code)
     back = field(form, "back", 200)
-    known = {page.path for page in console(request).pages}
-    return _to(back if back in known else "/")
+    known = any(page.holds(back) for page in console(request).pages)
+    return _to(back if known else "/")
 
 
 def _begin(request: Request, account: str, *, complete: bool, then: str) -> Response:

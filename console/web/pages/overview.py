@@ -40,11 +40,16 @@ STATES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Something that waits for a person. ``kind``: how urgent, "alert" or "note"; ``words`` and ``more`` are shown."""
+    """Something that waits for a person. ``kind``: how urgent, "alert" or "note"; ``words`` and ``more`` are shown.
+
+    ``href``: where it is dealt with, by a link that says ``link``.
+    """
 
     kind: str
     words: str
     more: str
+    href: str = ""
+    link: str = ""
 
 
 @router.get("/")
@@ -173,6 +178,8 @@ def _undecided(study: StudyLine) -> Waiting:
         "note",
         _("A study waits for your decision: %(title)s") % {"title": given(study.title, 160)},
         _("Plan %(digest)s, received %(at)s.") % {"digest": study.digest[:12], "at": moment(study.received_at)},
+        f"/studies/{study.digest}",
+        _("Read and decide"),
     )
 
 

@@ -122,7 +122,7 @@ class SiteQueries:
         """One proposed plan and how it stands, or None."""
         with self.ledger.read() as (books, store):
             held = Studies(store).get(digest)
-            return None if held is None else _line(books, held)
+            return None if held is None else study_line(books, held)
 
     def warm(self) -> None:
         """Fold the ledger and compute its epsilons before somebody waits for a page; a fault shows on the page."""
@@ -191,10 +191,11 @@ def _like_last(books: Books, domain: str) -> tuple[int, int] | None:
 
 
 def _studies(books: Books, store: Connection) -> tuple[StudyLine, ...]:
-    return tuple(_line(books, held) for held in Studies(store).all())
+    return tuple(study_line(books, held) for held in Studies(store).all())
 
 
-def _line(books: Books, held: StoredStudy) -> StudyLine:
+def study_line(books: Books, held: StoredStudy) -> StudyLine:
+    """A proposed plan as the ledger says it stands."""
     grants = tuple(
         GrantLine(domain, grant.fact.version, grant.fact.blocks, grant.used)
         for (plan, domain), grant in books.state.grants.items()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from wardround.console.web import i18n
+from wardround.console import i18n
 from wardround.console.web.page import Page
 from wardround.console.web.pages import PAGES
 from wardround.console.web.roles import ROLES, Role
@@ -21,7 +21,7 @@ from wardround.console.web.security import POLICY
 EACH = [(page, role) for page in PAGES for role in ROLES[page.face]]
 MOST_BYTES = 100_000
 OPEN, SHUT = "⟦", "⟧"
-SHOWN_ATTRIBUTES = ("alt", "aria-label", "data-label", "data-lost", "placeholder", "title")
+SHOWN_ATTRIBUTES = ("alt", "aria-label", "data-label", "data-lost", "data-said", "placeholder", "title")
 NOT_WORDS = ("code", "script", "style", "time")
 DATA = re.compile(r"Wardround|\d{1,2} [A-Z][a-z]+ \d{4}, [\d:]+ UTC")
 """A name, and a time as it is written in English."""
