@@ -15,17 +15,21 @@ from babel.messages.pofile import read_po, write_po
 
 from wardround.console.web.i18n import LANGUAGES, SOURCE
 
-WEB = Path(__file__).resolve().parent.parent / "console" / "web"
+CONSOLE = Path(__file__).resolve().parent.parent / "console"
+WEB = CONSOLE / "web"
+ENTRIES = (CONSOLE / "paper" / "entry_words.py", CONSOLE / "paper" / "kinds.py")
+"""Words of papers that pages show too; their PO file is ``entries.po``."""
+
 LOCALE = WEB / "locale"
 KEYWORDS = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2)}
 SHARED = "console"
-PLACE = re.compile(r"%\(\w+\)s|%s|%d")
+PLACE = re.compile(r"%\(\w+\)s|%s|%d|\{\w+\}")
 
 
 def said() -> dict[str | tuple[str, str], str]:
     """Every message of the console, and the PO file that it belongs to."""
     found: dict[str | tuple[str, str], str] = {}
-    for file in sorted([*WEB.rglob("*.py"), *WEB.rglob("*.j2")]):
+    for file in sorted([*WEB.rglob("*.py"), *WEB.rglob("*.j2"), *ENTRIES]):
         method = "python" if file.suffix == ".py" else "jinja2.ext:babel_extract"
         for _, message, _, _ in extract_from_file(method, file, keywords=KEYWORDS):
             key = tuple(message[:2]) if isinstance(message, tuple) else message
@@ -36,6 +40,8 @@ def said() -> dict[str | tuple[str, str], str]:
 
 def _page_of(file: Path) -> str:
     pages = {page.stem for page in (WEB / "pages").glob("*.py")} - {"__init__", "login"}
+    if file in ENTRIES:
+        return "entries"
     stem = file.name.split(".")[0]
     fits = [page for page in pages if stem == page or stem.startswith(f"{page}_")]
     return max(fits, key=len) if fits and file.parent.name in ("pages", "templates") else SHARED
