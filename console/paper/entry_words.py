@@ -1,4 +1,4 @@
-"""What an entry of a ledger says, in a few words, on papers and on pages: without an epsilon, which needs its conditions.
+"""What an entry of a ledger says, in a few words, on papers and on pages; never an epsilon, which needs conditions.
 
 Texts that others wrote are cleaned here; whoever shows the words escapes them for its own format.
 """

@@ -3,10 +3,25 @@
 from typing import Final
 
 from wardround.console.web.page import Page
-from wardround.console.web.pages import coordinator_studies, overview
+from wardround.console.web.pages import (
+    audit,
+    audit_entry,
+    audit_verify,
+    audit_witnesses,
+    coordinator_studies,
+    overview,
+    papers,
+    patients,
+)
 
 PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
+    audit.PAGE,
+    audit_verify.PAGE,
+    audit_witnesses.PAGE,
+    audit_entry.PAGE,
+    papers.PAGE,
+    patients.PAGE,
     coordinator_studies.PAGE,
 )
 """In the order of the navigation, within each group."""
