@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from sqlite3 import Connection
-from typing import Final
+from typing import Final, TypeAlias
 
 from wardround.client.store.studies import Studies
 from wardround.console.paper.excerpt import belongs
@@ -26,7 +26,8 @@ MOST_LETTERS: Final = 200
 SHORTEST_DIGEST: Final = 4
 """Hex digits from which on a term is taken for the beginning of a plan's digest too."""
 
-_CLOCK_EVERY: Final = 1_000
+_CLOCK_EVERY: Final = 2_000
+"""Entries between two looks at the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,10 @@ class Line:
     officers: tuple[str, ...]
     round_number: int | None
     text: str
+
+
+Fit: TypeAlias = Callable[[list[Line]], list[Line]]
+"""Leaves of some entries those that a filter or a word of a search admits, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,26 +136,32 @@ class Record:
         clock: Callable[[], float] = time.perf_counter,
     ) -> Found:
         """The page ``page`` (from 1) of what fits, the newest first. ``kind_words``: a kind in the reader's words."""
-        terms = [self._meant(term, kind_words) for term in wanted.terms]
         first, last = (page - 1) * PAGE, page * PAGE
+        if wanted == Wanted():
+            size = len(self.lines)
+            return Found(tuple(self.lines[max(0, size - last) : max(0, size - first)][::-1]), size, size, False)
+        fits = [*_filters(wanted), *(self._meant(term, kind_words) for term in wanted.terms)]
         found: list[Line] = []
-        total, searched, until = 0, 0, clock() + MOST_SECONDS
-        for line in reversed(self.lines):
-            if searched % _CLOCK_EVERY == 0 and clock() > until:
-                return Found(tuple(found), total, searched, True)
-            searched += 1
-            if _fits(line, wanted) and all(_says(line, *term) for term in terms):
-                if first <= total < last:
-                    found.append(line)
-                total += 1
-        return Found(tuple(found), total, searched, False)
+        total, end, until = 0, len(self.lines), clock() + MOST_SECONDS
+        while end:
+            if clock() > until:
+                return Found(tuple(found), total, len(self.lines) - end, True)
+            begin = max(0, end - _CLOCK_EVERY)
+            left = self.lines[begin:end]
+            for fit in fits:
+                left = fit(left)
+            left.reverse()
+            found += left[max(0, first - total) : max(0, last - total)]
+            total, end = total + len(left), begin
+        return Found(tuple(found), total, len(self.lines), False)
 
-    def _meant(self, term: str, kind_words: Callable[[str], str]) -> tuple[str, frozenset[str], frozenset[str]]:
-        """(term, plans, kinds) that a word of a search may mean."""
+    def _meant(self, term: str, kind_words: Callable[[str], str]) -> Fit:
+        """What a word of a search leaves: entries that have it, or whose plan or kind is meant by it."""
         digest = len(term) >= SHORTEST_DIGEST and not set(term) - set("0123456789abcdef")
         plans = {one for one in self.plans if digest and one.startswith(term)}
         plans |= {one for one, names in self.names.items() if any(term in name.casefold() for name in names)}
-        return term, frozenset(plans), frozenset(kind for kind in self.kinds if term in kind_words(kind).casefold())
+        kinds = {kind for kind in self.kinds if term in kind_words(kind).casefold()}
+        return lambda lines: [one for one in lines if one.kind in kinds or one.plan in plans or term in one.text]
 
 
 def _written(fact: object) -> Iterable[str]:
@@ -169,15 +180,15 @@ def _written(fact: object) -> Iterable[str]:
             yield fact.officer
 
 
-def _fits(line: Line, wanted: Wanted) -> bool:
-    return (
-        (not wanted.kind or line.kind == wanted.kind)
-        and (not wanted.plan or line.plan == wanted.plan)
-        and (not wanted.domain or line.domain == wanted.domain)
-        and (not wanted.since or line.at[:10] >= wanted.since)
-        and (not wanted.until or line.at[:10] <= wanted.until)
-    )
-
-
-def _says(line: Line, term: str, plans: frozenset[str], kinds: frozenset[str]) -> bool:
-    return term in line.text or line.plan in plans or line.kind in kinds
+def _filters(wanted: Wanted) -> Iterable[Fit]:
+    kind, plan, domain, since, until = wanted.kind, wanted.plan, wanted.domain, wanted.since, wanted.until
+    if kind:
+        yield lambda lines: [one for one in lines if one.kind == kind]
+    if plan:
+        yield lambda lines: [one for one in lines if one.plan == plan]
+    if domain:
+        yield lambda lines: [one for one in lines if one.domain == domain]
+    if since:
+        yield lambda lines: [one for one in lines if one.at[:10] >= since]
+    if until:
+        yield lambda lines: [one for one in lines if one.at[:10] <= until]
