@@ -10,7 +10,7 @@ from wardround.console.web.apart import Apart
 from wardround.console.web.i18n import LANGUAGES
 from wardround.protocol.errors import UsageError
 
-MOST_SECONDS: Final = 240.0
+MOST_SECONDS: Final = 600.0
 NEEDED: Final = ("fpdf", "segno", "matplotlib")
 """What the extra ``paper`` brings and a console alone may lack."""
 

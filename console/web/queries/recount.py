@@ -14,7 +14,9 @@ from typing import Any, Final
 from wardround.console.web.apart import Apart
 from wardround.protocol.errors import WardroundError
 
-MOST_SECONDS: Final = 900.0
+MOST_SECONDS: Final = 3_600.0
+"""A busy machine is no reason to break a check off."""
+
 PAUSE_SECONDS: Final = 30.0
 """Between the end of a run and the beginning of the next."""
 
