@@ -17,18 +17,23 @@ from wardround.console.i18n import LANGUAGES, SOURCE
 
 CONSOLE = Path(__file__).resolve().parent.parent / "console"
 WEB = CONSOLE / "web"
-OF_A_PLAN = ("plan_words.py", "plan_changes.py", "reports/numbers.py", "reports/task_words.py", "reports/words.py")
-"""Words outside the pages, which command line, report and pages share; their PO file is ``plan``."""
+OF_A_SUBJECT = {
+    "plan": ("plan_words.py", "plan_changes.py", "reports/numbers.py", "reports/task_words.py", "reports/words.py"),
+    "entries": ("paper/entry_words.py", "paper/kinds.py"),
+}
+"""Words outside the pages, which command line, papers and pages share: their PO file, and where they stand."""
+
+SUBJECTS = {CONSOLE / name: subject for subject, names in OF_A_SUBJECT.items() for name in names}
 LOCALE = WEB / "locale"
 KEYWORDS = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2)}
 SHARED = "console"
-PLACE = re.compile(r"%\(\w+\)s|%s|%d")
+PLACE = re.compile(r"%\(\w+\)s|%s|%d|\{\w+\}")
 
 
 def said() -> dict[str | tuple[str, str], str]:
     """Every message of the console, and the PO file that it belongs to."""
     found: dict[str | tuple[str, str], str] = {}
-    for file in sorted([*WEB.rglob("*.py"), *WEB.rglob("*.j2"), *(CONSOLE / name for name in OF_A_PLAN)]):
+    for file in sorted([*WEB.rglob("*.py"), *WEB.rglob("*.j2"), *SUBJECTS]):
         method = "python" if file.suffix == ".py" else "jinja2.ext:babel_extract"
         for _, message, _, _ in extract_from_file(method, file, keywords=KEYWORDS):
             key = tuple(message[:2]) if isinstance(message, tuple) else message
@@ -38,8 +43,8 @@ def said() -> dict[str | tuple[str, str], str]:
 
 
 def _page_of(file: Path) -> str:
-    if str(file.relative_to(CONSOLE)) in OF_A_PLAN:
-        return "plan"
+    if file in SUBJECTS:
+        return SUBJECTS[file]
     pages = {page.stem for page in (WEB / "pages").glob("*.py")} - {"__init__", "login"}
     stem = file.name.split(".")[0]
     fits = [page for page in pages if stem == page or stem.startswith(f"{page}_")]

@@ -10,6 +10,7 @@ from gettext import NullTranslations
 from typing import Final
 
 from wardround.console.paper.blocks import Cell
+from wardround.console.paper.kinds import kind_words
 from wardround.console.paper.model import Epsilon
 from wardround.console.plan_words import plain
 from wardround.privacy.budget import UNITS
@@ -73,29 +74,7 @@ class Words:
 
     def kind(self, kind: str) -> str:
         """A kind of ledger entry."""
-        _ = self._
-        names = {
-            "open_ledger": _("ledger begun"),
-            "officers": _("officers named"),
-            "open_domain": _("budget opened"),
-            "waive": _("waiver"),
-            "grant": _("approval"),
-            "reserve": _("round charged"),
-            "start": _("round started"),
-            "cancel": _("charge given back"),
-            "release": _("answer left"),
-            "sign_survivors": _("list of a sum signed"),
-            "open_sum": _("sum opened"),
-            "abandon": _("round ended without an answer"),
-            "refuse": _("refusal"),
-            "close": _("budget closed"),
-            "countersign": _("countersignature"),
-            "recover": _("recovery"),
-            "set_clock": _("clock set"),
-            "suspend": _("officer's key suspended"),
-            "inquiry": _("a patient's question answered"),
-        }
-        return names.get(kind, kind)
+        return kind_words(kind, self._)
 
     def kinds(self, counts: dict[str, int]) -> str:
         """``1,000 round charged, 12 refusal``."""

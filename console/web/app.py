@@ -99,7 +99,7 @@ def make_app(
     app.mount("/static", StaticFiles(directory=_STATIC))
     app.include_router(login.router)
     for page in mine:
-        app.include_router(page.router, dependencies=[Depends(page_guard(page.roles, page.writers))])
+        app.include_router(page.router, dependencies=[Depends(page_guard(page.roles, page.writers, page.asks))])
     errors.install(app)
     asked = Names.of(("127.0.0.1", "localhost"), 8640, tls=tls) if names is None else names
     guarded = Guard(errors.Quiet(app), asked, lambda scope, status: errors.refusal(app, scope, status), tls=tls)

@@ -55,11 +55,15 @@ def viewer(request: Request) -> Session:
 Viewer: TypeAlias = Annotated[Session, Depends(viewer)]
 
 
-def page_guard(roles: frozenset[Role], writers: frozenset[Role]) -> Callable[..., Awaitable[None]]:
-    """A dependency that lets ``roles`` read a page and ``writers`` send its forms, and nobody else."""
+def page_guard(
+    roles: frozenset[Role], writers: frozenset[Role], asks: frozenset[str] = frozenset()
+) -> Callable[..., Awaitable[None]]:
+    """A dependency that lets ``roles`` read a page and ``writers`` send its forms, and nobody else; see ``Page``."""
 
     async def guard(request: Request, looks: Viewer) -> None:
         may = roles if request.method in SAFE else writers - READS_ONLY
+        if request.url.path in asks:
+            may = roles
         if looks.role not in may:
             raise Refused(403)
         if request.method not in SAFE:

@@ -5,7 +5,7 @@ which the command line shares; pages take both from here.
 """
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 from babel import Locale
@@ -52,6 +52,11 @@ def moment(at: "str | float | datetime") -> str:
     """A time as the reader writes it, in UTC and saying so: from seconds since the epoch or ISO 8601."""
     when = _moment(at)
     return f"{format_date(when, 'medium', _locale())}, {format_time(when, 'short', tzinfo=UTC, locale=_locale())} UTC"
+
+
+def day(at: str) -> str:
+    """A day as the reader writes it, from ISO 8601."""
+    return format_date(date.fromisoformat(at), "medium", _locale())
 
 
 def iso(at: "str | float | datetime") -> str:

@@ -22,7 +22,9 @@ class Page:
     """One page of a console.
 
     ``path`` may have parameters in braces; then it is in no navigation. ``roles`` may read it; ``writers`` may send its
-    forms (left out: nobody), and an auditor never. ``router`` holds the functions; it is mounted with the page's guard.
+    forms (left out: nobody), and an auditor never. ``asks``: paths whose forms ask something and change nothing in the
+    folder, so that whoever may read the page may send them, an auditor too. ``router`` holds the functions; it is
+    mounted with the page's guard.
     """
 
     face: Face
@@ -32,6 +34,7 @@ class Page:
     roles: frozenset[Role]
     router: APIRouter
     writers: frozenset[Role] = frozenset()
+    asks: frozenset[str] = frozenset()
 
     def holds(self, path: str) -> bool:
         """Whether ``path`` is one of this page, whatever its parameters are."""

@@ -40,6 +40,7 @@ def templates() -> Environment:
     made.filters |= {
         "given": given,
         "moment": i18n.moment,
+        "day": i18n.day,
         "iso": i18n.iso,
         "ago": lambda at: i18n.ago(at, datetime.now(UTC)),
         "number": i18n.number,

@@ -3,12 +3,30 @@
 from typing import Final
 
 from wardround.console.web.page import Page
-from wardround.console.web.pages import coordinator_studies, officers, overview, studies, study
+from wardround.console.web.pages import (
+    audit,
+    audit_entry,
+    audit_verify,
+    audit_witnesses,
+    coordinator_studies,
+    officers,
+    overview,
+    papers,
+    patients,
+    studies,
+    study,
+)
 
 PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
     studies.PAGE,
     study.PAGE,
+    audit.PAGE,
+    audit_verify.PAGE,
+    audit_witnesses.PAGE,
+    audit_entry.PAGE,
+    papers.PAGE,
+    patients.PAGE,
     officers.PAGE,
     coordinator_studies.PAGE,
 )

@@ -15,6 +15,7 @@ from typing import Final
 from wardround.client.store.database import explained, open_copy
 from wardround.client.store.fold import Fold, Misfit
 from wardround.client.store.ledger import stored_entries
+from wardround.console.web.queries.record import Record
 from wardround.protocol.entry import DatedFact, Entry
 from wardround.protocol.errors import UsageError
 from wardround.protocol.ledger import Grant, Release
@@ -26,14 +27,17 @@ DATABASE: Final = "ledger.sqlite"
 class Books(Fold):
     """A ledger, and besides what pages ask of its history. Read it under ``LedgerReader.read`` only.
 
-    ``granted``: the number of each plan's last grant on a domain; ``released_at``: the time of the last release.
+    ``granted``: the number of each plan's last grant on a domain; ``released_at``: the time of the last release;
+    ``record``: every entry, to be searched and proved.
     """
 
     granted: dict[tuple[str, str], int] = field(default_factory=dict)
     released_at: str = ""
+    record: Record = field(default_factory=Record)
 
     def take(self, entry: Entry) -> DatedFact:
         dated = Fold.take(self, entry)
+        self.record.take(entry, dated, self.state.blocks)
         if isinstance(dated.fact, Grant):
             self.granted[dated.fact.plan, dated.fact.domain] = entry.number
         elif isinstance(dated.fact, Release):

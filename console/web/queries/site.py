@@ -19,6 +19,8 @@ from wardround.client.office import GrantLine, standing_of
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.studies import StoredStudy, Studies
 from wardround.console.web.queries.ledger import Books, LedgerReader
+from wardround.console.web.queries.papers import Papers
+from wardround.console.web.queries.recount import Recount
 from wardround.privacy.accounting import epsilon
 from wardround.privacy.books import Domain, repeated, without_waived
 from wardround.protocol.errors import WardroundError
@@ -97,6 +99,8 @@ class SiteQueries:
     def __init__(self, folder: SiteFolder) -> None:
         self.folder = folder
         self.ledger = LedgerReader(folder.path, folder.site)
+        self.recount = Recount(folder.path)
+        self.papers = Papers(folder.path)
         self._epsilons: dict[str, tuple[tuple[tuple[DpEvent, int], ...], float | None]] = {}
         self._counting = threading.Lock()
 

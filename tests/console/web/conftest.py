@@ -238,7 +238,7 @@ def site_world(path: Path, *, full: bool, control: bool = True) -> Iterator[Site
         made.ran(running, 7, CONSORTIUM_DOMAIN)
         made.daemon = Daemon(running.digest)
         made.office._daemon = made.daemon
-        made.examples = {"digest": waits.digest, "domain": "training"}
+        made.examples = {"digest": waits.digest, "domain": "training", "number": "5"}
     if control:
         made.serve_control()
     yield made

@@ -195,7 +195,7 @@ def test_an_auditor_and_nobody_in_the_wrong_role_changes_anything(
             if page.face is not world.face or (role in page.writers and role is not Role.AUDITOR):
                 continue
             for method, path in routes_of(page.router):
-                if method == "POST":
+                if method == "POST" and not (path in page.asks and role in page.roles):
                     where = path.format(**world.examples)
                     assert client.post(where, data={"csrf": token}).status_code == 403, (role, path)
 
