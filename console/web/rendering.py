@@ -45,9 +45,10 @@ def templates() -> Environment:
         "number": i18n.number,
         "percent_up": i18n.percent_up,
         "number_full": i18n.number_full,
+        "span": i18n.span,
         "up": i18n.epsilon_up,
     }
-    made.globals |= {"LANGUAGES": i18n.LANGUAGES, "GROUPS": GROUPS}
+    made.globals |= {"LANGUAGES": i18n.LANGUAGES, "GROUPS": GROUPS, "share": i18n.percent_tenth_up}
     return made
 
 

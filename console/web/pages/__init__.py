@@ -3,10 +3,16 @@
 from typing import Final
 
 from wardround.console.web.page import Page
-from wardround.console.web.pages import coordinator_studies, overview
+from wardround.console.web.pages import budget, budget_charges, coordinator_studies, overview, releases
 
 PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
+    budget.PAGE,
+    budget.DOMAIN,
+    budget_charges.STUDY,
+    budget_charges.CHARGE,
+    releases.PAGE,
+    releases.RELEASE,
     coordinator_studies.PAGE,
 )
 """In the order of the navigation, within each group."""

@@ -203,6 +203,13 @@ class SiteWorld(World):
         content: bytes = fact.model_dump_json().encode()
         return content
 
+    def numbers(self, kind: type) -> list[int]:
+        """Numbers of the ledger's entries of a kind."""
+        ledger = self.folder.ledger()
+        found = [number for number, fact in enumerate(ledger.facts(), 1) if isinstance(fact, kind)]
+        ledger.close()
+        return found
+
     def opened(self, *domains: str) -> None:
         self.office.record([self.signed(open_domain(domain, 8.0, 1e-4)) for domain in domains])
 
@@ -238,7 +245,8 @@ def site_world(path: Path, *, full: bool, control: bool = True) -> Iterator[Site
         made.ran(running, 7, CONSORTIUM_DOMAIN)
         made.daemon = Daemon(running.digest)
         made.office._daemon = made.daemon
-        made.examples = {"digest": waits.digest, "domain": "training"}
+        made.examples = {"digest": waits.digest, "domain": "training", "plan": running.digest}
+        made.examples |= {"charge": str(made.numbers(Reserve)[0]), "release": str(made.numbers(Release)[0])}
     if control:
         made.serve_control()
     yield made
