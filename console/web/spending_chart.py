@@ -1,4 +1,4 @@
-"""The pictures of the budget page, drawn as SVG: columns of spending stacked by study, and a bar of what is still granted.
+"""The pictures of the budget page as SVG: columns of spending stacked by study, and a bar of what is still granted.
 
 A layer is told by its pattern and its letter, never by its colour, and a table beside the picture says the same. Two
 sizes of the columns are drawn, for desks and telephones, because a picture that shrinks takes its letters with it.
@@ -115,7 +115,7 @@ def _patterns(prefix: str, layers: Sequence[int]) -> Markup:
                 width=8,
                 height=8,
                 patternUnits="userSpaceOnUse",
-            )  # fmt: skip
+            )
             for index in layers
             if _DRAWN[index]
         ),

@@ -139,7 +139,7 @@ def verdict_words(verdict: Verdict) -> str:
     """Who has signed, or what does not hold."""
     match verdict.standing:
         case Standing.NONE:
-            return _("It comes with the next round, or with the end of the study.")
+            return _("The coordinator brings it with a later round.")
         case Standing.BAD:
             return _(verdict.fault)
         case Standing.UNPINNED:

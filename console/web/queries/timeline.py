@@ -39,13 +39,14 @@ class Timeline:
 
 
 def timeline(by_day: Mapping[str, Mapping[str, int]], until: str) -> Timeline | None:
-    """From units by plan and day (ISO), up to the day ``until``; None: nothing was ever charged.
+    """From units by plan and day (ISO), up to the day ``until``; None: nothing was ever spent.
 
-    Where even years are too many, only the latest are shown; what was spent before is in the first.
+    A plan whose rounds cost the filter nothing has no layer. Where even years are too many, only the latest are shown; what was spent before is in the first.
     """
-    days = {day for one in by_day.values() for day in one}
-    if not days:
+    by_day = {plan: one for plan, one in by_day.items() if any(one.values())}
+    if not by_day:
         return None
+    days = {day for one in by_day.values() for day in one}
     first, last = date.fromisoformat(min(days)), date.fromisoformat(max(max(days), until[:10]))
     step, spans = _spans(first, last)
     plans = sorted(by_day, key=lambda plan: (-sum(by_day[plan].values()), plan))
