@@ -80,7 +80,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class DomainBudget:
-    """A data domain. Amounts are the filter's units at its fixed ``order``; ``key`` names it in an address."""
+    """A data domain. Amounts are the filter's units at its fixed ``order``; ``key`` names it in an address.
+
+    ``timeline``: only where a whole domain is asked for.
+    """
 
     name: str
     key: str
@@ -152,6 +155,7 @@ class BudgetQueries:
         self._ledger = ledger
         self._epsilons = epsilons
         self._plans = plans
+        self._timelines: dict[str, tuple[bytes, Timeline | None]] = {}
 
     def names(self) -> list[str]:
         """The keys of the domains that have a budget."""
@@ -167,7 +171,8 @@ class BudgetQueries:
         """The domain that ``key`` names."""
         with self._ledger.read() as (books, store):
             read = _Reading.of(books, store, self._plans, key)
-        return None if read is None else self._budget(read)
+            shown = None if read is None else self._timeline(books, read.name)
+        return None if read is None else self._budget(read, shown)
 
     def study(self, key: str, plan: str, page: int) -> StudyCharges | None:
         """The charges of ``plan`` on a domain."""
@@ -198,7 +203,16 @@ class BudgetQueries:
             facts = self._plans.of(store, plan)
         return ChargeDetail(self._budget(read), facts, charge, event, tuple(entries[one] for one in numbers))
 
-    def _budget(self, read: "_Reading") -> DomainBudget:
+    def _timeline(self, books: Books, name: str) -> Timeline | None:
+        """Kept until the ledger has another last entry: many studies over many years have many days."""
+        last = books.last.hash if books.last else b""
+        kept = self._timelines.get(name)
+        if kept is None or kept[0] != last:
+            by_day = {plan: account.by_day for plan, account in books.spendings.of(name)}
+            kept = self._timelines[name] = last, timeline(by_day, books.last_at)
+        return kept[1]
+
+    def _budget(self, read: "_Reading", shown: Timeline | None = None) -> DomainBudget:
         """Outside the ledger's lock: only here are epsilons computed."""
         fact, domain = read.domain.fact, read.domain
         assert domain.allowance is not None and fact.epsilon_cap is not None and fact.order is not None
@@ -223,7 +237,7 @@ class BudgetQueries:
             forecast=_forecast(domain, read),
             studies=tuple(self._study(study, read) for study in read.shown),
             more_studies=len(read.every) - len(read.shown),
-            timeline=timeline({one.plan: one.by_day for one in read.every}, read.last_at),
+            timeline=shown,
         )
 
     def _study(self, study: "_Copied", read: "_Reading") -> StudySpending:
@@ -231,7 +245,7 @@ class BudgetQueries:
         delta = read.domain.fact.delta
         return StudySpending(
             plan=study.facts,
-            spent=sum(study.by_day.values()),
+            spent=study.spent,
             rounds=sum(count for _, count in study.events),
             waived=waived,
             recovered=study.recovered,
@@ -257,7 +271,7 @@ class _Copied:
 
     plan: str
     facts: PlanFacts
-    by_day: dict[str, int]
+    spent: int
     events: tuple[tuple[DpEvent, int], ...]
     states: Counter[BlockState]
     recovered: int
@@ -275,7 +289,6 @@ class _Reading:
     key: str
     domain: Domain
     like: tuple[int, int] | None
-    last_at: str
     every: tuple[_Copied, ...]
     shown: tuple[_Copied, ...]
 
@@ -284,11 +297,9 @@ class _Reading:
         name = next((name for name in books.state.domains if _key(books, name) == key), None)
         if name is None or not books.state.domains[name].allowance:
             return None
-        every = sorted(_copied(books, store, plans, name), key=lambda one: (-sum(one.by_day.values()), one.plan))
+        every = sorted(_copied(books, store, plans, name), key=lambda one: (-one.spent, one.plan))
         shown = [one for one in every if one.plan == only] if only else every[:MOST_STUDIES]
-        return cls(
-            name, key, books.state.domains[name], books.like_last(name), books.last_at, tuple(every), tuple(shown)
-        )
+        return cls(name, key, books.state.domains[name], books.like_last(name), tuple(every), tuple(shown))
 
 
 def _copied(books: Books, store: Connection, plans: Plans, name: str) -> Iterator[_Copied]:
@@ -301,7 +312,7 @@ def _copied(books: Books, store: Connection, plans: Plans, name: str) -> Iterato
         yield _Copied(
             plan,
             facts,
-            dict(account.by_day),
+            account.spent,
             _events(account),
             +account.states,
             account.recovered,

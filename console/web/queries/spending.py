@@ -18,8 +18,8 @@ from wardround.protocol.ledger import Abandon, BlockState, Cancel, OpenDomain, R
 class Account:
     """One plan on one domain.
 
-    ``by_day``: units that were charged on a day (ISO date), less those that were given back on it; their sum is what is
-    spent. ``events`` counts what stays charged, recoveries included; ``states`` counts blocks. ``charges`` are the
+    ``by_day``: units that were charged on a day (ISO date), less those that were given back on it; ``spent`` is their
+    sum. ``events`` counts what stays charged, recoveries included; ``states`` counts blocks. ``charges`` are the
     numbers of the entries that charged something, in order; ``recovered`` are rounds that a recovery charged.
     """
 
@@ -28,10 +28,7 @@ class Account:
     states: Counter[BlockState] = field(default_factory=Counter)
     charges: list[int] = field(default_factory=list)
     recovered: int = 0
-
-    @property
-    def spent(self) -> int:
-        return sum(self.by_day.values())
+    spent: int = 0
 
     @property
     def rounds(self) -> int:
@@ -40,6 +37,7 @@ class Account:
 
     def charge(self, day: str, price: int, event: DpEvent, rounds: int) -> None:
         self.by_day[day] += price * rounds
+        self.spent += price * rounds
         self.events[event] += rounds
 
 

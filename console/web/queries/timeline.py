@@ -41,7 +41,8 @@ class Timeline:
 def timeline(by_day: Mapping[str, Mapping[str, int]], until: str) -> Timeline | None:
     """From units by plan and day (ISO), up to the day ``until``; None: nothing was ever spent.
 
-    A plan whose rounds cost the filter nothing has no layer. Where even years are too many, only the latest are shown; what was spent before is in the first.
+    A plan whose rounds cost the filter nothing has no layer. Where even years are too many, only the latest are shown;
+    what was spent before is in the first.
     """
     by_day = {plan: one for plan, one in by_day.items() if any(one.values())}
     if not by_day:
