@@ -19,6 +19,7 @@ from wardround.console.web.guards import page_guard, speak
 from wardround.console.web.live import Live, Status, ask
 from wardround.console.web.page import Page
 from wardround.console.web.pages import PAGES, login
+from wardround.console.web.rendering import templates
 from wardround.console.web.roles import Face
 from wardround.console.web.security import Asgi, Guard, Names
 from wardround.console.web.sessions import Sessions
@@ -80,9 +81,7 @@ def make_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if face is Face.SITE:
-            from wardround.console.web.queries.studies import warm
-
-            threading.Thread(target=warm, args=(queries,), daemon=True, name="console-warm").start()
+            threading.Thread(target=_warm, args=(queries,), daemon=True, name="console-warm").start()
         yield
         console.live.close()
         engine.dispose()
@@ -105,6 +104,15 @@ def make_app(
     guarded = Guard(errors.Quiet(app), asked, lambda scope, status: errors.refusal(app, scope, status), tls=tls)
     guarded.console = console  # type: ignore[attr-defined]
     return guarded
+
+
+def _warm(queries: Any) -> None:
+    """Read the templates and the ledger before somebody waits for a page."""
+    for name in templates().list_templates():
+        templates().get_template(name)
+    from wardround.console.web.queries.studies import warm
+
+    warm(queries)
 
 
 def _opened(folder: Path, face: Face) -> tuple[str, Any]:

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 from babel import Locale
-from babel.dates import format_date, format_time, format_timedelta
+from babel.dates import format_date, format_skeleton, format_time, format_timedelta
 from babel.numbers import format_decimal, format_percent
 
 from wardround.console.i18n import CODES, LANGUAGES, N_, SOURCE, _, ngettext, numeral, spoken, use
@@ -92,6 +92,27 @@ def epsilon_up(epsilon: float) -> str:
 def percent_up(share: float) -> str:
     """A share in 0..1 as a whole percentage, rounded up."""
     return format_percent(Decimal(math.ceil(100 * Decimal(repr(share)))) / 100, locale=_locale())
+
+
+def percent_tenth_up(part: int, whole: int) -> str:
+    """``part`` of ``whole`` as a percentage with one digit behind the mark, never less than it is."""
+    tenths = Decimal(-(-1000 * part // whole)) / 1000
+    pattern = _locale().percent_formats[None].pattern.replace("#,##0", "#,##0.0")
+    return format_percent(tenths, format=pattern, locale=_locale())
+
+
+def percent(share: Decimal) -> str:
+    """A share as a percentage, with every digit that it has."""
+    return format_percent(share, locale=_locale(), decimal_quantization=False)
+
+
+def span(first: date, step: str) -> str:
+    """A day, week, month or year that begins at ``first``, as the reader writes it."""
+    if step == "year":
+        return str(first.year)
+    if step == "month":
+        return format_skeleton("yMMM", datetime(first.year, first.month, 1), locale=_locale())
+    return format_date(first, "medium", _locale())
 
 
 def _moment(at: "str | float | datetime") -> datetime:

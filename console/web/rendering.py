@@ -47,9 +47,10 @@ def templates() -> Environment:
         "percent_up": i18n.percent_up,
         "number_full": i18n.number_full,
         "numeral": i18n.numeral,
+        "span": i18n.span,
         "up": i18n.epsilon_up,
     }
-    made.globals |= {"LANGUAGES": i18n.LANGUAGES, "GROUPS": GROUPS}
+    made.globals |= {"LANGUAGES": i18n.LANGUAGES, "GROUPS": GROUPS, "share": i18n.percent_tenth_up}
     return made
 
 

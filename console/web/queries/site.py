@@ -4,7 +4,6 @@ Everything comes from the site's folder, read-only; ``LedgerReader`` keeps the s
 accountant of the command line and kept until another round is charged.
 """
 
-import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +17,14 @@ from wardround.client.joining import joined_link
 from wardround.client.office import GrantLine, standing_of
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.studies import StoredStudy, Studies
+from wardround.console.web.queries.budget import BudgetQueries
+from wardround.console.web.queries.epsilons import Epsilons
 from wardround.console.web.queries.ledger import Books, LedgerReader
 from wardround.console.web.queries.papers import Papers
+from wardround.console.web.queries.plans import Plans
 from wardround.console.web.queries.recount import Recount
-from wardround.privacy.accounting import epsilon
-from wardround.privacy.books import Domain, repeated, without_waived
+from wardround.console.web.queries.releases import ReleaseQueries
+from wardround.privacy.books import Domain, without_waived
 from wardround.protocol.errors import WardroundError
 from wardround.protocol.events import DpEvent
 from wardround.protocol.messages import Standing
@@ -101,15 +103,17 @@ class SiteQueries:
         self.ledger = LedgerReader(folder.path, folder.site)
         self.recount = Recount(folder.path)
         self.papers = Papers(folder.path)
-        self._epsilons: dict[str, tuple[tuple[tuple[DpEvent, int], ...], float | None]] = {}
-        self._counting = threading.Lock()
+        self.epsilons = Epsilons()
+        plans = Plans()
+        self.budgets = BudgetQueries(self.ledger, self.epsilons, plans)
+        self.releases = ReleaseQueries(folder.site, self.ledger, plans)
 
     def view(self) -> SiteView:
         """Everything that the overview shows of the ledger. Raises WardroundError when it cannot be read."""
         with self.ledger.read() as (books, store):
             opened = [(name, domain) for name, domain in sorted(books.state.domains.items()) if domain.allowance]
             spent = {name: without_waived(books.state.events(domain=name)) for name, _ in opened}
-            likes = {name: _like_last(books, name) for name, _ in opened}
+            likes = {name: books.like_last(name) for name, _ in opened}
             studies = _studies(books, store)
             entries, last_at, released_at = books.state.size, books.last_at, books.released_at
             named, gone = books.state.officers, set(books.state.suspended)
@@ -132,6 +136,8 @@ class SiteQueries:
         """Fold the ledger and compute its epsilons before somebody waits for a page; a fault shows on the page."""
         with suppress(WardroundError):
             self.view()
+            for name in self.budgets.names():
+                self.budgets.domain(name)
 
     def expiries(self, now: datetime | None = None) -> list[Expiry]:
         """Certificates of the link that end within ``CERTIFICATE_DAYS`` days; none for a site that has not joined."""
@@ -158,7 +164,7 @@ class SiteQueries:
         fit = left // price if price and not domain.closed else None
         return Budget(
             name=name,
-            epsilon=self._epsilon(name, tuple(events), domain.fact.delta),
+            epsilon=self.epsilons.of((name,), events, domain.fact.delta),
             cap=domain.fact.epsilon_cap,
             delta=domain.fact.delta,
             consortium=name == CONSORTIUM_DOMAIN,
@@ -170,28 +176,6 @@ class SiteQueries:
             rounds_charged=sum(count for _, count in events) + waived,
             without_privacy=waived,
         )
-
-    def _epsilon(self, domain: str, events: tuple[tuple[DpEvent, int], ...], delta: float) -> float | None:
-        """Kept until another round is charged: the accountant takes some tenths of a second for a new sum."""
-        with self._counting:
-            kept = self._epsilons.get(domain)
-            if kept is None or kept[0] != events:
-                try:
-                    found = epsilon(repeated(events), delta)
-                except ArithmeticError:
-                    found = None
-                kept = self._epsilons[domain] = events, found
-            return kept[1]
-
-
-def _like_last(books: Books, domain: str) -> tuple[int, int] | None:
-    """(price of a round in units, rounds) of the grant on ``domain`` that was signed last and is not revoked."""
-    of = [(number, plan) for (plan, name), number in books.granted.items() if name == domain]
-    for _, plan in sorted(of, reverse=True):
-        grant = books.state.grants[plan, domain]
-        if grant.fact.blocks and grant.price:
-            return grant.price, grant.fact.blocks
-    return None
 
 
 def _studies(books: Books, store: Connection) -> tuple[StudyLine, ...]:

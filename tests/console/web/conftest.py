@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +32,8 @@ from wardround.client.office import Office
 from wardround.client.settings import Roles
 from wardround.client.store.database import open_store
 from wardround.client.store.folder import SiteFolder
+from wardround.client.store.receipts import Receipts
+from wardround.client.store.roster import PinnedRoster
 from wardround.client.store.studies import Studies
 from wardround.conf.compose import compose_configuration
 from wardround.conf.planning import make_plan
@@ -41,11 +43,15 @@ from wardround.console.web.app import make_app
 from wardround.console.web.roles import ROLES, Face
 from wardround.console.web.security import Names
 from wardround.console.web.store import open_console
+from wardround.privacy.meaning import conditions
 from wardround.protocol.identity import Identity
 from wardround.protocol.ledger import Release, Reserve, Start, approve
+from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.plan import StudyPlan
+from wardround.protocol.receipt import FIRST, Receipt, SiteLine
 from wardround.server.folder import CoordinatorFolder
 from wardround.server.store.registry import Registry
+from wardround.simulations.consortium import simulated_roster
 
 PASSWORD = "four words that nobody guesses"
 PORT = 8640
@@ -175,6 +181,8 @@ class SiteWorld(World):
 
     anna: Identity = field(default_factory=lambda: Identity.generate("anna"))
     ben: Identity = field(default_factory=lambda: Identity.generate("ben"))
+    east: Identity = field(default_factory=lambda: Identity.generate("east"))
+    coordinator: Identity = field(default_factory=lambda: Identity.generate(COORDINATOR))
 
     def begin(self) -> None:
         self.folder = SiteFolder.create(self.path, "north", [self.anna.public, self.ben.public])
@@ -203,11 +211,43 @@ class SiteWorld(World):
         content: bytes = fact.model_dump_json().encode()
         return content
 
+    def numbers(self, kind: type) -> list[int]:
+        """Numbers of the ledger's entries of a kind."""
+        ledger = self.folder.ledger()
+        found = [number for number, fact in enumerate(ledger.facts(), 1) if isinstance(fact, kind)]
+        ledger.close()
+        return found
+
     def opened(self, *domains: str) -> None:
         self.office.record([self.signed(open_domain(domain, 8.0, 1e-4)) for domain in domains])
 
     def granted(self, plan: StudyPlan, *domains: str) -> None:
         self.office.record([self.signed(grant_for(plan, "north", domain)) for domain in domains or ("training",)])
+
+    def receipted(self, plan: StudyPlan, *rounds: int) -> list[Receipt]:
+        """Receipts of these rounds, in which east and this hospital answered: signed by all three, and kept."""
+        store, own = open_store(self.folder.database), self.folder.identity()
+        today = datetime.now(UTC).date()
+        roster = simulated_roster([self.east, own], self.coordinator, (), today)
+        pinned = PinnedRoster(store, own.public).held()
+        if pinned is None:
+            pinned = PinnedRoster(store, own.public).pin(roster.canonical, roster.digest)
+        made: list[Receipt] = []
+        for number in rounds:
+            lines = [
+                SiteLine(site=site, outcome="replied", detail="", rounds_asked=number, epsilon_at_most=0.1 * number)
+                for site in ("east", "north")
+            ]
+            receipt = Receipt(
+                study=plan.study, plan=plan.digest, roster=pinned.digest, roster_epoch=1, round_number=number,
+                attempt=1, at="2026-11-29T08:00:00Z", state="closed", model_before=f"{number:064x}",
+                model_after=f"{number + 1:064x}", sites=tuple(lines), voided_by=(), conditions=conditions(1e-4),
+                previous=made[-1].digest if made else FIRST,
+            )  # fmt: skip
+            made.append(receipt.signed_by(self.coordinator).signed_by(self.east).signed_by(own))
+            Receipts(store).keep(made[-1])
+        store.close()
+        return made
 
     def ran(self, plan: StudyPlan, rounds: int, domain: str = "training", first: int = 1) -> None:
         """So many rounds of an approved plan, from ``first`` on: charged, started, released."""
@@ -231,6 +271,7 @@ def site_world(path: Path, *, full: bool, control: bool = True) -> Iterator[Site
         running = made.proposed(plan_of())
         made.granted(running, "training", CONSORTIUM_DOMAIN)
         made.ran(running, 7)
+        made.receipted(running, 1, 2, 3, 4, 5, 6)
         waits = made.proposed(plan_of("rounds=10", "privacy.noise_multiplier=3.5", title="A second look at chest pain"))
         refused = made.proposed(plan_of("rounds=3", "privacy.noise_multiplier=2.84"))
         made.office.refuse(refused.digest, "the ethics reference is missing")
@@ -238,7 +279,8 @@ def site_world(path: Path, *, full: bool, control: bool = True) -> Iterator[Site
         made.ran(running, 7, CONSORTIUM_DOMAIN)
         made.daemon = Daemon(running.digest)
         made.office._daemon = made.daemon
-        made.examples = {"digest": waits.digest, "domain": "training", "number": "5"}
+        made.examples = {"digest": waits.digest, "domain": "training", "number": "5", "plan": running.digest}
+        made.examples |= {"charge": str(made.numbers(Reserve)[0]), "release": str(made.numbers(Release)[0])}
     if control:
         made.serve_control()
     yield made
