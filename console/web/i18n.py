@@ -23,6 +23,7 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal, format_percent
 
+from wardround.conf.said import Said
 from wardround.privacy.accounting import rounded_up
 
 FOLDER: Final = Path(__file__).with_name("locale")
@@ -83,6 +84,18 @@ def ngettext(one: str, many: str, count: int) -> str:
 def N_(message: str) -> str:
     """Mark ``message`` for translation where it is only written down; ``_`` translates it when it is shown."""
     return message
+
+
+def said_again(text: str) -> str:
+    """A sentence that code outside of the console said, in the language of this request; another text as it is."""
+    if not isinstance(text, Said):
+        return _(text) if text else ""
+    words, values = _(text.template), {name: _again(value) for name, value in text.values.items()}
+    return words % values if values else words
+
+
+def _again(value: str) -> str:
+    return said_again(value) if isinstance(value, Said) else value
 
 
 @cache
