@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 from wardround.client.store.folder import SiteFolder
 from wardround.console.web import errors
 from wardround.console.web.accounts import Accounts
+from wardround.console.web.attempts import Browsers, Limits
 from wardround.console.web.guards import page_guard, speak
 from wardround.console.web.live import Live, Status, ask
 from wardround.console.web.page import Page
@@ -38,6 +39,8 @@ class Console:
     accounts: Accounts
     sessions: Sessions
     live: Live
+    browsers: Browsers
+    limits: Limits
     pages: tuple[Page, ...]
 
     @property
@@ -74,7 +77,16 @@ def make_app(
     engine = open_console(folder)
     mine = tuple(page for page in pages if page.face is face)
     console = Console(
-        face, place, folder, queries, Accounts(engine, face, clock, hasher), Sessions(engine, clock), Live(folder), mine
+        face=face,
+        place=place,
+        path=folder,
+        queries=queries,
+        accounts=Accounts(engine, face, clock, hasher),
+        sessions=Sessions(engine, clock),
+        live=Live(folder),
+        browsers=Browsers(engine),
+        limits=Limits(clock),
+        pages=mine,
     )
 
     @asynccontextmanager
@@ -97,7 +109,9 @@ def make_app(
     app.mount("/static", StaticFiles(directory=_STATIC))
     app.include_router(login.router)
     for page in mine:
-        app.include_router(page.router, dependencies=[Depends(page_guard(page.roles, page.writers))])
+        app.include_router(
+            page.router, dependencies=[Depends(page_guard(page.roles, page.writers, own_account=page.own_account))]
+        )
     errors.install(app)
     asked = Names.of(("127.0.0.1", "localhost"), 8640, tls=tls) if names is None else names
     guarded = Guard(errors.Quiet(app), asked, lambda scope, status: errors.refusal(app, scope, status), tls=tls)

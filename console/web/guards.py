@@ -55,11 +55,17 @@ def viewer(request: Request) -> Session:
 Viewer: TypeAlias = Annotated[Session, Depends(viewer)]
 
 
-def page_guard(roles: frozenset[Role], writers: frozenset[Role]) -> Callable[..., Awaitable[None]]:
-    """A dependency that lets ``roles`` read a page and ``writers`` send its forms, and nobody else."""
+def page_guard(
+    roles: frozenset[Role], writers: frozenset[Role], *, own_account: bool = False
+) -> Callable[..., Awaitable[None]]:
+    """A dependency that lets ``roles`` read a page and ``writers`` send its forms, and nobody else.
+
+    ``own_account``: the forms change nothing but the sender's account, so who reads only may send them too.
+    """
+    writing = writers if own_account else writers - READS_ONLY
 
     async def guard(request: Request, looks: Viewer) -> None:
-        may = roles if request.method in SAFE else writers - READS_ONLY
+        may = roles if request.method in SAFE else writing
         if looks.role not in may:
             raise Refused(403)
         if request.method not in SAFE:
@@ -93,6 +99,14 @@ def csrf_token(request: Request) -> str | None:
     value = request.cookies.get(BEFORE_COOKIE)
     made: str | None = console(request).sessions.token(f"before {value}") if value else None
     return made
+
+
+def secret_field(form: FormData, name: str) -> str:
+    """A password as it was typed, spaces and all, or ""; a file or a far longer text is refused."""
+    value = form.get(name, "")
+    if not isinstance(value, str) or len(value) > 1000:
+        raise Refused(400)
+    return value
 
 
 def field(form: FormData, name: str, most: int = 1000) -> str:

@@ -23,6 +23,8 @@ class Page:
 
     ``path`` may have parameters in braces; then it is in no navigation. ``roles`` may read it; ``writers`` may send its
     forms (left out: nobody), and an auditor never. ``router`` holds the functions; it is mounted with the page's guard.
+    A ``group`` that is none of ``GROUPS`` is in no navigation either. ``own_account``: its forms change the account of
+    who sends them and nothing else, so an auditor may send them too.
     """
 
     face: Face
@@ -32,7 +34,8 @@ class Page:
     roles: frozenset[Role]
     router: APIRouter
     writers: frozenset[Role] = frozenset()
+    own_account: bool = False
 
     @property
     def in_navigation(self) -> bool:
-        return "{" not in self.path
+        return "{" not in self.path and self.group in GROUPS
