@@ -101,7 +101,8 @@ def attempt(request: Request, account: str, look: Callable[[str | None], _T | Lo
     shared = request.app.state.console
     browser = shared.browsers.known(request.cookies.get(BROWSER_COOKIE), account)
     address = request.client.host if request.client is not None else ""
-    if browser is None and (locked := shared.limits.locked(address)) is not None:
+    locked: Locked | None = shared.limits.locked(address) if browser is None else None
+    if locked is not None:
         return locked
     answer = look(browser)
     if answer is None and browser is None:

@@ -152,6 +152,13 @@ def epsilon_up(epsilon: float) -> str:
     return format_decimal(Decimal(rounded_up(epsilon)), format="0.00", locale=_locale())
 
 
+def size(bytes_: int) -> str:
+    """A size in MB or GB of 2**20 and 2**30 bytes, with one digit behind the mark."""
+    if bytes_ >= 2**30:
+        return _("%(count)s GB") % {"count": one_digit(bytes_ / 2**30)}
+    return _("%(count)s MB") % {"count": one_digit(bytes_ / 2**20)}
+
+
 def percent_up(share: float) -> str:
     """A share in 0..1 as a whole percentage, rounded up."""
     return format_percent(Decimal(math.ceil(100 * Decimal(repr(share)))) / 100, locale=_locale())

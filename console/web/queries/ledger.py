@@ -17,7 +17,7 @@ from wardround.client.store.fold import Fold, Misfit
 from wardround.client.store.ledger import stored_entries
 from wardround.protocol.entry import DatedFact, Entry
 from wardround.protocol.errors import UsageError
-from wardround.protocol.ledger import Grant, Release
+from wardround.protocol.ledger import Grant, Release, SetClock
 
 DATABASE: Final = "ledger.sqlite"
 
@@ -27,10 +27,12 @@ class Books(Fold):
     """A ledger, and besides what pages ask of its history. Read it under ``LedgerReader.read`` only.
 
     ``granted``: the number of each plan's last grant on a domain; ``released_at``: the time of the last release.
+    ``clock_set_at``: when an officer last let time begin again.
     """
 
     granted: dict[tuple[str, str], int] = field(default_factory=dict)
     released_at: str = ""
+    clock_set_at: str = ""
 
     def take(self, entry: Entry) -> DatedFact:
         dated = Fold.take(self, entry)
@@ -38,6 +40,8 @@ class Books(Fold):
             self.granted[dated.fact.plan, dated.fact.domain] = entry.number
         elif isinstance(dated.fact, Release):
             self.released_at = dated.at
+        elif isinstance(dated.fact, SetClock):
+            self.clock_set_at = dated.at
         return dated
 
 

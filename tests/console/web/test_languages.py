@@ -36,7 +36,7 @@ def test_every_word_is_translated_and_none_is_stale() -> None:
     ],
 )
 def test_a_gap_in_a_language_is_found(tmp_path: Path, old: str, new: str, fault: str) -> None:
-    for part in ("scripts/words.py", "console/web"):
+    for part in ("scripts/words.py", "console/web", "console/notices", "client/doctor"):
         (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-r", str(ROOT / part), str(tmp_path / part)], check=True)
     file = tmp_path / "console/web/locale/fr/LC_MESSAGES/console.po"
