@@ -180,10 +180,11 @@ def test_a_broken_ledger_hides_nothing_of_the_page(world: Any, client_as: Any, h
     ("text", "event", "values"),
     [
         ("message failed type=train error=ValueError", "message failed", (("type", "train"), ("error", "ValueError"))),
-        ("refused plan=ab12 round=3 code=policy reason='Anna B. is 81 round=9'", "refused",
+        ("refused plan=ab12 round=3 code=policy reason='Anna B. is 81 round=9 years'", "refused",
          (("plan", "ab12"), ("round", "3"), ("code", "policy"))),
         ("supernode ended code=1 after=3s next_start_in=8s", "supernode ended", (("code", "1"), ("after", "3s"))),
     ],
+    ids=["error", "reason", "ended"],
 )  # fmt: skip
 def test_of_a_fault_only_the_event_and_values_of_ours_are_shown(
     tmp_path: Path, text: str, event: str, values: Any
