@@ -31,7 +31,8 @@ class Receipts:
         found: list[Receipt] = []
         with explained("the site's receipts"):
             rows = self._store.execute(
-                "SELECT content FROM receipts WHERE plan = ? ORDER BY round_number DESC, attempt DESC LIMIT 100", (plan,)
+                "SELECT content FROM receipts WHERE plan = ? ORDER BY round_number DESC, attempt DESC LIMIT 100",
+                (plan,),
             )
             for (content,) in rows:
                 receipt = parse_receipt(bytes(content))
