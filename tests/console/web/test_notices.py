@@ -12,12 +12,14 @@ import pytest
 from wardround.client.governance import grant_for
 from wardround.client.store.database import open_store
 from wardround.client.store.evidence import Evidence
+from wardround.client.store.receipts import Receipts
 from wardround.console.notices.journal import JOURNAL, Journal, Outcome
 from wardround.console.notices.watching import Level, Notice, notices
 from wardround.console.web import i18n
 from wardround.console.web.pages import notices as page
 from wardround.console.web.queries.noticing import waiting_for
 from wardround.console.web.roles import Role
+from wardround.protocol.receipt import Receipt
 
 NOW = datetime(2026, 11, 29, 8, 0, tzinfo=UTC)
 NOTE = Notice("study/ab/waiting", Level.NOTE, "waits", "decide")
@@ -72,6 +74,31 @@ def test_a_daemon_that_does_not_answer_hides_no_study_and_no_budget(world: Any, 
     text = text_of(client.get("/notices"))
     assert "The site's daemon does not answer." in text
     assert "waits for a decision" in text and "80 % is spent" in text
+
+
+def test_a_void_round_is_noticed_until_a_later_one_has_closed(world: Any, client_as: Any, helpers: Any) -> None:
+    plan, nothing = helpers.plan_of().digest, "0" * 64
+
+    def ended(number: int, state: str, *by: str) -> None:
+        store = open_store(world.folder.database)
+        receipt = Receipt(
+            study="hearts", plan=plan, roster=None, roster_epoch=None, round_number=number, attempt=1,
+            at="2026-11-29T08:00:00Z", state=state, model_before=nothing, model_after=nothing, sites=(), voided_by=by,
+            conditions="none", previous=nothing,
+        )  # fmt: skip
+        Receipts(store).keep(receipt)
+        store.close()
+
+    client = client_as("it")
+    ended(3, "closed")
+    ended(4, "void", "north")
+    ended(5, "void", "east")
+    text = text_of(client.get("/notices"))
+    assert re.search(r"Round 4 of .* attempt 1, was void, because of north\.", text) and "because of east" in text
+    overview = text_of(client.get("/"))
+    assert "because of north" in overview and "because of east" not in overview
+    ended(6, "closed")
+    assert "was void" not in text_of(client.get("/notices"))
 
 
 def test_a_notice_leads_to_the_page_where_it_can_be_done_if_there_is_one_for_the_role() -> None:
