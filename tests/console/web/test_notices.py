@@ -148,7 +148,7 @@ def test_a_journal_is_closed_to_others_keeps_the_newest_and_survives_damage(tmp_
 
 def test_a_sentence_of_the_journal_is_said_in_the_readers_language(world: Any, client_as: Any) -> None:
     client = client_as("it")
-    waits = next(one for one in client.app.console.noticing.look() if one.key.startswith("study/"))
+    waits = next(one for one in client.app.console.noticing.look() if "A second look" in one.sentence)
     Journal(world.path / JOURNAL).note(NOW, "email", Outcome.SENT, [waits])
     (kept,) = Journal(world.path / JOURNAL).read()
     said = kept.notices[0].sentence.said()
