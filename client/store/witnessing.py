@@ -7,6 +7,7 @@ For screens: nothing is verified again here, because everything was before it wa
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from sqlite3 import Connection
 
 from wardround.client.store.database import explained, open_copy
 from wardround.protocol.alarm import Alarm, AlarmKind, in_words, parse_alarm
@@ -59,6 +60,12 @@ class Witnessing:
         return tuple(alarm for alarm in self.alarms if alarm.answered is None)
 
 
+def open_alarms(database: Path, site: str) -> tuple[AlarmView, ...]:
+    """Alarms on ledgers that nothing has answered, the oldest first. Raises as ``witnessing``."""
+    with explained(database), closing(open_copy(database)) as store:
+        return tuple(alarm for alarm in _alarms(store, site) if alarm.answered is None)
+
+
 def witnessing(database: Path, site: str) -> Witnessing:
     """What the database of ``site`` holds.
 
@@ -66,7 +73,6 @@ def witnessing(database: Path, site: str) -> Witnessing:
         UsageError: there is no such file, or it is no database of a site.
     """
     with explained(database), closing(open_copy(database)) as store:
-        tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master")}
         entries = int(store.execute("SELECT count(*) FROM entries WHERE site = ?", (site,)).fetchone()[0])
         # The fact's kind is in the content's one spelling; this reads the countersigned entries only.
         rows = store.execute(
@@ -80,19 +86,28 @@ def witnessing(database: Path, site: str) -> Witnessing:
             if isinstance(dated.fact, Countersign):
                 one = Cosigned(site, dated.fact.signer, dated.fact.size, dated.at)
                 own.setdefault(one.witness, one)
-        times, alarms, answers = dict[str, str](), list[tuple[bytes, str]](), dict[str, str]()
-        if "watched" in tables:
-            times = dict(store.execute("SELECT origin, at FROM witnessed_at"))
-            alarms = store.execute("SELECT content, since FROM watched WHERE kind = 'alarm'").fetchall()
-            answers = dict(store.execute("SELECT key, since FROM watched WHERE kind = 'answer'"))
+        times = dict(store.execute("SELECT origin, at FROM witnessed_at")) if _watches(store) else {}
+        alarms = _alarms(store, site)
         signed = store.execute("SELECT origin, note FROM witnessed ORDER BY origin").fetchall()
     others = tuple(
         Cosigned(origin, site, checkpoint_of(bytes(note), origin).head.size, times.get(origin, ""))
         for origin, note in signed
     )
-    views = [_view(parse_alarm(bytes(content), site), since, answers) for content, since in alarms]
-    views.sort(key=lambda view: (view.since, view.digest))
-    return Witnessing(entries, tuple(own[name] for name in sorted(own)), others, tuple(views))
+    return Witnessing(entries, tuple(own[name] for name in sorted(own)), others, tuple(alarms))
+
+
+def _watches(store: Connection) -> bool:
+    """Whether this database has tables of alarms; one that was never opened by this version has none."""
+    return bool(store.execute("SELECT count(*) FROM sqlite_master WHERE name = 'watched'").fetchone()[0])
+
+
+def _alarms(store: Connection, site: str) -> list[AlarmView]:
+    if not _watches(store):
+        return []
+    answers = dict(store.execute("SELECT key, since FROM watched WHERE kind = 'answer'"))
+    rows = store.execute("SELECT content, since FROM watched WHERE kind = 'alarm'").fetchall()
+    views = [_view(parse_alarm(bytes(content), site), since, answers) for content, since in rows]
+    return sorted(views, key=lambda view: (view.since, view.digest))
 
 
 def _view(alarm: Alarm, since: str, answers: dict[str, str]) -> AlarmView:

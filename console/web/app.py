@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from wardround.client.store.folder import SiteFolder
 from wardround.console.web import errors
 from wardround.console.web.accounts import Accounts
+from wardround.console.web.attempts import Browsers, Limits
 from wardround.console.web.guards import page_guard, speak
 from wardround.console.web.live import Live, Status, ask
 from wardround.console.web.page import Page
@@ -30,7 +32,10 @@ _STATIC: Final = Path(__file__).with_name("static")
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What the pages of one console share. ``place``: whose it is; ``queries``: SiteQueries or CoordinatorQueries."""
+    """What the pages of one console share. ``place``: whose it is; ``queries``: SiteQueries or CoordinatorQueries.
+
+    ``noticing`` and ``health``: Noticing and Health of a site. ``certificate``: its own for TLS, if it has one.
+    """
 
     face: Face
     place: str
@@ -39,7 +44,12 @@ class Console:
     accounts: Accounts
     sessions: Sessions
     live: Live
+    browsers: Browsers
+    limits: Limits
     pages: tuple[Page, ...]
+    noticing: Any = None
+    health: Any = None
+    certificate: Path | None = None
 
     @property
     def routers(self) -> tuple[APIRouter, ...]:
@@ -60,6 +70,7 @@ def make_app(
     clock: Callable[[], float] = time.time,
     pages: Sequence[Page] = PAGES,
     hasher: PasswordHasher | None = None,
+    certificate: Path | None = None,
 ) -> Asgi:
     """The console of ``folder`` as an ASGI application.
 
@@ -67,15 +78,28 @@ def make_app(
         names: under which it may be asked; None: 127.0.0.1 and localhost at port 8640.
         clock: seconds since the epoch, for sessions and second factors.
         hasher: of passwords; left out: Argon2id as the library recommends.
+        certificate: the console's own, with which it is served; its end is shown.
     Raises:
         UsageError: it is no folder of that face.
         Unavailable: the console's own database cannot be used.
     """
-    place, queries = _opened(folder, face)
+    place, queries, noticing, health = _opened(folder, face)
     engine = open_console(folder)
     mine = tuple(page for page in pages if page.face is face)
     console = Console(
-        face, place, folder, queries, Accounts(engine, face, clock, hasher), Sessions(engine, clock), Live(folder), mine
+        face=face,
+        place=place,
+        path=folder,
+        queries=queries,
+        accounts=Accounts(engine, face, clock, hasher),
+        sessions=Sessions(engine, clock),
+        live=Live(folder),
+        browsers=Browsers(engine),
+        limits=Limits(clock),
+        pages=mine,
+        noticing=noticing,
+        health=health,
+        certificate=certificate,
     )
 
     @asynccontextmanager
@@ -98,7 +122,8 @@ def make_app(
     app.mount("/static", StaticFiles(directory=_STATIC))
     app.include_router(login.router)
     for page in mine:
-        app.include_router(page.router, dependencies=[Depends(page_guard(page.roles, page.writers, page.asks))])
+        guard = page_guard(page.roles, page.writers, page.asks, own_account=page.own_account)
+        app.include_router(page.router, dependencies=[Depends(guard)])
     errors.install(app)
     asked = Names.of(("127.0.0.1", "localhost"), 8640, tls=tls) if names is None else names
     guarded = Guard(errors.Quiet(app), asked, lambda scope, status: errors.refusal(app, scope, status), tls=tls)
@@ -115,15 +140,18 @@ def _warm(queries: Any) -> None:
     warm(queries)
 
 
-def _opened(folder: Path, face: Face) -> tuple[str, Any]:
-    """(whose console it is, its queries)."""
+def _opened(folder: Path, face: Face) -> tuple[str, Any, Any, Any]:
+    """(whose console it is, its queries, and for a site its notices and its health)."""
     if face is Face.SITE:
+        from wardround.console.web.queries.health import Health
+        from wardround.console.web.queries.noticing import Noticing
         from wardround.console.web.queries.site import SiteQueries
 
         site = SiteFolder.open(folder)
-        return site.site, SiteQueries(site)
+        queries = SiteQueries(site)
+        return site.site, queries, Noticing(queries, partial(ask, folder)), Health(site)
     from wardround.console.web.queries.coordinator import CoordinatorQueries
     from wardround.server.folder import CoordinatorFolder
 
     hub = CoordinatorFolder.open(folder)
-    return hub.about.name, CoordinatorQueries(hub)
+    return hub.about.name, CoordinatorQueries(hub), None, None

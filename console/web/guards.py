@@ -56,12 +56,17 @@ Viewer: TypeAlias = Annotated[Session, Depends(viewer)]
 
 
 def page_guard(
-    roles: frozenset[Role], writers: frozenset[Role], asks: frozenset[str] = frozenset()
+    roles: frozenset[Role],
+    writers: frozenset[Role],
+    asks: frozenset[str] = frozenset(),
+    *,
+    own_account: bool = False,
 ) -> Callable[..., Awaitable[None]]:
     """A dependency that lets ``roles`` read a page and ``writers`` send its forms, and nobody else; see ``Page``."""
+    writing = writers if own_account else writers - READS_ONLY
 
     async def guard(request: Request, looks: Viewer) -> None:
-        may = roles if request.method in SAFE else writers - READS_ONLY
+        may = roles if request.method in SAFE else writing
         if request.url.path in asks:
             may = roles
         if looks.role not in may:
@@ -97,6 +102,14 @@ def csrf_token(request: Request) -> str | None:
     value = request.cookies.get(BEFORE_COOKIE)
     made: str | None = console(request).sessions.token(f"before {value}") if value else None
     return made
+
+
+def secret_field(form: FormData, name: str) -> str:
+    """A password as it was typed, spaces and all, or ""; a file or a far longer text is refused."""
+    value = form.get(name, "")
+    if not isinstance(value, str) or len(value) > 1000:
+        raise Refused(400)
+    return value
 
 
 def field(form: FormData, name: str, most: int = 1000) -> str:

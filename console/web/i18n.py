@@ -12,6 +12,7 @@ from babel import Locale
 from babel.dates import format_date, format_skeleton, format_time, format_timedelta
 from babel.numbers import format_decimal, format_percent
 
+from wardround.conf.said import Said
 from wardround.console.i18n import CODES, LANGUAGES, N_, SOURCE, _, ngettext, numeral, spoken, use
 from wardround.privacy.accounting import rounded_up
 
@@ -32,6 +33,7 @@ __all__ = [
     "numeral",
     "one_digit",
     "percent_up",
+    "said_again",
     "spoken",
     "use",
 ]
@@ -46,6 +48,18 @@ def negotiated(chosen: str | None, accepted: str) -> str:
         if (short := code.split("-")[0]) in offered:
             return short
     return SOURCE
+
+
+def said_again(text: str) -> str:
+    """A sentence that code outside of the console said, in the language of this request; another text as it is."""
+    if not isinstance(text, Said):
+        return _(text) if text else ""
+    words, values = _(text.template), {name: _again(value) for name, value in text.values.items()}
+    return words % values if values else words
+
+
+def _again(value: str) -> str:
+    return said_again(value) if isinstance(value, Said) else value
 
 
 def moment(at: "str | float | datetime") -> str:
@@ -87,6 +101,13 @@ def one_digit(value: float) -> str:
 def epsilon_up(epsilon: float) -> str:
     """An epsilon, rounded up as everywhere, with the reader's decimal mark."""
     return format_decimal(Decimal(rounded_up(epsilon)), format="0.00", locale=_locale())
+
+
+def size(bytes_: int) -> str:
+    """A size in MB or GB of 2**20 and 2**30 bytes, with one digit behind the mark."""
+    if bytes_ >= 2**30:
+        return _("%(count)s GB") % {"count": one_digit(bytes_ / 2**30)}
+    return _("%(count)s MB") % {"count": one_digit(bytes_ / 2**20)}
 
 
 def percent_up(share: float) -> str:

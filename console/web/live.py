@@ -42,6 +42,7 @@ class Status:
     round_number: int = 0
     refusals: int = 0
     version: str = ""
+    behaviour: str = ""
     started_at: float = 0.0
     reason: str = ""
 

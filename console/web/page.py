@@ -23,8 +23,9 @@ class Page:
 
     ``path`` may have parameters in braces; then it is in no navigation. ``roles`` may read it; ``writers`` may send its
     forms (left out: nobody), and an auditor never. ``asks``: paths whose forms ask something and change nothing in the
-    folder, so that whoever may read the page may send them, an auditor too. ``router`` holds the functions; it is
-    mounted with the page's guard.
+    folder, so that whoever may read the page may send them, an auditor too. ``own_account``: its forms change the
+    account of who sends them and nothing else, so an auditor may send them too. A ``group`` that is none of ``GROUPS``
+    is in no navigation. ``router`` holds the functions; it is mounted with the page's guard.
     """
 
     face: Face
@@ -35,6 +36,7 @@ class Page:
     router: APIRouter
     writers: frozenset[Role] = frozenset()
     asks: frozenset[str] = frozenset()
+    own_account: bool = False
 
     def holds(self, path: str) -> bool:
         """Whether ``path`` is one of this page, whatever its parameters are."""
@@ -46,4 +48,4 @@ class Page:
 
     @property
     def in_navigation(self) -> bool:
-        return "{" not in self.path
+        return "{" not in self.path and self.group in GROUPS

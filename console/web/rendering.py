@@ -39,6 +39,8 @@ def templates() -> Environment:
     made.install_gettext_callables(i18n._, i18n.ngettext, newstyle=True)  # type: ignore[attr-defined]
     made.filters |= {
         "given": given,
+        "said_again": i18n.said_again,
+        "size": i18n.size,
         "moment": i18n.moment,
         "day": i18n.day,
         "iso": i18n.iso,
@@ -61,12 +63,15 @@ def _frame(request: Request) -> dict[str, Any]:
     looks = found if found is not None and found.complete else None
     pages = [page for page in console.pages if looks is not None and looks.role in page.roles and page.in_navigation]
     language = i18n.spoken()
+    open_notices = 0 if looks is None or console.noticing is None else console.noticing.count(looks.role)
     return {
         "face": console.face.value,
         "place": console.place,
         "viewer": looks,
         "csrf": csrf_token(request) or "",
         "navigation": pages,
+        "badges": {"/notices": open_notices},
+        "account_page": next((page.path for page in console.pages if page.own_account), None),
         "here": request.url.path,
         "language": language,
         "draft": any(one.code == language and one.draft for one in i18n.LANGUAGES),

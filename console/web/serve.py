@@ -36,7 +36,13 @@ def serve(
         Unavailable: the port is taken.
     """
     tls = check_tls(listen, certificate, key)
-    app = make_app(folder, face, Names.of((listen, "127.0.0.1", "localhost"), port, origins, tls=tls), tls=tls)
+    app = make_app(
+        folder,
+        face,
+        Names.of((listen, "127.0.0.1", "localhost"), port, origins, tls=tls),
+        tls=tls,
+        certificate=certificate,
+    )
     log_to(folder)
     config = uvicorn.Config(
         app,

@@ -4,6 +4,8 @@ from typing import Final
 
 from wardround.console.web.page import Page
 from wardround.console.web.pages import (
+    account,
+    accounts,
     audit,
     audit_entry,
     audit_verify,
@@ -11,6 +13,8 @@ from wardround.console.web.pages import (
     budget,
     budget_charges,
     coordinator_studies,
+    health,
+    notices,
     officers,
     overview,
     papers,
@@ -22,6 +26,7 @@ from wardround.console.web.pages import (
 
 PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
+    notices.PAGE,
     studies.PAGE,
     study.PAGE,
     budget.PAGE,
@@ -37,6 +42,11 @@ PAGES: Final[tuple[Page, ...]] = (
     papers.PAGE,
     patients.PAGE,
     officers.PAGE,
+    health.PAGE,
+    accounts.SITE_PAGE,
+    accounts.HUB_PAGE,
+    account.SITE_PAGE,
+    account.HUB_PAGE,
     coordinator_studies.PAGE,
 )
 """In the order of the navigation, within each group."""

@@ -1,24 +1,26 @@
 """*Overview* of a hospital: what was used and what is left, what waits for whom, and what runs now."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
+from wardround.console.notices.watching import Level, Notice
 from wardround.console.web.guards import Viewer, console
-from wardround.console.web.i18n import N_, _, moment, ngettext, number, one_digit, spoken, use
+from wardround.console.web.i18n import N_, _, moment, ngettext, number, one_digit, said_again, spoken, use
 from wardround.console.web.live import Status, TooMany
 from wardround.console.web.page import Page
-from wardround.console.web.queries.site import Budget, Expiry, SiteView, StudyLine
+from wardround.console.web.queries.noticing import kind, waiting_for
+from wardround.console.web.queries.site import Budget, SiteView, StudyLine
 from wardround.console.web.rendering import given, render
 from wardround.console.web.roles import Face, Role
 from wardround.console.web.security import Refused
 from wardround.console.web.sessions import COOKIE
+from wardround.console.web.wayfinding import where
 from wardround.privacy.meaning import in_a_hundred, meaning
 from wardround.protocol.errors import UsageError
-from wardround.protocol.messages import Standing
 
 router = APIRouter()
 
@@ -58,14 +60,14 @@ def overview(request: Request, looks: Viewer) -> Response:
     queries = console(request).queries
     status: Status = console(request).ask()
     view: SiteView = queries.view()
-    expiries: list[Expiry] = queries.expiries()
+    found: list[Notice] = console(request).noticing.look(status, view)
     return render(
         request,
         "overview.html.j2",
         title=_("Overview"),
         view=view,
         budgets=[(budget, left_words(budget), meaning_words(budget)) for budget in view.budgets],
-        waiting=waiting(looks.role, view, status, expiries),
+        waiting=waiting(looks.role, found, console(request).pages),
         status=status,
         live=live_words(status, next((one for one in view.studies if one.digest == status.last_plan), None)),
     )
@@ -122,65 +124,18 @@ def _study_words(status: Status, study: StudyLine | None) -> str:
     }
 
 
-def waiting(role: Role, view: SiteView, status: Status, expiries: list[Expiry]) -> list[Waiting]:
-    """What waits for a person of this role, the urgent first. An auditor decides nothing, so nothing waits for her."""
-    found: list[Waiting] = []
-    if role is Role.AUDITOR:
-        return found
-    if not status.answers:
-        found.append(
-            Waiting(
-                "alert",
-                _("The site's daemon does not answer."),
-                _("No round is answered, and nothing can be decided here. IT starts it: wardround site start FOLDER."),
-            )
+def waiting(role: Role, found: Sequence[Notice], pages: Sequence[Page]) -> list[Waiting]:
+    """What waits for a person of this role, the urgent first, by the rules of the notices."""
+    return [
+        Waiting(
+            "note" if one.level is Level.NOTE else "alert",
+            said_again(one.sentence),
+            said_again(one.cure),
+            where(one, role, pages),
+            _("Read and decide") if kind(one) == "study" else _("Look at it"),
         )
-    elif status.state == "paused":
-        why = _("Reason: %(reason)s") % {"reason": given(status.reason)} if status.reason else ""
-        found.append(Waiting("alert", _("The site is paused: no round is answered."), why))
-    if status.answers and status.link != "up":
-        found.append(
-            Waiting(
-                "alert",
-                _("The link to the coordinator is down."),
-                _("Rounds go on when it is back. IT looks for the cause: wardround site doctor FOLDER."),
-            )
-        )
-    found += [_expiry(expiry) for expiry in expiries]
-    if role is Role.OFFICER:
-        if suspended := sum(study.standing is Standing.SUSPENDED for study in view.studies):
-            found.append(_suspended(suspended))
-        found += [_undecided(study) for study in view.undecided]
-    return found
-
-
-def _expiry(expiry: Expiry) -> Waiting:
-    when = {"name": given(expiry.name, 80), "at": moment(expiry.at)}
-    if expiry.days < 0:
-        words = _("The certificate %(name)s ended on %(at)s.") % when
-    else:
-        words = _("The certificate %(name)s ends on %(at)s.") % when
-    return Waiting("alert", words, _("IT asks the operator of the coordinator for a new one."))
-
-
-def _suspended(studies: int) -> Waiting:
-    words = ngettext(
-        "An officer's key was suspended: %(count)s study waits to be signed again.",
-        "An officer's key was suspended: %(count)s studies wait to be signed again.",
-        studies,
-    )
-    more = _("Read it anew, and sign what is right. The page Officers' keys says how.")
-    return Waiting("alert", words % {"count": number(studies)}, more)
-
-
-def _undecided(study: StudyLine) -> Waiting:
-    return Waiting(
-        "note",
-        _("A study waits for your decision: %(title)s") % {"title": given(study.title, 160)},
-        _("Plan %(digest)s, received %(at)s.") % {"digest": study.digest[:12], "at": moment(study.received_at)},
-        f"/studies/{study.digest}",
-        _("Read and decide"),
-    )
+        for one in waiting_for(role, found)
+    ]
 
 
 def meaning_words(budget: Budget) -> str:

@@ -20,7 +20,7 @@ from wardround.console.web.queries.record import Record
 from wardround.console.web.queries.spending import Spendings
 from wardround.protocol.entry import DatedFact, Entry
 from wardround.protocol.errors import UsageError
-from wardround.protocol.ledger import Grant, Release
+from wardround.protocol.ledger import Grant, Release, SetClock
 
 DATABASE: Final = "ledger.sqlite"
 
@@ -31,7 +31,8 @@ class Books(Fold):
 
     ``granted``: the number of each plan's last grant on a domain; ``released_at``: the time of the last release;
     ``record``: every entry, to be searched and proved; ``spendings``: what was charged, and when;
-    ``leaving``: what left.
+    ``leaving``: what left; ``clock_set_at``: when an officer last let time begin
+    again.
     """
 
     granted: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -39,6 +40,7 @@ class Books(Fold):
     record: Record = field(default_factory=Record)
     spendings: Spendings = field(default_factory=Spendings)
     leaving: Leaving = field(default_factory=Leaving)
+    clock_set_at: str = ""
 
     def take(self, entry: Entry) -> DatedFact:
         dated = Fold.take(self, entry)
@@ -47,6 +49,8 @@ class Books(Fold):
             self.granted[dated.fact.plan, dated.fact.domain] = entry.number
         elif isinstance(dated.fact, Release):
             self.released_at = dated.at
+        elif isinstance(dated.fact, SetClock):
+            self.clock_set_at = dated.at
         self.spendings.take(entry.number, dated, self.state)
         self.leaving.take(entry.number, dated, self.state)
         return dated

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from sqlite3 import Connection
-from typing import Final
 
 from cryptography import x509
 
@@ -28,9 +27,6 @@ from wardround.privacy.books import Domain, without_waived
 from wardround.protocol.errors import WardroundError
 from wardround.protocol.events import DpEvent
 from wardround.protocol.messages import Standing
-
-CERTIFICATE_DAYS: Final = 30
-"""So many days before its end a certificate waits for somebody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +68,7 @@ class StudyLine:
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """A certificate that ends soon, or has ended: ``days`` may be negative."""
+    """When a certificate ends: ``days`` from now, negative if it has ended."""
 
     name: str
     days: int
@@ -139,9 +135,14 @@ class SiteQueries:
             for name in self.budgets.names():
                 self.budgets.domain(name)
 
-    def expiries(self, now: datetime | None = None) -> list[Expiry]:
-        """Certificates of the link that end within ``CERTIFICATE_DAYS`` days; none for a site that has not joined."""
-        when, found = datetime.now(UTC) if now is None else now, []
+    def clock_set_at(self) -> str:
+        """When an officer last signed that time begins again, or ""."""
+        with self.ledger.read() as (books, _):
+            return books.clock_set_at
+
+    def certificates(self, now: datetime | None = None) -> list[Expiry]:
+        """The certificates of the link and when each ends; none for a site that has not joined."""
+        when, found = datetime.now(UTC) if now is None else now, list[Expiry]()
         try:
             if (link := joined_link(self.folder)) is None:
                 return []
@@ -151,8 +152,7 @@ class SiteQueries:
             return []
         for certificate in certificates:
             days = (certificate.not_valid_after_utc - when).days
-            if days < CERTIFICATE_DAYS:
-                found.append(Expiry(certificate.subject.rfc4514_string(), days, certificate.not_valid_after_utc))
+            found.append(Expiry(certificate.subject.rfc4514_string(), days, certificate.not_valid_after_utc))
         return found
 
     def _budget(

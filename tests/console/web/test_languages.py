@@ -36,7 +36,7 @@ def test_every_word_is_translated_and_none_is_stale() -> None:
     ],
 )
 def test_a_gap_in_a_language_is_found(tmp_path: Path, old: str, new: str, fault: str) -> None:
-    for part in ("scripts/words.py", "console"):
+    for part in ("scripts/words.py", "console", "client/doctor"):
         (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-r", str(ROOT / part), str(tmp_path / part)], check=True)
     file = tmp_path / "console/web/locale/fr/LC_MESSAGES/console.po"
@@ -45,6 +45,19 @@ def test_a_gap_in_a_language_is_found(tmp_path: Path, old: str, new: str, fault:
     file.write_text(text.replace(old, new), encoding="utf-8")
     found = words(tmp_path)
     assert found.returncode == 1 and fault in found.stdout
+
+
+def test_a_sentence_that_no_catalogue_could_know_is_found(tmp_path: Path) -> None:
+    for part in ("scripts/words.py", "console/web", "console/notices", "client/doctor"):
+        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-r", str(ROOT / part), str(tmp_path / part)], check=True)
+    assert words(tmp_path).returncode == 0
+    file = tmp_path / "client/doctor/local.py"
+    text, old = file.read_text(encoding="utf-8"), 'said("Only %(size)s are free.", size=size)'
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, 'f"Only {size} are free."'), encoding="utf-8")
+    found = words(tmp_path)
+    assert found.returncode == 1 and "local.py" in found.stderr and "said() it" in found.stderr
 
 
 @pytest.mark.parametrize(
