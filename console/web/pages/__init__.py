@@ -3,10 +3,13 @@
 from typing import Final
 
 from wardround.console.web.page import Page
-from wardround.console.web.pages import coordinator_studies, overview
+from wardround.console.web.pages import coordinator_studies, decide, domains_open, overview, pause
 
 PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
+    decide.PAGE,
+    domains_open.PAGE,
+    pause.PAGE,
     coordinator_studies.PAGE,
 )
 """In the order of the navigation, within each group."""
