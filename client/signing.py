@@ -56,6 +56,9 @@ class SignedFacts(_Text):
     facts: tuple[SignedFact, ...] = Field(min_length=1, max_length=64)
 
 
+_EITHER: Final = TypeAdapter[Any](Annotated[SignedFacts | SigningRequest, Field(discriminator="format")])
+
+
 def approval_facts(
     plan: StudyPlan, site: str, domains: Sequence[str], blocks: int, versions: dict[str, int], waived: str | None = None
 ) -> tuple[SignedFact, ...]:
@@ -181,7 +184,11 @@ def sign(request: SigningRequest, plan: StudyPlan | None, officers: Sequence[Ide
 
 def read_signed(text: str, site: str, ledger: str) -> SignedFacts:
     """The signed facts in ``text``, for this site and ledger. Raises UsageError for another one's, or none."""
-    found: SignedFacts = _read(TypeAdapter(SignedFacts), text, "signed facts")
+    found: SignedFacts | SigningRequest = _read(_EITHER, text, "signed facts")
+    if isinstance(found, SigningRequest):
+        raise UsageError(
+            "this is a request that still lacks a signature", "an officer signs it: wardround officer sign"
+        )
     if (found.site, found.ledger) != (site, ledger):
         raise UsageError("these facts were signed for another site's ledger", "sign this site's own request")
     if not all(fact.approvals for fact in found.facts):

@@ -109,7 +109,8 @@ def record_command(folder: Path, file: Path) -> None:
         contents = [fact.model_dump_json().encode() for fact in signed.facts]
         site.Record(pb.RecordRequest(facts=contents), timeout=SECONDS)
     by = sorted({approval.officer for fact in signed.facts for approval in fact.approvals})
-    typer.echo(f"Recorded: {len(signed.facts)} fact(s) about plan {signed.plan}, signed by {', '.join(by)}.")
+    about = "data domains" if signed.plan is None else f"plan {signed.plan}"
+    typer.echo(f"Recorded: {len(signed.facts)} fact(s) about {about}, signed by {', '.join(by)}.")
 
 
 def refuse_command(folder: Path, wanted: str, reason: str) -> None:

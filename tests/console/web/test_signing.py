@@ -190,7 +190,8 @@ LIES = {
     "a round that costs less": replaced(r'("facts":.*?"noise_multiplier":)3.5', r"\g<1>35"),
     "another ledger": replaced(r'"ledger":"..', '"ledger":"00'),
     "another site": replaced(r'"site":"north","ledger"', '"site":"south","ledger"'),
-    "another plan under this digest": replaced(r'("plan":\{.*?"rounds":)10', r"\g<1>11"),
+    "another plan under this digest": replaced('"title":"A second look', '"title":"A third look'),
+    "a cheaper plan and its round": lambda page: page.replace('"noise_multiplier":3.5', '"noise_multiplier":35'),
     "a digest that is not the plan's": replaced(r'(data-shown="digest">)..', r"\g<1>00"),
     "a fact about another plan": replaced(r'("facts":.*?"plan":")..', r"\g<1>00"),
     "a fact that the page does not show": replaced(
