@@ -19,9 +19,10 @@ import typer
 from wardround.client.control.client import control
 from wardround.client.control.server import ControlServer
 from wardround.client.daemon import DaemonStatus
-from wardround.client.governance import CONSORTIUM_DOMAIN, charge_for
+from wardround.client.governance import CONSORTIUM_DOMAIN, charge_for, grant_for, open_domain
 from wardround.client.office import Office
 from wardround.client.settings import Roles
+from wardround.client.signing import request_for
 from wardround.client.store.database import open_store
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.keys import write_officer_key
@@ -490,11 +491,57 @@ def test_two_officers_sign_a_waiver_elsewhere(site: Site, tmp_path: Path) -> Non
         signed_elsewhere(site, tmp_path, plan, reason="short")
     shown, back = signed_elsewhere(site, tmp_path, plan, site.anna, reason="a pilot on public data")
     assert "NO DIFFERENTIAL PRIVACY. Reason: a pilot on public data" in shown
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="still lacks a signature"):
         record_command(site.folder, back)  # one officer alone
     _, back = signed_elsewhere(site, tmp_path, plan, site.anna, site.ben, reason="a pilot on public data")
     record_command(site.folder, back)
     assert site.standing(plan) is Standing.APPROVED
+
+
+def test_a_second_officer_signs_what_the_first_has_signed_and_nobody_signs_twice(site: Site, tmp_path: Path) -> None:
+    plan = site.propose(plan_of("privacy=none", "secagg=on"))
+    site.open("training")
+    (site.folder / "policy.yaml").write_text("allow_mask_only: true")
+    shown, half = signed_elsewhere(site, tmp_path, plan, site.anna, reason="a pilot on public data")
+    assert "half signed. Another officer signs it" in shown
+    for keys in ([site.anna], [site.ben, site.anna]):
+        with pytest.raises(UsageError, match="'anna' has signed this already"):
+            sign_command(half, keys, tmp_path / "never.json", True)
+    changed = json.loads(half.read_text())
+    changed["facts"][0]["reason"] = "a better reason"
+    with pytest.raises(UsageError, match="a signature of officer 'anna' is not hers"):
+        sign_command(_written(tmp_path / "changed.json", changed), [site.ben], tmp_path / "never.json", True)
+    changed = json.loads(half.read_text())
+    changed["facts"][1]["approvals"] = []
+    with pytest.raises(UsageError, match="not all signed by the same officers"):
+        sign_command(_written(tmp_path / "part.json", changed), [site.ben], tmp_path / "never.json", True)
+    with redirect_stderr(io.StringIO()) as output:
+        sign_command(half, [site.ben], tmp_path / "whole.json", True)
+    assert re.search(r"Officer 'anna' has signed this already, with the key [0-9a-f ]{39}\.", output.getvalue())
+    assert not (tmp_path / "never.json").exists()
+    assert "signed by anna, ben" in said(record_command, site.folder, tmp_path / "whole.json")
+    assert site.standing(plan) is Standing.APPROVED
+
+
+def test_a_request_to_open_a_domain_says_its_budget_and_nothing_else_is_signed_with_it(
+    site: Site, tmp_path: Path
+) -> None:
+    fact = open_domain("children", 4.0, 1e-4)
+    request = json.loads(request_for(None, "north", site.office.ledger_key, [fact]))
+    with redirect_stderr(io.StringIO()) as output:
+        sign_command(_written(tmp_path / "domain.json", request), [site.anna], tmp_path / "signed.json", True)
+    assert "the data domain 'children' is opened: epsilon at most 4 at delta 0.0001; unit:" in output.getvalue()
+    record_command(site.folder, tmp_path / "signed.json")
+    assert {line.domain for line in site.office.books().budgets} == {"children"}
+    plan = plan_of()
+    grant = json.loads(grant_for(plan, "north").model_dump_json())
+    for more in ({"order": 3}, {"epsilon_cap": None, "order": None}, grant):
+        bad = request | {"facts": [more if "kind" in more else request["facts"][0] | more]}
+        with pytest.raises(UsageError, match="more than its plan"):
+            sign_command(_written(tmp_path / "bad.json", bad), [site.anna], tmp_path / "never.json", True)
+    with pytest.raises(UsageError, match="a data domain belongs to no plan"):
+        under = request | {"plan": json.loads(plan.canonical)}
+        sign_command(_written(tmp_path / "bad.json", under), [site.anna], tmp_path / "never.json", True)
 
 
 @pytest.mark.parametrize(
