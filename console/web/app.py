@@ -16,6 +16,7 @@ from wardround.client.store.folder import SiteFolder
 from wardround.console.web import errors
 from wardround.console.web.accounts import Accounts
 from wardround.console.web.guards import page_guard, speak
+from wardround.console.web.listeners import Listeners
 from wardround.console.web.live import Live, Status, ask
 from wardround.console.web.page import Page
 from wardround.console.web.pages import PAGES, login
@@ -37,7 +38,7 @@ class Console:
     queries: Any
     accounts: Accounts
     sessions: Sessions
-    live: Live
+    live: Listeners[Any]
     pages: tuple[Page, ...]
 
     @property
@@ -70,17 +71,16 @@ def make_app(
         UsageError: it is no folder of that face.
         Unavailable: the console's own database cannot be used.
     """
-    place, queries = _opened(folder, face)
+    place, queries, live = _opened(folder, face)
     engine = open_console(folder)
     mine = tuple(page for page in pages if page.face is face)
     console = Console(
-        face, place, folder, queries, Accounts(engine, face, clock, hasher), Sessions(engine, clock), Live(folder), mine
+        face, place, folder, queries, Accounts(engine, face, clock, hasher), Sessions(engine, clock), live, mine
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if face is Face.SITE:
-            threading.Thread(target=queries.warm, daemon=True, name="console-warm").start()
+        threading.Thread(target=queries.warm, daemon=True, name="console-warm").start()
         yield
         console.live.close()
         engine.dispose()
@@ -105,15 +105,17 @@ def make_app(
     return guarded
 
 
-def _opened(folder: Path, face: Face) -> tuple[str, Any]:
-    """(whose console it is, its queries)."""
+def _opened(folder: Path, face: Face) -> tuple[str, Any, Listeners[Any]]:
+    """(whose console it is, its queries, what its listeners hear)."""
     if face is Face.SITE:
         from wardround.console.web.queries.site import SiteQueries
 
         site = SiteFolder.open(folder)
-        return site.site, SiteQueries(site)
+        return site.site, SiteQueries(site), Live(folder)
+    from wardround.console.web.hub_live import HubLive
     from wardround.console.web.queries.coordinator import CoordinatorQueries
     from wardround.server.folder import CoordinatorFolder
 
     hub = CoordinatorFolder.open(folder)
-    return hub.about.name, CoordinatorQueries(hub)
+    asked = CoordinatorQueries(hub)
+    return hub.about.name, asked, HubLive(asked.store)

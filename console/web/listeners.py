@@ -91,6 +91,11 @@ class Listeners(Generic[Seen]):
     def _interrupt(self) -> None:
         """Let a watch that waits notice that nobody listens; the lock is held."""
 
+    def _idle(self) -> bool:
+        """Whether nobody listens now."""
+        with self._lock:
+            return not self._listeners or self._stopping.is_set()
+
     def _nobody(self) -> bool:
         """Whether to watch no more: then the next listener starts a new watch."""
         with self._lock:
