@@ -33,12 +33,16 @@ MOST_ENDED: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Something that waits for a person: how urgent, what, what then, and what is typed."""
+    """Something that waits for a person: how urgent, what, what then, and what is typed.
+
+    ``said``: a text of the coordinator's own log, in English.
+    """
 
     kind: str
     words: str
     more: str = ""
     typed: str = ""
+    said: str = ""
 
 
 @router.get("/")
@@ -108,8 +112,8 @@ def _of_study(study: HubStudy) -> list[Waiting]:
             Waiting(
                 "alert",
                 _("A study needs people: %(title)s") % title,
-                given(study.note),
-                f"wardround study resume {name} --coordinator FOLDER",
+                typed=f"wardround study resume {name} --coordinator FOLDER",
+                said=given(study.note),
             )
         )
     if study.state is State.READY:
@@ -117,8 +121,7 @@ def _of_study(study: HubStudy) -> list[Waiting]:
             Waiting(
                 "note",
                 _("Enough hospitals have approved, and the study was not started: %(title)s") % title,
-                "",
-                f"wardround study start {name} --coordinator FOLDER",
+                typed=f"wardround study start {name} --coordinator FOLDER",
             )
         )
     if study.state is State.WAITING:

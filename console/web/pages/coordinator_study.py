@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from wardround.console.plan_words import in_words
@@ -136,6 +137,8 @@ def study(
 async def live(request: Request, looks: Viewer, digest: str) -> Response:
     """What has changed, as server-sent events."""
     queries = console(request).queries
+    if await run_in_threadpool(queries.study, digest) is None:
+        raise Refused(404)
 
     def words(count: int) -> dict[str, str]:
         found: HubStudy | None = queries.study(digest)
