@@ -314,6 +314,7 @@ class HubWorld(World):
     """
 
     plans: dict[str, StudyPlan] = field(default_factory=dict)
+    seen: dict[str, Progressing] = field(default_factory=dict)
 
     def begin(self) -> None:
         self.folder = CoordinatorFolder.create(self.path, "Hub of the north", "hub.example.org", 8443)
@@ -352,6 +353,7 @@ class HubWorld(World):
         self.registry.want(plan.digest, wanted.value)
 
         def told(seen: Progressing) -> None:
+            self.seen[name] = seen
             content = asdict(seen) | {"at": time.time(), "pid": os.getpid()}
             write_checkpoint(place.path / "status.json", json.dumps(content).encode())
 
@@ -453,9 +455,10 @@ def hub() -> Iterator[HubWorld]:
         def refuse(seconds: float) -> None:
             with closing(open_store(hospitals["va"].database)) as store:
                 studies = Studies(store)
-                if studies.get(plans["proposed"].digest).refused is not None:
-                    raise Ended
-                studies.refuse(plans["proposed"].digest, REASON)
+                held = studies.get(plans["proposed"].digest)
+                studies.refuse(held.digest, REASON)
+            if held.refused is not None and made.seen["proposed"].standing.get("va") == "refused":
+                raise Ended
 
         made.conduct("finished", plans["finished"], Losing(plans["finished"], desks, dropping))
         made.conduct("stuck", plans["stuck"], Losing(plans["stuck"], desks, away))

@@ -54,17 +54,18 @@ def study_of(world: Any, name: str) -> Any:
 
 @pytest.fixture
 def ask(helpers: Any) -> Any:
-    """A function: what a page answers somebody of a role, in a console of this world."""
-    made = []
+    """A function: what a page answers somebody of a role, in the console of a world; one login for each."""
+    made: dict[tuple[str, str], Any] = {}
 
     def answer(world: Any, path: str, role: str = "coordinator") -> Any:
-        client = helpers.new_client(world.app())
-        made.append(client)
-        helpers.log_in(client, world, role)
-        return client.get(path)
+        key = (str(world.path), role)
+        if key not in made:
+            made[key] = helpers.new_client(world.app())
+            helpers.log_in(made[key], world, role)
+        return made[key].get(path)
 
     yield answer
-    for one in made:
+    for one in made.values():
         one.close()
 
 
