@@ -474,6 +474,7 @@ def hub_copy(hub: HubWorld) -> Iterator[HubWorld]:
     with short_folder() as folder:
         shutil.copytree(hub.path, folder / "hub")
         made = replace(hub, path=folder / "hub", clock=Clock(), secrets=dict(hub.secrets))
+        made.clock.now = hub.clock.now  # its accounts have taken the codes of that time
         made.folder = CoordinatorFolder.open(made.path)
         made.registry = Registry(made.folder.database)
         made.roster = hub.roster
