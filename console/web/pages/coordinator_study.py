@@ -123,7 +123,7 @@ def study(
         rounds=[(line, line_words(line)) for line in lines],
         drawn=drawn,
         legend=[(part.value, alone(part), _(words)) for part, words in PARTS.items()],
-        now={cell.site: part_words(cell) for cell in now.cells} if now else {},
+        now={cell.site: now_words(cell) for cell in now.cells} if now else {},
         last={cell.site: part_words(cell) for cell in found.lines[-1].cells} if found.lines else {},
         pages=pages,
         page=shown,
@@ -193,6 +193,11 @@ def part_words(cell: Cell) -> str:
     """What a site did, with the word that it refused with, if it may say one; never more than that."""
     words = _(PARTS[cell.part])
     return words if cell.code is None else f"{words} ({_(CODES[cell.code.value])})"
+
+
+def now_words(cell: Cell) -> str:
+    """The same in the round that runs, whose sum may yet be opened."""
+    return _("answered") if cell.part is Part.UNOPENED else part_words(cell)
 
 
 @dataclass(frozen=True, slots=True)
