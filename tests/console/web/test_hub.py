@@ -246,7 +246,7 @@ def test_nothing_but_a_released_file_can_be_taken(hub_copy: Any, helpers: Any) -
         helpers.log_in(client, hub_copy, "researcher")
         for name in ("progress.bin", "sum.bin", "session.json", "attempt.json", "status.json", "sessions", "receipts",
                      "..%2F..%2Fcoordinator.json", "..%2fplan.json", "%2e%2e%2fkeys%2fcoordinator.pem", "plan.json%00",
-                     "receipts%2F00001-1.json", ".", "..", "PLAN.JSON", "00099-1.json"):  # fmt: skip
+                     "receipts%2F00001-1.json", "%2e", "%2e%2e", "PLAN.JSON", "00099-1.json"):  # fmt: skip
             answer = client.get(f"/releases/{finished}/{name}")
             assert answer.status_code in (400, 404), name
             assert b"coordinator" not in answer.content.split(b"<main")[-1]
