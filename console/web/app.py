@@ -18,6 +18,7 @@ from wardround.console.web import errors
 from wardround.console.web.accounts import Accounts
 from wardround.console.web.attempts import Browsers, Limits
 from wardround.console.web.guards import page_guard, speak
+from wardround.console.web.listeners import Listeners
 from wardround.console.web.live import Live, Status, ask
 from wardround.console.web.page import Page
 from wardround.console.web.pages import PAGES, login
@@ -43,7 +44,7 @@ class Console:
     queries: Any
     accounts: Accounts
     sessions: Sessions
-    live: Live
+    live: Listeners[Any]
     browsers: Browsers
     limits: Limits
     pages: tuple[Page, ...]
@@ -83,29 +84,28 @@ def make_app(
         UsageError: it is no folder of that face.
         Unavailable: the console's own database cannot be used.
     """
-    place, queries, noticing, health = _opened(folder, face)
+    opened = _opened(folder, face)
     engine = open_console(folder)
     mine = tuple(page for page in pages if page.face is face)
     console = Console(
         face=face,
-        place=place,
+        place=opened.place,
         path=folder,
-        queries=queries,
+        queries=opened.queries,
         accounts=Accounts(engine, face, clock, hasher),
         sessions=Sessions(engine, clock),
-        live=Live(folder),
+        live=opened.live,
         browsers=Browsers(engine),
         limits=Limits(clock),
         pages=mine,
-        noticing=noticing,
-        health=health,
+        noticing=opened.noticing,
+        health=opened.health,
         certificate=certificate,
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if face is Face.SITE:
-            threading.Thread(target=_warm, args=(queries,), daemon=True, name="console-warm").start()
+        threading.Thread(target=_warm, args=(opened.warm,), daemon=True, name="console-warm").start()
         yield
         console.live.close()
         engine.dispose()
@@ -131,27 +131,40 @@ def make_app(
     return guarded
 
 
-def _warm(queries: Any) -> None:
-    """Read the templates and the ledger before somebody waits for a page."""
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What is behind a face: whose it is, what is asked, what listeners hear; of a site its notices and its health."""
+
+    place: str
+    queries: Any
+    live: Listeners[Any]
+    warm: Callable[[], None]
+    noticing: Any = None
+    health: Any = None
+
+
+def _warm(read: Callable[[], None]) -> None:
+    """Compile the templates and read the stores before somebody waits for a page."""
     for name in templates().list_templates():
         templates().get_template(name)
-    from wardround.console.web.queries.studies import warm
-
-    warm(queries)
+    read()
 
 
-def _opened(folder: Path, face: Face) -> tuple[str, Any, Any, Any]:
-    """(whose console it is, its queries, and for a site its notices and its health)."""
+def _opened(folder: Path, face: Face) -> _Opened:
     if face is Face.SITE:
         from wardround.console.web.queries.health import Health
         from wardround.console.web.queries.noticing import Noticing
         from wardround.console.web.queries.site import SiteQueries
+        from wardround.console.web.queries.studies import warm
 
         site = SiteFolder.open(folder)
         queries = SiteQueries(site)
-        return site.site, queries, Noticing(queries, partial(ask, folder)), Health(site)
+        noticing = Noticing(queries, partial(ask, folder))
+        return _Opened(site.site, queries, Live(folder), partial(warm, queries), noticing, Health(site))
+    from wardround.console.web.hub_live import HubLive
     from wardround.console.web.queries.coordinator import CoordinatorQueries
     from wardround.server.folder import CoordinatorFolder
 
     hub = CoordinatorFolder.open(folder)
-    return hub.about.name, CoordinatorQueries(hub), None, None
+    asked = CoordinatorQueries(hub)
+    return _Opened(hub.about.name, asked, HubLive(asked.store), asked.warm)

@@ -18,6 +18,9 @@ from wardround.console.web.sessions import BEFORE_COOKIE, COOKIE, Session
 
 CSRF_FIELD: Final = "csrf"
 
+ITSELF: Final = "x-wardround-itself"
+"""The header of a request that a live page makes by itself: nobody did anything, so it keeps no session awake."""
+
 
 class LoginNeeded(Exception):
     """Nobody is logged in here: the answer leads to the login."""
@@ -31,7 +34,8 @@ def console(request: Request) -> Any:
 def session_of(request: Request) -> Session | None:
     """The session of this request, whether or not it is complete; looked up once."""
     if not hasattr(request.state, "session"):
-        found: Session | None = console(request).sessions.find(request.cookies.get(COOKIE))
+        active = ITSELF not in request.headers
+        found: Session | None = console(request).sessions.find(request.cookies.get(COOKIE), active=active)
         request.state.session = found
         request.scope["wardround.role"] = found.role.value if found is not None and found.complete else "-"
     kept: Session | None = request.state.session

@@ -51,11 +51,16 @@ class StudyFolder:
     @classmethod
     def create(cls, parent: Path, plan: StudyPlan) -> "StudyFolder":
         """The folder of ``plan`` below ``parent``; it may be there already."""
-        folder = cls(parent / f"{plan.study}-{plan.digest[:12]}")
+        folder = cls.of(parent, plan)
         (folder.path / "receipts").mkdir(parents=True, exist_ok=True, mode=0o700)
         if not (folder.path / "plan.json").exists():
             write_checkpoint(folder.path / "plan.json", plan.canonical)
         return folder
+
+    @classmethod
+    def of(cls, parent: Path, plan: StudyPlan) -> "StudyFolder":
+        """Where the folder of ``plan`` is or will be; nothing is made."""
+        return cls(parent / f"{plan.study}-{plan.digest[:12]}")
 
     @property
     def witness(self) -> Path:

@@ -1,23 +1,22 @@
 """*Overview* of a hospital: what was used and what is left, what waits for whom, and what runs now."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from wardround.console.notices.watching import Level, Notice
 from wardround.console.web.guards import Viewer, console
-from wardround.console.web.i18n import N_, _, moment, ngettext, number, one_digit, said_again, spoken, use
-from wardround.console.web.live import Status, TooMany
+from wardround.console.web.i18n import N_, _, moment, ngettext, number, one_digit, said_again
+from wardround.console.web.live import Status
 from wardround.console.web.page import Page
 from wardround.console.web.queries.noticing import kind, waiting_for
 from wardround.console.web.queries.site import Budget, SiteView, StudyLine
 from wardround.console.web.rendering import given, render
 from wardround.console.web.roles import Face, Role
-from wardround.console.web.security import Refused
-from wardround.console.web.sessions import COOKIE
+from wardround.console.web.streaming import stream
 from wardround.console.web.wayfinding import where
 from wardround.privacy.meaning import in_a_hundred, meaning
 from wardround.protocol.errors import UsageError
@@ -76,25 +75,12 @@ def overview(request: Request, looks: Viewer) -> Response:
 @router.get("/live")
 async def live(request: Request, looks: Viewer) -> Response:
     """The daemon's status as it changes, as server-sent events."""
-    hub, sessions, language = console(request).live, console(request).sessions, spoken()
-    cookie, queries = request.cookies.get(COOKIE), console(request).queries
+    queries = console(request).queries
 
     def words(status: Status) -> dict[str, str]:
-        use(language)
         return live_words(status, queries.study(status.last_plan) if status.last_plan else None)
 
-    stream = hub.events(looks.key, words, lambda: sessions.find(cookie, active=False) is not None)
-    try:
-        first = await anext(stream)
-    except TooMany:
-        raise Refused(503) from None
-
-    async def whole() -> AsyncIterator[bytes]:
-        yield first
-        async for event in stream:
-            yield event
-
-    return StreamingResponse(whole(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+    return await stream(request, looks, words)
 
 
 def live_words(status: Status, study: StudyLine | None) -> dict[str, str]:

@@ -4,34 +4,41 @@ A page's test takes ``world`` (the hospital), ``client_as("officer")`` (logged i
 (the same in Chromium). The daemon is a stub behind the real office and control server, so that tests say how it stands.
 """
 
+import json
 import os
 import shutil
 import socket
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow.csv
 import pyotp
 import pytest
 import uvicorn
 from argon2 import PasswordHasher
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.testclient import TestClient
 
 from wardround.client.control.server import ControlServer
 from wardround.client.daemon import DaemonStatus
-from wardround.client.governance import CONSORTIUM_DOMAIN, grant_for, open_domain
+from wardround.client.desk import Desk, Switches
+from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, grant_for, open_domain
 from wardround.client.office import Office
 from wardround.client.settings import Roles
 from wardround.client.store.database import open_store
 from wardround.client.store.folder import SiteFolder
+from wardround.client.store.members import Members, Part
 from wardround.client.store.receipts import Receipts
 from wardround.client.store.roster import PinnedRoster
 from wardround.client.store.studies import Studies
@@ -44,19 +51,35 @@ from wardround.console.web.roles import ROLES, Face
 from wardround.console.web.security import Names
 from wardround.console.web.store import open_console
 from wardround.privacy.meaning import conditions
+from wardround.protocol.errors import Unavailable
 from wardround.protocol.identity import Identity
 from wardround.protocol.ledger import Release, Reserve, Start, approve
 from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.receipt import FIRST, Receipt, SiteLine
+from wardround.server.conductor import Conductor, Progressing, Wanted
+from wardround.server.enrolment import Enrolment
 from wardround.server.folder import CoordinatorFolder
+from wardround.server.store.checkpoint import write_checkpoint
+from wardround.server.store.database import open_database
 from wardround.server.store.registry import Registry
+from wardround.server.store.sites import Sites
+from wardround.server.store.studies import StudyFolder
+from wardround.simulations.cohorts import declared_patients
 from wardround.simulations.consortium import simulated_roster
+from wardround.simulations.datasets import load_dataset
+from wardround.simulations.desks import DeskCarrier
 
 PASSWORD = "four words that nobody guesses"
 PORT = 8640
 WEAK = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 """Argon2id as weak as the library allows: tests log in often."""
+
+REASON = "the ethics board of VA has not met, says Doctor Lee"
+"""Why a hospital refuses a plan: its coordinator never hears it."""
+
+ANNA = Identity.generate("anna")
+"""The officer of each of the coordinator's hospitals."""
 
 HOSTILE = "<script>alert(1)</script> & \u202egnorts\u202c <img src=x onerror=alert(2)> \x1b[2J \u200b" + "W" * 400
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -318,17 +341,192 @@ def new_world() -> Iterator[SiteWorld]:
         yield made
 
 
+class Ended(Exception):
+    """The coordinator's process ends here."""
+
+
+@dataclass
+class HubWorld(World):
+    """A coordinator whose studies really ran, with four hospitals of this disk behind the real conductor.
+
+    ``finished``: ``va`` was lost in round 2, and ``switzerland`` did not help to open the sum of round 3; ``stuck``:
+    three void rounds; ``going``: in its second round; ``proposed``: with a hostile title, two approvals, one refusal.
+    """
+
+    plans: dict[str, StudyPlan] = field(default_factory=dict)
+    seen: dict[str, Progressing] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        self.folder = CoordinatorFolder.create(self.path, "Hub of the north", "hub.example.org", 8443)
+        self.registry = Registry(self.folder.database)
+        self.make_accounts()
+
+    def place(self, name: str) -> StudyFolder:
+        return StudyFolder.of(self.folder.studies, self.plans[name])
+
+    def join(self, hospitals: dict[str, SiteFolder]) -> None:
+        today, now = datetime.now(UTC).date(), datetime.now(UTC)
+        identities = [hospital.identity() for hospital in hospitals.values()]
+        self.roster = simulated_roster(identities, self.folder.identity(), (), today)
+        with closing(open_database(self.folder.database)) as store:
+            sites = Sites(store)
+            sites.put_in_force(self.roster)
+            for name, hospital in [*hospitals.items(), ("bern", None)]:
+                key = Identity.generate(name) if hospital is None else hospital.identity()
+                sites.join(name, key.public.key, node_key(), now)
+            sites.revoke("bern", now)
+        for number, name in enumerate(hospitals, 7):
+            self.registry.registered(name, number)
+        Enrolment(self.folder).invite("lyon", 14)
+        for hospital in hospitals.values():
+            with closing(open_store(hospital.database)) as store:
+                PinnedRoster(store, hospital.identity().public).pin(self.roster.canonical, self.roster.digest)
+
+    def conduct(
+        self, name: str, plan: StudyPlan, carrier: Any, sleep: Callable[[float], None] = lambda _: None
+    ) -> None:
+        """Run a study as its process does, from its proposal to its end or to an exception."""
+        self.plans[name] = plan
+        self.registry.propose(plan)
+        place = StudyFolder.create(self.folder.studies, plan)
+        wanted = Wanted.PROPOSED if name == "proposed" else Wanted.RUNNING
+        self.registry.want(plan.digest, wanted.value)
+
+        def told(seen: Progressing) -> None:
+            self.seen[name] = seen
+            content = asdict(seen) | {"at": time.time(), "pid": os.getpid()}
+            write_checkpoint(place.path / "status.json", json.dumps(content).encode())
+
+        conductor = Conductor(
+            place, self.folder.identity(), lambda: self.roster, carrier, lambda: wanted, told, sleep=sleep
+        )
+        try:
+            conductor.run()
+            self.registry.ended(plan.digest, "finished", "")
+        except Unavailable as error:
+            self.registry.ended(plan.digest, "needs_people", error.message)
+        except Ended:
+            pass
+
+
+class Losing(DeskCarrier):
+    """Loses answers: ``lost`` is asked with the exchange, the site, and the number of the exchange of that kind.
+
+    ``ends``: the coordinator's process ends before this exchange of this number.
+    """
+
+    def __init__(
+        self, plan: StudyPlan, desks: Any, lost: Any = lambda kind, site, number: False, ends: Any = None
+    ) -> None:
+        self._counted: Counter[str] = Counter()
+        super().__init__(plan.digest, desks, lambda kind, site, _: lost(kind, site, self._counted[kind]))
+        self._ends = ends
+
+    def exchange(self, kind: str, *arguments: Any, **options: Any) -> Iterator[Any]:
+        self._counted[kind] += 1
+        for heard, outcome in enumerate(super().exchange(kind, *arguments, **options)):
+            if (kind, self._counted[kind]) == self._ends and heard == 2:
+                raise Ended
+            yield outcome
+
+
+def node_key() -> str:
+    key = ec.generate_private_key(ec.SECP384R1()).public_key()
+    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def hospitals_of(path: Path) -> dict[str, SiteFolder]:
+    """Four hospitals with the heart disease data and one officer each."""
+    made = {}
+    for part in load_dataset("heart_disease", "complete").tables:
+        folder = made[part.site] = SiteFolder.create(path / part.site, part.site, [ANNA.public])
+        (folder.path / "data").mkdir()
+        pyarrow.csv.write_csv(part.table, folder.path / "data" / "patients.csv")
+        (folder.path / "site.yaml").write_text("data:\n  - {connector: csv, path: data/patients.csv}\n")
+        with closing(open_store(folder.database)) as store:
+            ids, test = part.table.column("patient").to_pylist(), set(part.test_rows.tolist())
+            members = Members(store, folder.patients_key())
+            members.enrol([one for row, one in enumerate(ids) if row not in test], TRAINING_DOMAIN, Part.TRAIN)
+        grant(folder, [open_domain(TRAINING_DOMAIN, 12.0, 1e-4)])
+    return made
+
+
+def grant(folder: SiteFolder, facts: list[Any]) -> None:
+    """What the hospital's officer signs."""
+    ledger = folder.ledger()
+    for fact in facts:
+        ledger.record(approve(fact, folder.identity().public.key.hex(), ANNA))
+    ledger.close()
+
+
+def hub_plan(*overrides: str, **changes: Any) -> StudyPlan:
+    """A plan for the four hospitals, of one step a round: it takes no time."""
+    wanted = ["study=heart_disease", "privacy.noise_multiplier=2.84", "local.steps=1", *overrides]
+    configuration = parse_configuration(compose_configuration(wanted))
+    made = make_plan(configuration, declared_patients(configuration), datetime.now(UTC).date())
+    return StudyPlan.model_validate(made.model_dump() | changes) if changes else made
+
+
 @pytest.fixture(scope="session")
-def hub() -> Iterator[World]:
-    """A coordinator with two studies. Many tests look at it, so none may change it."""
+def hub() -> Iterator[HubWorld]:
+    """A coordinator with studies that really ran. Many tests look at it, so none may change it."""
     with short_folder() as folder:
-        opened = CoordinatorFolder.create(folder / "hub", "Hub of the north", "hub.example.org", 8443)
-        registry = Registry(opened.database)
-        plan = plan_of()
-        for one in (plan, plan_of("rounds=2", "privacy.noise_multiplier=2.9", title=HOSTILE)):
-            registry.propose(one)
-        made = World(folder / "hub", Face.COORDINATOR, examples={"digest": plan.digest})
-        made.make_accounts()
+        made = HubWorld(folder / "hub", Face.COORDINATOR)
+        made.begin()
+        hospitals = hospitals_of(folder)
+        made.join(hospitals)
+        desks = {site: Desk(hospital, Switches()) for site, hospital in hospitals.items()}
+        plans = {
+            "finished": hub_plan("rounds=4"),
+            "stuck": hub_plan("rounds=5", attempts=1),
+            "going": hub_plan("rounds=6"),
+            "proposed": hub_plan("rounds=2", title=HOSTILE),
+        }
+        for name, plan in plans.items():
+            for site in list(hospitals)[:2] if name == "proposed" else hospitals:
+                grant(hospitals[site], [grant_for(plan, site, TRAINING_DOMAIN)])
+
+        def dropping(kind: str, site: str, number: int) -> bool:
+            return (kind, site, number) in {("train.round", "va", 2), ("query.open", "switzerland", 3)}
+
+        def away(kind: str, site: str, number: int) -> bool:
+            return kind == "train.round" and site in ("hungarian", "va")
+
+        def refuse(seconds: float) -> None:
+            with closing(open_store(hospitals["va"].database)) as store:
+                studies = Studies(store)
+                held = studies.get(plans["proposed"].digest)
+                studies.refuse(held.digest, REASON)
+            if held.refused is not None and made.seen["proposed"].standing.get("va") == "refused":
+                raise Ended
+
+        made.conduct("finished", plans["finished"], Losing(plans["finished"], desks, dropping))
+        made.conduct("stuck", plans["stuck"], Losing(plans["stuck"], desks, away))
+        made.conduct("going", plans["going"], Losing(plans["going"], desks, ends=("train.round", 2)))
+        made.conduct("proposed", plans["proposed"], Losing(plans["proposed"], desks), refuse)
+        made.examples = {"digest": plans["finished"].digest, "name": "plan.json"}
+        yield made
+
+
+@pytest.fixture
+def hub_copy(hub: HubWorld) -> Iterator[HubWorld]:
+    """The same coordinator, of one's own: its folder may be changed."""
+    with short_folder() as folder:
+        shutil.copytree(hub.path, folder / "hub")
+        made = replace(hub, path=folder / "hub", clock=Clock(), secrets=dict(hub.secrets))
+        made.clock.now = hub.clock.now  # its accounts have taken the codes of that time
+        made.folder = CoordinatorFolder.open(made.path)
+        made.registry = Registry(made.folder.database)
+        made.roster = hub.roster
+        yield made
+
+
+@pytest.fixture
+def new_hub() -> Iterator[HubWorld]:
+    """A coordinator to which nothing has happened yet."""
+    with short_folder() as folder:
+        made = HubWorld(folder / "hub", Face.COORDINATOR)
+        made.begin()
         yield made
 
 
@@ -494,7 +692,7 @@ def helpers() -> SimpleNamespace:
     """What tests of this folder call by name, since they cannot import this file."""
     return SimpleNamespace(
         PASSWORD=PASSWORD, PORT=PORT, HOSTILE=HOSTILE, WEAK=WEAK, Served=Served, csrf=csrf, log_in=log_in,
-        new_client=new_client, plan_of=plan_of,
+        new_client=new_client, plan_of=plan_of, REASON=REASON,
     )  # fmt: skip
 
 
