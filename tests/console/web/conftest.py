@@ -43,7 +43,7 @@ from wardround.conf.schema import parse_configuration
 from wardround.console.web.accounts import Accounts
 from wardround.console.web.app import make_app
 from wardround.console.web.roles import ROLES, Face
-from wardround.console.web.security import Names
+from wardround.console.web.security import HEADERS, Names
 from wardround.console.web.sessions import COOKIE
 from wardround.console.web.store import open_console
 from wardround.protocol.identity import Identity
@@ -494,6 +494,7 @@ def helpers() -> SimpleNamespace:
     return SimpleNamespace(
         PASSWORD=PASSWORD, PORT=PORT, HOSTILE=HOSTILE, WEAK=WEAK, Served=Served, csrf=csrf, log_in=log_in,
         new_client=new_client, plan_of=plan_of, Asker=Asker, filled=filled,
+        missing_headers=missing_headers, hub_world=hub_world, site_world=site_world, short_folder=short_folder,
     )  # fmt: skip
 
 
@@ -517,7 +518,7 @@ def _screenshot(page: Any, name: str) -> None:
 
 HOSTILE_TITLES = {
     "script": HOSTILE,
-    "markup": "</title></textarea><svg onload=alert(3)><iframe src=javascript:alert(4)></iframe>\"' onfocus=alert(5) x=",
+    "markup": "</title></textarea><svg onload=alert(3)><iframe src=javascript:alert(4)></iframe>\"' onfocus=alert(5)",
     "right to left": "\u05d0\u05d1\u05d2 \u0627\u0644\u0639\u0631\u0628\u064a\u0629 \u202e12\u2066 (34) \u200f",
     "long": "T" * 10_000,
     "words": "word " * 2_000,
@@ -690,3 +691,16 @@ class Asker:
         await asyncio.gather(asked, ended, return_exceptions=True)
         headers = tuple((name.decode().lower(), value.decode("latin-1")) for name, value in started["headers"])
         return Answer(started["status"], headers, b"".join(parts))
+
+
+def missing_headers(answer: Any, path: str) -> list[str]:
+    """Which of the headers that every answer must carry this one does not, and which it carries and must not."""
+    kept = "no-cache" if path.startswith("/static/") else "no-store"
+    wanted = HEADERS | {"cache-control": kept, "strict-transport-security": "max-age=31536000"}
+    wrong = [f"{name}: {answer[name]}" for name, value in wanted.items() if answer[name] != value]
+    wrong += [name for name, _ in answer.headers if name in ("server", "x-powered-by", "access-control-allow-origin")]
+    cookies = [value for name, value in answer.headers if name == "set-cookie"]
+    flags = ("; HttpOnly", "; Path=/", "; SameSite=strict", "; Secure")
+    wrong += [cookie.split("=")[0] for cookie in cookies if not all(flag in cookie for flag in flags)]
+    wrong += [cookie for cookie in cookies if not cookie.startswith("__Host-") or "Domain" in cookie]
+    return wrong + ([] if "unsafe" not in answer["content-security-policy"] else ["unsafe"])

@@ -24,7 +24,7 @@ from wardround.console.web.app import make_app
 from wardround.console.web.page import Page
 from wardround.console.web.pages import PAGES, login
 from wardround.console.web.roles import READS_ONLY, ROLES, Face, Role
-from wardround.console.web.security import HEADERS, MOST_BYTES, Names
+from wardround.console.web.security import MOST_BYTES, Names
 from wardround.console.web.sessions import IDLE_SECONDS, MOST_SECONDS
 
 FACES = tuple(Face)
@@ -59,9 +59,9 @@ HOSTS = (
     "",
 )
 TRAVERSALS = (
-    "..", "../..", "%2e%2e", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "..%2f..%2fledger.sqlite", "%252e%252e%252fetc%252fpasswd",
-    "..%5c..%5cledger.sqlite", "..\\..\\console.sqlite", "%00", "a%00.css", "%2fetc%2fpasswd", "/etc/passwd", "....//....//",
-    "%c0%ae%c0%ae%2f", "%ff%fe", "~", ".", "a" * 5000, "%f0%9f%92%a9", "'--", "1;x=2", "{digest}", "console.css%2f..%2f..",
+    "..", "../..", "%2e%2e", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "..%2f..%2fledger.sqlite", "%252e%252e%252fetc%252fhost",
+    "..%5c..%5cledger.sqlite", "..\\..\\console.sqlite", "%00", "a%00.css", "%2fetc%2fpasswd", "/etc/passwd", "....//",
+    "%c0%ae%c0%ae%2f", "%ff%fe", "~", ".", "a" * 5000, "%f0%9f%92%a9", "'--", "1;x=2", "{digest}", "a.css%2f..%2f",
 )  # fmt: skip
 NOT_OURS = ("root:x:", "SQLite format", "import annotations", "BEGIN PRIVATE KEY", "Traceback", "def make_app")
 
@@ -139,21 +139,8 @@ class Doors:
         if method == "POST" and "body" not in how:
             how["body"] = urlencode(fields).encode()
         answer = asker.ask(method, path, **how)
-        assert missing_headers(answer, path) == [], (method, path)
+        assert self.helpers.missing_headers(answer, path) == [], (method, path)
         return answer.status, self.reached[before:]
-
-
-def missing_headers(answer: Any, path: str) -> list[str]:
-    """Which of the headers that every answer must carry this one does not, and which it carries and must not."""
-    kept = "no-cache" if path.startswith("/static/") else "no-store"
-    wanted = HEADERS | {"cache-control": kept, "strict-transport-security": "max-age=31536000"}
-    wrong = [f"{name}: {answer[name]}" for name, value in wanted.items() if answer[name] != value]
-    wrong += [name for name, _ in answer.headers if name in ("server", "x-powered-by", "access-control-allow-origin")]
-    cookies = [value for name, value in answer.headers if name == "set-cookie"]
-    flags = ("; HttpOnly", "; Path=/", "; SameSite=strict", "; Secure")
-    wrong += [cookie.split("=")[0] for cookie in cookies if not all(flag in cookie for flag in flags)]
-    wrong += [cookie for cookie in cookies if not cookie.startswith("__Host-") or "Domain" in cookie]
-    return wrong + ([] if "unsafe" not in answer["content-security-policy"] else ["unsafe"])
 
 
 @pytest.fixture(scope="module", params=FACES, ids=lambda face: face.value)
@@ -324,12 +311,9 @@ def test_no_parameter_of_a_path_leads_out_of_its_page(worlds: Any, helpers: Any)
                 if route.method == "GET" and "{" in route.path and route.may(role):
                     for hostile in TRAVERSALS:
                         answer = asker.ask("GET", re.sub(r"\{[^}]*\}", lambda _, text=hostile: text, route.path))
-                        assert answer.status < 500 and answer.status != 200 or "login" in route.path, (
-                            route.path,
-                            hostile,
-                        )
+                        assert 300 <= answer.status < 500, (route.path, hostile, answer.status)
                         assert not [text for text in NOT_OURS if text in answer.text]
-                        assert missing_headers(answer, route.path) == []
+                        assert helpers.missing_headers(answer, route.path) == []
                         asked += 1
     assert asked or not [page for page in PAGES if "{" in page.path]
 
@@ -343,7 +327,7 @@ def test_no_path_leads_out_of_the_static_files(hostile: str, worlds: Any, helper
             answer = asker.ask("GET", path)
             assert answer.status in (303, 400, 404), (path, answer.status)
             assert not [text for text in NOT_OURS if text in answer.text]
-            assert missing_headers(answer, path) == []
+            assert helpers.missing_headers(answer, path) == []
 
 
 class Addresses(HTMLParser):
@@ -399,7 +383,7 @@ def test_every_real_answer_is_headed_whole_and_no_secret_is_logged_or_put_in_an_
             body = fields.encode() if route.method == "POST" else b""
             answer = asker.ask(route.method, path, body, query="q=secret-in-a-query")
             assert answer.status < 500 or answer.status == 503, (route, role, answer.text)
-            assert missing_headers(answer, path) == [], (route, role)
+            assert helpers.missing_headers(answer, path) == [], (route, role)
             assert "secret-in-a-form" not in answer.text and "Traceback" not in answer.text
             texts.append(answer["location"])
             found = Addresses(answer.text)
@@ -432,7 +416,7 @@ def test_every_link_of_a_page_leads_where_its_reader_may_go_and_no_table_holds_a
             seen.add((role, path, query))
             answer = asker.ask("GET", path, query=query)
             assert answer.status == 200, (role, path, answer.status)
-            assert missing_headers(answer, path) == []
+            assert helpers.missing_headers(answer, path) == []
             if "text/csv" in answer["content-type"]:
                 assert formulas(answer.text) == [], path
             elif "text/html" in answer["content-type"]:
