@@ -582,6 +582,13 @@ def alarm() -> Iterator[SiteWorld]:
 
 
 @pytest.fixture(scope="session")
+def fresh() -> Iterator[SiteWorld]:
+    """A hospital to which nothing has happened yet. Many tests look at it, so none may change it."""
+    with short_folder() as folder, site_world(folder, full=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
 def hostile() -> Iterator[SiteWorld]:
     """A hospital full of hostile texts. Many tests look at it, so none may change it."""
     with short_folder() as folder, hostile_world(folder) as made:
