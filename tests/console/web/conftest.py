@@ -310,9 +310,9 @@ def new_world() -> Iterator[SiteWorld]:
         yield made
 
 
-@contextmanager
-def hub_world() -> Iterator[World]:
-    """A coordinator with two studies."""
+@pytest.fixture(scope="session")
+def hub() -> Iterator[World]:
+    """A coordinator with two studies. Many tests look at it, so none may change it."""
     with short_folder() as folder:
         opened = CoordinatorFolder.create(folder / "hub", "Hub of the north", "hub.example.org", 8443)
         registry = Registry(opened.database)
@@ -321,13 +321,6 @@ def hub_world() -> Iterator[World]:
             registry.propose(one)
         made = World(folder / "hub", Face.COORDINATOR, examples={"digest": plan.digest})
         made.make_accounts()
-        yield made
-
-
-@pytest.fixture(scope="session")
-def hub() -> Iterator[World]:
-    """A coordinator with something on every page. Many tests look at it, so none may change it."""
-    with hub_world() as made:
         yield made
 
 
@@ -494,7 +487,7 @@ def helpers() -> SimpleNamespace:
     return SimpleNamespace(
         PASSWORD=PASSWORD, PORT=PORT, HOSTILE=HOSTILE, WEAK=WEAK, Served=Served, csrf=csrf, log_in=log_in,
         new_client=new_client, plan_of=plan_of, Asker=Asker, filled=filled,
-        missing_headers=missing_headers, hub_world=hub_world, site_world=site_world, short_folder=short_folder,
+        missing_headers=missing_headers,
     )  # fmt: skip
 
 
@@ -593,6 +586,14 @@ def hostile() -> Iterator[SiteWorld]:
     """A hospital full of hostile texts. Many tests look at it, so none may change it."""
     with short_folder() as folder, hostile_world(folder) as made:
         yield made
+
+
+@pytest.fixture
+def own_hub(hub: World) -> Iterator[World]:
+    """The same coordinator, of one's own: forms may be sent to it."""
+    with short_folder() as folder:
+        shutil.copytree(hub.path, folder / "hub")
+        yield replace(hub, path=folder / "hub", secrets=dict(hub.secrets))
 
 
 @pytest.fixture(scope="session")

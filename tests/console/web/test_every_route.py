@@ -241,10 +241,8 @@ def test_a_proxy_s_headers_change_nothing(doors: Doors) -> None:
 
 
 @pytest.mark.parametrize("fault", ["idle", "a day old", "half", "disabled", "invented", "logged out"])
-def test_a_session_that_does_not_hold_reaches_nothing(
-    fault: str, world: Any, hub: Any, helpers: Any, request: Any
-) -> None:
-    for place in (world, hub):
+def test_a_session_that_does_not_hold_reaches_nothing(fault: str, world: Any, own_hub: Any, helpers: Any) -> None:
+    for place in (world, own_hub):
         doors = Doors(place, helpers)
         clock, now = place.clock, place.clock.now
         sessions = doors.app.console.sessions
@@ -368,7 +366,7 @@ def test_every_real_answer_is_headed_whole_and_no_secret_is_logged_or_put_in_an_
     face: Face, world: Any, helpers: Any, heard: Callable[[], str], request: Any
 ) -> None:
     """Reads and sends everything, with a session for each role and for nobody; the forms have a token and no more."""
-    place = world if face is Face.SITE else request.getfixturevalue("hub")
+    place = world if face is Face.SITE else request.getfixturevalue("own_hub")
     secrets = {helpers.PASSWORD, "secret-in-a-query", "secret-in-a-path", "secret-in-a-form", *place.secrets.values()}
     with helpers.new_client(place.app()) as client:
         helpers.log_in(client, place, ROLES[face][0].value)

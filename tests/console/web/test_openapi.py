@@ -8,8 +8,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,6 +34,9 @@ TOKEN = "the-token-of-this-session"
 """Stands for it in the document, since a session may end while the document is used."""
 
 FORM = "application/x-www-form-urlencoded"
+OWN = {Face.SITE: "world", Face.COORDINATOR: "own_hub"}
+"""The world of one's own of each face."""
+
 WHO = [(face, role) for face in Face for role in (*ROLES[face], None)]
 
 
@@ -175,24 +177,9 @@ def ask_one(client: Client, strategy: Any, seconds: float, least: int) -> None:
         ask()
 
 
-@pytest.fixture
-def place(helpers: Any) -> Iterator[Callable[[Face], Any]]:
-    """A console's world of one's own."""
-    with ExitStack() as kept:
-
-        def make(face: Face) -> Any:
-            if face is Face.COORDINATOR:
-                return kept.enter_context(helpers.hub_world())
-            return kept.enter_context(helpers.site_world(kept.enter_context(helpers.short_folder()), full=True))
-
-        yield make
-
-
 @pytest.mark.parametrize(("face", "role"), WHO, ids=lambda one: "nobody" if one is None else one.value)
-def test_nothing_that_is_sent_breaks_a_page(
-    face: Face, role: Role | None, place: Callable[[Face], Any], helpers: Any
-) -> None:
-    client = Client(place(face), role, helpers)
+def test_nothing_that_is_sent_breaks_a_page(face: Face, role: Role | None, helpers: Any, request: Any) -> None:
+    client = Client(request.getfixturevalue(OWN[face]), role, helpers)
     ask_all(client, SECONDS)
     good = [label for label, status in client.statuses if status == 200]
     assert ("GET /" in good) is (role is not None)
@@ -203,10 +190,10 @@ def test_nothing_that_is_sent_breaks_a_page(
     )
 
 
-def test_a_page_that_breaks_is_found(place: Callable[[Face], Any], helpers: Any) -> None:
+def test_a_page_that_breaks_is_found(world: Any, helpers: Any) -> None:
     router = APIRouter()
     router.add_api_route("/trial/{digest}", lambda digest: {}["a"] if len(digest) != 64 else {}, methods=["GET"])
     page = Page(Face.SITE, "/trial/{digest}", "Trial", "run", frozenset({Role.IT}), router)
-    client = Client(place(Face.SITE), Role.IT, helpers, [*PAGES, page])
+    client = Client(world, Role.IT, helpers, [*PAGES, page])
     with pytest.raises(AssertionError, match=r"GET /trial/\{digest\} 500"):
         ask_all(client, SECONDS)
