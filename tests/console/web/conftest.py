@@ -631,11 +631,15 @@ class Answer:
 
 
 class Asker:
-    """Asks an application as a browser of one account does, without a socket; ``role`` None: nobody is logged in."""
+    """Asks an application as a browser of one account does, without a socket; ``role`` None: nobody is logged in.
+
+    ``pauses``: so many seconds pass before a body comes.
+    """
 
     def __init__(self, app: Any, role: str | None) -> None:
         self.app = app
         self.cookie, self.token = "", "0" * 64
+        self.pauses = 0.0
         if role is not None:
             self.begin(role)
 
@@ -677,6 +681,7 @@ class Asker:
             nonlocal sent
             if not sent:
                 sent = True
+                await asyncio.sleep(self.pauses)
                 return {"type": "http.request", "body": body, "more_body": False}
             await over.wait()
             return {"type": "http.disconnect"}

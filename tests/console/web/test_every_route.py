@@ -78,9 +78,10 @@ class Route:
         """What the registry says: who reads it, or may send its form."""
         if self.page is None:
             return role is not None or (self.method, self.path) in STRANGERS
-        if self.method == "GET":
+        # Forms that ask something and change nothing, and those that change the sender's account, where a page has any.
+        if self.method == "GET" or self.path in getattr(self.page, "asks", ()):
             return role in self.page.roles
-        return role in self.page.writers - READS_ONLY
+        return role in self.page.writers - (frozenset() if getattr(self.page, "own_account", False) else READS_ONLY)
 
 
 def routes_of(face: Face) -> list[Route]:
