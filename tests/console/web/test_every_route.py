@@ -368,7 +368,14 @@ def test_every_real_answer_is_headed_whole_and_no_secret_is_logged_or_put_in_an_
 ) -> None:
     """Reads and sends everything, with a session for each role and for nobody; the forms have a token and no more."""
     place = world if face is Face.SITE else request.getfixturevalue("own_hub")
-    secrets = {helpers.PASSWORD, "secret-in-a-query", "secret-in-a-path", "secret-in-a-form", *place.secrets.values()}
+    secrets = {
+        helpers.PASSWORD,
+        "secret-in-a-query",
+        "secret-in-a-path",
+        "secret-in-a-form",
+        "typed in a form",
+        *place.secrets.values(),
+    }
     with helpers.new_client(place.app()) as client:
         helpers.log_in(client, place, ROLES[face][0].value)
         secrets |= {place.now(ROLES[face][0].value), client.cookies["__Host-wardround"], helpers.csrf(client)}
@@ -378,7 +385,7 @@ def test_every_real_answer_is_headed_whole_and_no_secret_is_logged_or_put_in_an_
             asker = helpers.Asker(app, role and role.value)
             secrets |= {asker.cookie or asker.token, asker.token} - {"0" * 64}
             path = helpers.filled(route.path, place)
-            fields = urlencode({"csrf": asker.token, "password": "secret-in-a-form", "reason": "secret-in-a-form"})
+            fields = urlencode({"csrf": asker.token, "password": "secret-in-a-form", "reason": "typed in a form"})
             body = fields.encode() if route.method == "POST" else b""
             answer = asker.ask(route.method, path, body, query="q=secret-in-a-query")
             assert answer.status < 500 or answer.status == 503, (route, role, answer.text)
