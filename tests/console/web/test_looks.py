@@ -34,7 +34,7 @@ MOVES = """() => document.getAnimations().length + [...document.querySelectorAll
     return style.animationName !== "none" || style.transitionDuration.split(", ").some(time => parseFloat(time) > 0);
 }).length"""
 ONE_COLOUR = """() => [
-    ...document.querySelectorAll("button, .button, input:not([type=hidden]), select, textarea, .badge")
+    ...document.querySelectorAll("button, .button, input:not([type=hidden], [type=range]), select, textarea, .badge")
 ].filter(one => one.checkVisibility() && getComputedStyle(one).borderTopStyle === "none")
     .map(one => one.outerHTML.slice(0, 200))"""
 
@@ -55,13 +55,18 @@ FOCUSED = """() => {
     const one = document.activeElement;
     if (one === document.body || one === null) return null;
     const box = one.getBoundingClientRect(), style = getComputedStyle(one);
+    let aside = scrollX, down = scrollY;
+    for (let up = one.parentElement; up && up !== document.documentElement; up = up.parentElement) {
+        aside += up.scrollLeft; down += up.scrollTop;
+    }
     const at = document.elementFromPoint(
         Math.min(Math.max(box.left + Math.min(box.width, 40) / 2, 1), innerWidth - 1),
         Math.min(Math.max(box.top + Math.min(box.height, 40) / 2, 1), innerHeight - 1));
     return {
         number: window.mayFocus.indexOf(one),
         what: one.outerHTML.slice(0, 120),
-        left: box.left + scrollX, right: box.right + scrollX, top: box.top + scrollY, bottom: box.bottom + scrollY,
+        left: box.left + aside, right: box.right + aside, top: box.top + down, bottom: box.bottom + down,
+        parts: one.matches("[type=date], [type=time], [type=datetime-local], [type=month]"),
         fixed: Boolean(one.closest(".side")) || one.matches(".skip"),
         seen: box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth && box.height > 0,
         outlined: (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2) || style.boxShadow !== "none",
@@ -82,6 +87,8 @@ def walk(window: Any) -> list[str]:
         now = window.evaluate(FOCUSED)
         if now is None or (seen and now["number"] == seen[0]):
             break
+        if seen and now["number"] == seen[-1] and now["parts"]:
+            continue  # the day, the month and the year of one field
         if now["number"] in seen:
             faults.append(f"a trap at {now['what']}")
             break
