@@ -25,6 +25,7 @@ ERRORS: Final = {
     ),
     404: (N_("There is no such page."), N_("Use the navigation; an address from an older mail may have moved.")),
     405: (N_("This page cannot be asked so."), N_("Use the navigation and the buttons of the pages.")),
+    408: (N_("The form came too slowly."), N_("Look at the network, then send it again.")),
     409: (N_("This cannot be done now."), N_("Look at the page again: somebody may have decided meanwhile.")),
     413: (N_("What was sent is too long."), N_("Send less than one megabyte.")),
     429: (N_("There were too many attempts."), N_("Wait some minutes, then try again.")),

@@ -39,7 +39,7 @@ def cost_picture(points: Sequence[Point], proposed: Cost, asked: Cost, rooms: Se
         marks.append(text(x.start + 4, y(cap) - 4, _("cap for ever %(cap)s") % {"cap": number(cap)}, "cap-label"))
     for cost, kind in ((proposed, "point hollow"), (asked, "point")):
         marks += [dot(x(cost.rounds), y(one.epsilon), 4.5, kind) for one in cost.figures if one.epsilon is not None]
-    return picture("cost", WIDTH, HEIGHT, _("Epsilon against rounds"), _said(proposed, asked), *marks, class_="chart")
+    return picture("cost", WIDTH, HEIGHT, _("Epsilon against rounds"), _said(proposed, asked), *marks, class_="curves")
 
 
 def _axes(x: Scale, y: Scale) -> list[Markup]:

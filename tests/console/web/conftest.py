@@ -4,8 +4,10 @@ A page's test takes ``world`` (the hospital), ``client_as("officer")`` (logged i
 (the same in Chromium). The daemon is a stub behind the real office and control server, so that tests say how it stands.
 """
 
+import asyncio
 import json
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -15,11 +17,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote, urlencode
 
 import pyarrow.csv
 import pyotp
@@ -48,15 +51,17 @@ from wardround.conf.schema import parse_configuration
 from wardround.console.web.accounts import Accounts
 from wardround.console.web.app import make_app
 from wardround.console.web.roles import ROLES, Face
-from wardround.console.web.security import Names
+from wardround.console.web.security import HEADERS, Names
+from wardround.console.web.sessions import COOKIE
 from wardround.console.web.store import open_console
 from wardround.privacy.meaning import conditions
 from wardround.protocol.errors import Unavailable
 from wardround.protocol.identity import Identity
-from wardround.protocol.ledger import Release, Reserve, Start, approve
+from wardround.protocol.ledger import Close, Release, Reserve, Start, Waive, approve
 from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.receipt import FIRST, Receipt, SiteLine
+from wardround.server.certificates import own_ca
 from wardround.server.conductor import Conductor, Progressing, Wanted
 from wardround.server.enrolment import Enrolment
 from wardround.server.folder import CoordinatorFolder
@@ -195,6 +200,10 @@ class World:
     def code(self, name: str) -> str:
         """The account's next code: the clock goes on first, because each is taken once."""
         self.clock.later(30)
+        return self.now(name)
+
+    def now(self, name: str) -> str:
+        """The account's code at this moment, whether or not it was taken."""
         return pyotp.TOTP(self.secrets[name]).at(int(self.clock.now))
 
 
@@ -206,6 +215,8 @@ class SiteWorld(World):
     ben: Identity = field(default_factory=lambda: Identity.generate("ben"))
     east: Identity = field(default_factory=lambda: Identity.generate("east"))
     coordinator: Identity = field(default_factory=lambda: Identity.generate(COORDINATOR))
+    studies: dict[str, str] = field(default_factory=dict)
+    """Digests of studies that a test looks for, by its own names."""
 
     def begin(self) -> None:
         self.folder = SiteFolder.create(self.path, "north", [self.anna.public, self.ben.public])
@@ -282,6 +293,28 @@ class SiteWorld(World):
             ledger.record(Start(block=block))
             ledger.record(Release(block=block, attempt=1, content=f"{number:064x}"))
         ledger.close()
+
+    def spend(self, plan: StudyPlan, domain: str = "training") -> None:
+        """Rounds of an approved plan until the filter admits none."""
+        number, event = 0, grant_for(plan, "north", domain).event
+        ledger = self.folder.ledger()
+        while True:
+            number += 1
+            block = f"{plan.digest[:8]}-{domain}-{number}"
+            fact = Reserve(domain=domain, block=block, plan=plan.digest, round_number=number, event=event)
+            if ledger.reserve(fact) is not None:
+                break
+            ledger.record(Start(block=block))
+            ledger.record(Release(block=block, attempt=1, content=f"{number:064x}"))
+        ledger.close()
+
+    def end_certificates(self) -> None:
+        """The site has joined, and the certificate of the coordinator's authority has ended."""
+        pem, _ = own_ca("Hub of the north", datetime.now(UTC) - timedelta(days=4000))
+        link = self.path / "link"
+        link.mkdir()
+        (link / "ca.pem").write_bytes(pem)
+        (self.path / "link.json").write_text(json.dumps({"link": str(link)}))
 
 
 @contextmanager
@@ -692,7 +725,8 @@ def helpers() -> SimpleNamespace:
     """What tests of this folder call by name, since they cannot import this file."""
     return SimpleNamespace(
         PASSWORD=PASSWORD, PORT=PORT, HOSTILE=HOSTILE, WEAK=WEAK, Served=Served, csrf=csrf, log_in=log_in,
-        new_client=new_client, plan_of=plan_of, REASON=REASON,
+        new_client=new_client, plan_of=plan_of, REASON=REASON, Asker=Asker, filled=filled,
+        missing_headers=missing_headers,
     )  # fmt: skip
 
 
@@ -712,3 +746,213 @@ def _screenshot(page: Any, name: str) -> None:
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+HOSTILE_TITLES = {
+    "script": HOSTILE,
+    "markup": "</title></textarea><svg onload=alert(3)><iframe src=javascript:alert(4)></iframe>\"' onfocus=alert(5)",
+    "right to left": "\u05d0\u05d1\u05d2 \u0627\u0644\u0639\u0631\u0628\u064a\u0629 \u202e12\u2066 (34) \u200f",
+    "long": "T" * 10_000,
+    "words": "word " * 2_000,
+    "template": "{{7*7}} {% for a in b %} ${7*7} #{7*7} <%= 7*7 %> %(number)s {number}",
+    "formula": "=cmd|' /C calc'!A0",
+    "control": "a\x00b\x07c\x1b[31md\r\nSet-Cookie: x=1\u2028e\ufeff\U000e0041",
+    "marks": "Z" + "\u0301\u0323" * 300,
+    "empty": " ",
+}
+"""Titles that a stranger may give a study, by what they try."""
+
+
+@contextmanager
+def hostile_world(path: Path) -> Iterator[SiteWorld]:
+    """A hospital where every text that a stranger may write is hostile; ``studies`` has their digests."""
+    with site_world(path, full=True) as made:
+        for number, (name, title) in enumerate(HOSTILE_TITLES.items()):
+            plan = made.proposed(plan_of(f"rounds={number + 30}", "privacy.noise_multiplier=3.5", title=title))
+            made.studies[name] = plan.digest
+            if number % 3 == 0:
+                made.office.refuse(plan.digest, HOSTILE_TITLES["script"] + HOSTILE_TITLES["right to left"])
+        made.daemon.change(last_plan=made.studies["script"], state="paused", reason=HOSTILE_TITLES["markup"])
+        yield made
+
+
+@contextmanager
+def alarm_world(path: Path) -> Iterator[SiteWorld]:
+    """A hospital where all is wrong at once.
+
+    Paused, cut off, a certificate that has ended, a budget of which no round is left, sums without privacy that
+    officers signed, a closed domain, and studies that are revoked and refused.
+    """
+    with site_world(path, full=True) as made:
+        made.opened("imaging", "small")
+        spent = made.proposed(plan_of("rounds=500", "privacy.noise_multiplier=2.84", title="Chest pain, every day"))
+        made.granted(spent)
+        made.spend(spent)
+        sums = made.proposed(plan_of("rounds=5", "privacy=none", title="Counts of last year, sums only"))
+        reason = "counts that are published anyway"
+        waiver = Waive(domain="small", plan=sums.digest, reason=reason)
+        made.office.record([made.signed(waiver, made.anna, made.ben)])
+        made.granted(sums, "small")
+        made.ran(sums, 3, "small")
+        close = Close(domain="imaging", reason="the pictures have gone back to the archive")
+        made.office.record([made.signed(close, made.anna, made.ben)])
+        revoked = made.proposed(plan_of("rounds=8", "privacy.noise_multiplier=3.5", title="A study that was revoked"))
+        made.granted(revoked, "training")
+        grant = grant_for(revoked, "north", "training")
+        made.office.record([made.signed(grant.model_copy(update={"version": 2, "blocks": 0}))])
+        made.end_certificates()
+        made.daemon.change(state="paused", link="down", reason="the disk is full", refusals=3)
+        made.examples |= {"digest": revoked.digest}
+        yield made
+
+
+@pytest.fixture(scope="session")
+def alarm() -> Iterator[SiteWorld]:
+    """A hospital where all is wrong. Many tests look at it, so none may change it."""
+    with short_folder() as folder, alarm_world(folder) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def fresh() -> Iterator[SiteWorld]:
+    """A hospital to which nothing has happened yet. Many tests look at it, so none may change it."""
+    with short_folder() as folder, site_world(folder, full=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def hostile() -> Iterator[SiteWorld]:
+    """A hospital full of hostile texts. Many tests look at it, so none may change it."""
+    with short_folder() as folder, hostile_world(folder) as made:
+        yield made
+
+
+@pytest.fixture
+def own_hub(hub: World) -> Iterator[World]:
+    """The same coordinator, of one's own: forms may be sent to it."""
+    with short_folder() as folder:
+        shutil.copytree(hub.path, folder / "hub")
+        yield replace(hub, path=folder / "hub", secrets=dict(hub.secrets))
+
+
+@pytest.fixture(scope="session")
+def worlds(shown: SiteWorld, hub: World) -> dict[str, World]:
+    """A console of each face with something on every page."""
+    return {"site": shown, "coordinator": hub}
+
+
+class Examples(dict[str, str]):
+    """What stands for the parameters of a path; one that the world has no example of is 1."""
+
+    def __missing__(self, name: str) -> str:
+        return "1"
+
+
+def filled(path: str, world: World) -> str:
+    """A page's path with its parameters filled in from the world's examples."""
+    return re.sub(r"\{(\w+)(:\w+)?\}", lambda found: Examples(world.examples)[found[1]], path)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an application answered; an answer without an end is left after its first bytes."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def __getitem__(self, name: str) -> str:
+        return next((value for key, value in self.headers if key == name), "")
+
+    @property
+    def text(self) -> str:
+        return self.body.decode(errors="replace")
+
+
+class Asker:
+    """Asks an application as a browser of one account does, without a socket; ``role`` None: nobody is logged in.
+
+    ``pauses``: so many seconds pass before a body comes.
+    """
+
+    def __init__(self, app: Any, role: str | None) -> None:
+        self.app = app
+        self.cookie, self.token = "", "0" * 64
+        self.pauses = 0.0
+        if role is not None:
+            self.begin(role)
+
+    def begin(self, role: str, *, complete: bool = True) -> None:
+        """A new session of the account that is named as its role."""
+        sessions = self.app.console.sessions
+        self.cookie = sessions.begin(role, complete=complete)
+        self.token = sessions.find(self.cookie).csrf
+
+    def ask(self, method: str, path: str, body: bytes = b"", *, query: str = "", **headers: str | None) -> Answer:
+        """One request; ``headers`` are added, or left out where they are None."""
+        own = {
+            "host": f"127.0.0.1:{PORT}",
+            "origin": f"https://127.0.0.1:{PORT}",
+            "sec-fetch-site": "same-origin",
+            "accept-language": "en",
+            "cookie": f"{COOKIE}={self.cookie}" if self.cookie else None,
+            "content-type": "application/x-www-form-urlencoded" if body else None,
+            "content-length": str(len(body)) if body else None,
+        } | {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = [(name.encode(), value.encode("utf-8")) for name, value in own.items() if value is not None]
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "https",
+            "path": unquote(path), "raw_path": path.encode("utf-8"), "query_string": query.encode("utf-8"),
+            "root_path": "", "headers": sent, "client": ("127.0.0.1", 4711), "server": ("127.0.0.1", PORT),
+        }  # fmt: skip
+        return asyncio.run(self._asked(scope, body))
+
+    def send(self, path: str, fields: dict[str, str] | None = None, **headers: str | None) -> Answer:
+        """A form with this session's token."""
+        return self.ask("POST", path, urlencode({"csrf": self.token} | (fields or {})).encode(), **headers)
+
+    async def _asked(self, scope: dict[str, Any], body: bytes) -> Answer:
+        started: dict[str, Any] = {}
+        parts: list[bytes] = []
+        sent, over = False, asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            nonlocal sent
+            if not sent:
+                sent = True
+                await asyncio.sleep(self.pauses)
+                return {"type": "http.request", "body": body, "more_body": False}
+            await over.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                started.update(message)
+            else:
+                parts.append(message.get("body", b""))
+                endless = b"text/event-stream" in dict(started["headers"]).get(b"content-type", b"")
+                if endless or not message.get("more_body"):
+                    over.set()
+
+        asked = asyncio.ensure_future(self.app(scope, receive, send))
+        ended = asyncio.ensure_future(over.wait())
+        await asyncio.wait({asked, ended}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({asked}, timeout=5)
+        for task in (asked, ended):
+            task.cancel()
+        await asyncio.gather(asked, ended, return_exceptions=True)
+        headers = tuple((name.decode().lower(), value.decode("latin-1")) for name, value in started["headers"])
+        return Answer(started["status"], headers, b"".join(parts))
+
+
+def missing_headers(answer: Any, path: str) -> list[str]:
+    """Which of the headers that every answer must carry this one does not, and which it carries and must not."""
+    kept = "no-cache" if path.startswith("/static/") else "no-store"
+    wanted = HEADERS | {"cache-control": kept, "strict-transport-security": "max-age=31536000"}
+    wrong = [f"{name}: {answer[name]}" for name, value in wanted.items() if answer[name] != value]
+    wrong += [name for name, _ in answer.headers if name in ("server", "x-powered-by", "access-control-allow-origin")]
+    cookies = [value for name, value in answer.headers if name == "set-cookie"]
+    flags = ("; HttpOnly", "; Path=/", "; SameSite=strict", "; Secure")
+    wrong += [cookie.split("=")[0] for cookie in cookies if not all(flag in cookie for flag in flags)]
+    wrong += [cookie for cookie in cookies if not cookie.startswith("__Host-") or "Domain" in cookie]
+    return wrong + ([] if "unsafe" not in answer["content-security-policy"] else ["unsafe"])

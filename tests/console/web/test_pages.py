@@ -38,11 +38,6 @@ def page_and_role(request: pytest.FixtureRequest) -> tuple[Page, Role]:
 
 
 @pytest.fixture(scope="session")
-def worlds(shown: Any, hub: Any) -> dict[str, Any]:
-    return {"site": shown, "coordinator": hub}
-
-
-@pytest.fixture(scope="session")
 def clients(worlds: dict[str, Any], helpers: Any) -> Iterator[Callable[[Page, Role], Any]]:
     """One login for each role of each console, for all tests of this file."""
     made: dict[tuple[str, str], Any] = {}

@@ -1,11 +1,13 @@
 """What a hostile page, link, proxy or study can do to the console: each is tried, and beside it what is let in."""
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from wardround.console.web import security
 from wardround.console.web.pages import PAGES
 from wardround.console.web.roles import Role
 from wardround.console.web.security import HEADERS, MOST_BYTES, Names
@@ -242,6 +244,18 @@ def test_a_body_that_is_too_long_is_refused_with_and_without_its_length(client_a
             yield b"0" * (MOST_BYTES // 16)
 
     assert client.post("/language", content=pieces(), headers=kind).status_code == 413
+
+
+def test_a_body_that_comes_too_slowly_is_refused(world: Any, helpers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(security, "BODY_SECONDS", 0.5)
+    asker = helpers.Asker(world.app(), "officer")
+    fields = {"language": "en"}
+    assert asker.send("/language", fields).status == 303
+    asker.pauses = 1.0
+    began = time.monotonic()
+    answer = asker.send("/language", fields)
+    assert answer.status == 408 and "too slowly" in answer.text and time.monotonic() - began < 5
+    assert helpers.missing_headers(answer, "/language") == []
 
 
 def test_an_error_shows_two_lines_and_nothing_of_the_defect(
