@@ -9,7 +9,7 @@ from wardround.console.web.queries.noticing import kind
 from wardround.console.web.roles import Role
 
 WHERE: Final = {
-    "study": ("/studies/{digest}/decide", "/studies/{digest}"),
+    "study": ("/studies/{digest}",),
     "round": ("/studies/{digest}",),
     "budget": ("/budget",),
     "link": ("/health",),

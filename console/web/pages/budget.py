@@ -84,7 +84,7 @@ def left_words(budget: DomainBudget) -> str:
     if budget.closed:
         return _("This data domain is closed: nothing is charged to it again.")
     if budget.rounds_left is None or budget.studies_left is None:
-        return _("No study was approved on it yet, so there is none to compare with.")
+        return _("No study with a privacy guarantee was approved on it yet, so there is none to compare with.")
     return _("%(studies)s like the last one would fit, or %(rounds)s of it.") % _fits(
         budget.studies_left, budget.rounds_left
     )

@@ -79,6 +79,18 @@ FAULTS: Final = {
         N_("A command or a page met a defect of the daemon."),
         N_("Report the kind of the error, without patients' data."),
     ),
+    "bulletin refused": (
+        N_("What another party signed of its ledgers was malformed, or not signed by who it says."),
+        N_("If it goes on, call the coordinator: somebody changes what it carries."),
+    ),
+    "own ledger is not what others hold": (
+        N_("Others hold a head of this site's ledger that this file does not continue."),
+        N_("Keep the file as it is, and go on as docs/restore.md says: two officers sign a recovery."),
+    ),
+    "ledger alarm": (
+        N_("A party contradicted itself about a ledger, or owes an answer on it."),
+        N_("Read the alarm on the page Countersignatures, and go on as docs/operations.md says."),
+    ),
     "supernode ended": (
         N_("The SuperNode ended and was started again."),
         N_("If it goes on, walk the way to the coordinator below: a clock that is ahead is the usual reason."),

@@ -125,8 +125,11 @@ def waiting(role: Role, found: Sequence[Notice], pages: Sequence[Page]) -> list[
 
 
 def meaning_words(budget: Budget) -> str:
-    """In one sentence what the epsilon of a budget means; "" where there is none to explain."""
-    if budget.epsilon is None or not budget.rounds_charged:
+    """In one sentence what the epsilon of a budget means; "" where there is none to explain.
+
+    Beside rounds without a guarantee no sentence about all that has left would be true.
+    """
+    if budget.epsilon is None or not budget.rounds_charged or budget.without_privacy:
         return ""
     try:
         found = meaning(budget.epsilon, budget.delta)
@@ -143,7 +146,7 @@ def left_words(budget: Budget) -> str:
     if budget.closed:
         return _("This data domain is closed: nothing is charged to it again.")
     if budget.rounds_left is None or budget.studies_left is None:
-        return _("No study was approved on it yet, so there is none to compare with.")
+        return _("No study with a privacy guarantee was approved on it yet, so there is none to compare with.")
     rounds = ngettext("%(count)s more round", "%(count)s more rounds", budget.rounds_left)
     studies = ngettext("%(count)s more study", "%(count)s more studies", budget.studies_left)
     return _("%(studies)s like the last one would fit, or %(rounds)s of it.") % {

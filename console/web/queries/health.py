@@ -41,6 +41,9 @@ EVENTS: Final = (
     "control connection refused",
     "control call refused",
     "control call failed",
+    "bulletin refused",
+    "own ledger is not what others hold",
+    "ledger alarm",
     "supernode ended",
 )
 """What the daemon logs as a fault, event first. A line that begins otherwise is not ours, and is not shown."""

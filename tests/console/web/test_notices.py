@@ -90,11 +90,11 @@ def test_a_void_round_is_noticed_until_a_later_one_has_closed(world: Any, client
         store.close()
 
     client = client_as("it")
-    ended(3, "closed")
-    ended(4, "void", "north")
-    ended(5, "void", "east")
+    ended(8, "closed")
+    ended(9, "void", "north")
+    ended(10, "void", "east")
     text = text_of(client.get("/notices"))
-    assert re.search(r"Round 4 of .* attempt 1, was void, because of north\.", text) and "because of east" in text
+    assert re.search(r"Round 9 of .* attempt 1, was void, because of north\.", text) and "because of east" in text
     overview = text_of(client.get("/"))
     assert "because of north" in overview and "because of east" not in overview
     ended(6, "closed")

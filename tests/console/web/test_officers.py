@@ -54,7 +54,7 @@ def test_a_suspended_key_stops_its_studies_and_the_page_says_how_each_is_signed_
 
 
 def test_an_officer_is_told_on_the_overview_and_an_auditor_waits_for_nothing(world: Any, client_as: Any) -> None:
-    words = "1 study waits to be signed again"
+    words = "Studies to be signed again: 1."
     assert words not in text_of(client_as("officer").get("/"))
     suspend(world)
     client = client_as("officer")

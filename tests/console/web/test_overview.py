@@ -127,7 +127,7 @@ def test_a_certificate_that_ends_soon_is_named(world: Any) -> None:
     noticing = Noticing(queries, lambda: status_of(world.daemon.status()))
     for days, words in ((3, "ends on 2026-12-24"), (-1, "ended on 2026-12-24")):
         seen = noticing.seen(at - timedelta(days=days), status_of(world.daemon.status()), queries.view())
-        found = waiting(Role.IT, notices(replace(seen, certificate_ends=at)))
+        found = waiting(Role.IT, notices(replace(seen, certificate_ends=at)), ())
         assert [words in one.words for one in found] == [True]
 
 

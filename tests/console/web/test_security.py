@@ -155,6 +155,18 @@ def test_what_a_stranger_wrote_is_shown_as_text(client_as: ClientAs, helpers: An
     assert "W" * 400 not in text
 
 
+def test_a_body_that_comes_too_slowly_is_refused(world: Any, helpers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(security, "BODY_SECONDS", 0.5)
+    asker = helpers.Asker(world.app(), "officer")
+    fields = {"language": "en"}
+    assert asker.send("/language", fields).status == 303
+    asker.pauses = 1.0
+    began = time.monotonic()
+    answer = asker.send("/language", fields)
+    assert answer.status == 408 and "too slowly" in answer.text and time.monotonic() - began < 5
+    assert helpers.missing_headers(answer, "/language") == []
+
+
 @pytest.mark.server("chromium")
 def test_no_script_of_a_study_runs_in_a_real_browser(shown: Any, visits: Any) -> None:
     with visits.page(shown, "officer") as window:
@@ -244,18 +256,6 @@ def test_a_body_that_is_too_long_is_refused_with_and_without_its_length(client_a
             yield b"0" * (MOST_BYTES // 16)
 
     assert client.post("/language", content=pieces(), headers=kind).status_code == 413
-
-
-def test_a_body_that_comes_too_slowly_is_refused(world: Any, helpers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(security, "BODY_SECONDS", 0.5)
-    asker = helpers.Asker(world.app(), "officer")
-    fields = {"language": "en"}
-    assert asker.send("/language", fields).status == 303
-    asker.pauses = 1.0
-    began = time.monotonic()
-    answer = asker.send("/language", fields)
-    assert answer.status == 408 and "too slowly" in answer.text and time.monotonic() - began < 5
-    assert helpers.missing_headers(answer, "/language") == []
 
 
 def test_an_error_shows_two_lines_and_nothing_of_the_defect(
