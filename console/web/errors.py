@@ -10,10 +10,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from wardround.console.web.given import given
 from wardround.console.web.guards import LoginNeeded, speak
 from wardround.console.web.i18n import N_, _
 from wardround.console.web.pages.login import LOGIN
-from wardround.console.web.rendering import given, render
+from wardround.console.web.rendering import render
 from wardround.console.web.security import Asgi, Receive, Refused, Scope, Send
 from wardround.protocol.errors import Unavailable, WardroundError
 

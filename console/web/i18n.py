@@ -14,6 +14,7 @@ from babel.numbers import format_decimal, format_percent
 
 from wardround.conf.said import Said
 from wardround.console.i18n import CODES, LANGUAGES, N_, SOURCE, _, ngettext, numeral, spoken, use
+from wardround.console.web.given import given
 from wardround.privacy.accounting import rounded_up
 
 __all__ = [
@@ -59,7 +60,7 @@ def said_again(text: str) -> str:
 
 
 def _again(value: str) -> str:
-    return said_again(value) if isinstance(value, Said) else value
+    return said_again(value) if isinstance(value, Said) else given(value)
 
 
 def moment(at: "str | float | datetime") -> str:

@@ -1,6 +1,5 @@
 """From a page's values to HTML: one Jinja environment, everything escaped, words in the reader's language."""
 
-import unicodedata
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -10,46 +9,19 @@ from fastapi import Request
 from jinja2 import Environment
 from starlette.responses import HTMLResponse
 
-from wardround.console.plan_words import plain
 from wardround.console.templates import environment
 from wardround.console.web import i18n
+from wardround.console.web.given import given
 from wardround.console.web.guards import csrf_token, session_of
 from wardround.console.web.page import GROUPS
 
 _TEMPLATES: Final = Path(__file__).with_name("templates")
-LONGEST: Final = 300
-"""Characters of a text from outside in a line; the rest is one click away or in the record."""
-
-MOST_MARKS: Final = 4
-"""Combining marks on one letter; no language of ours or of a patient's name needs more."""
-
-_RIGHT_TO_LEFT: Final = ("R", "AL", "AN")
 
 
 def render(request: Request, template: str, status: int = 200, /, **values: Any) -> HTMLResponse:
     """The answer made of ``template``; ``values`` are what the page shows."""
     shown = templates().get_template(template).render(**_frame(request), **values)
     return HTMLResponse(shown, status)
-
-
-def given(text: object, most: int = LONGEST) -> str:
-    """A text from outside on one line, cut to ``most`` characters, that changes nothing of what stands around it.
-
-    Control and bidi characters are spelt out, a letter keeps ``MOST_MARKS`` marks, so that none reaches into other
-    lines; and what is written from right to left is isolated, so that no number beside it changes places with it.
-    """
-    whole = _with_few_marks(plain(str(text)))
-    cut = whole if len(whole) <= most else f"{whole[: most - 1]}…"
-    return f"\u2068{cut}\u2069" if any(unicodedata.bidirectional(letter) in _RIGHT_TO_LEFT for letter in cut) else cut
-
-
-def _with_few_marks(text: str) -> str:
-    kept, marks = [], 0
-    for letter in text:
-        marks = marks + 1 if unicodedata.category(letter) in ("Mn", "Me") else 0
-        if marks <= MOST_MARKS:
-            kept.append(letter)
-    return "".join(kept)
 
 
 @cache

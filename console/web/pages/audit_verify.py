@@ -6,12 +6,13 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from wardround.console.web.given import given
 from wardround.console.web.guards import Form, console
 from wardround.console.web.i18n import N_, _, ngettext, number
 from wardround.console.web.page import Page
 from wardround.console.web.pages.audit import READERS
 from wardround.console.web.queries.recount import Holds, Recount, Run
-from wardround.console.web.rendering import given, render
+from wardround.console.web.rendering import render
 from wardround.console.web.roles import Face
 
 router = APIRouter()

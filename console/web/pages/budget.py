@@ -7,12 +7,13 @@ from fastapi import APIRouter, Request
 from markupsafe import Markup
 from starlette.responses import Response
 
+from wardround.console.web.given import given
 from wardround.console.web.guards import Viewer, console
 from wardround.console.web.i18n import N_, _, ngettext, number, percent, percent_tenth_up, span
 from wardround.console.web.page import Page
 from wardround.console.web.queries.budget import DomainBudget, StudySpending
 from wardround.console.web.queries.timeline import Timeline
-from wardround.console.web.rendering import given, render
+from wardround.console.web.rendering import render
 from wardround.console.web.roles import Face, Role
 from wardround.console.web.security import Refused
 from wardround.console.web.spending_chart import LETTERS, Columns, bar, columns, swatch

@@ -7,12 +7,13 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from wardround.console.web.given import given
 from wardround.console.web.guards import Viewer, console
 from wardround.console.web.i18n import N_, _, ngettext, number, number_full
 from wardround.console.web.page import Page
 from wardround.console.web.pages.budget import READERS
 from wardround.console.web.queries.budget import ChargeDetail, EntryLine, StudyCharges
-from wardround.console.web.rendering import given, render
+from wardround.console.web.rendering import render
 from wardround.console.web.roles import Face, Role
 from wardround.console.web.security import Refused
 from wardround.protocol.events import DpEvent, PoissonGaussian

@@ -6,12 +6,13 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from wardround.console.web.given import given
 from wardround.console.web.guards import Viewer, console
 from wardround.console.web.i18n import N_, _, moment, number
 from wardround.console.web.page import Page
 from wardround.console.web.pages.coordinator_study import FAULTS, study_words
 from wardround.console.web.queries.coordinator import ENDED, EXPIRY_DAYS, HubStudy, HubView, State
-from wardround.console.web.rendering import given, render
+from wardround.console.web.rendering import render
 from wardround.console.web.roles import Face, Role
 from wardround.console.web.streaming import stream
 from wardround.protocol.messages import Standing

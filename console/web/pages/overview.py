@@ -8,13 +8,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from wardround.console.notices.watching import Level, Notice
+from wardround.console.web.given import given
 from wardround.console.web.guards import Viewer, console
 from wardround.console.web.i18n import N_, _, moment, ngettext, number, one_digit, said_again
 from wardround.console.web.live import Status
 from wardround.console.web.page import Page
 from wardround.console.web.queries.noticing import kind, waiting_for
 from wardround.console.web.queries.site import Budget, SiteView, StudyLine
-from wardround.console.web.rendering import given, render
+from wardround.console.web.rendering import render
 from wardround.console.web.roles import Face, Role
 from wardround.console.web.streaming import stream
 from wardround.console.web.wayfinding import where

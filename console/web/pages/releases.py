@@ -6,6 +6,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from wardround.console.web.given import given
 from wardround.console.web.guards import Viewer, console
 from wardround.console.web.i18n import N_, _, number
 from wardround.console.web.page import Page
@@ -13,7 +14,7 @@ from wardround.console.web.pages.budget import READERS
 from wardround.console.web.pages.budget_charges import MOST_PAGES, audit_path
 from wardround.console.web.queries.receipts import Standing, Verdict
 from wardround.console.web.queries.releases import ReleaseDetail, ReleasesView, SentLine
-from wardround.console.web.rendering import given, render
+from wardround.console.web.rendering import render
 from wardround.console.web.roles import Face
 from wardround.console.web.security import Refused
 from wardround.protocol.owners import COORDINATOR

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from wardround.console.web.given import MOST_MARKS, given
 from wardround.console.web.pages import PAGES
-from wardround.console.web.rendering import MOST_MARKS, given
 from wardround.console.web.roles import Face, Role
 
 MOST_PIXELS = 30_000

@@ -34,7 +34,9 @@ MOVES = """() => document.getAnimations().length + [...document.querySelectorAll
     return style.animationName !== "none" || style.transitionDuration.split(", ").some(time => parseFloat(time) > 0);
 }).length"""
 ONE_COLOUR = """() => [
-    ...document.querySelectorAll("button, .button, input:not([type=hidden], [type=range], [aria-hidden]), select, textarea, .badge")
+    ...document.querySelectorAll(
+        "button, .button, input:not([type=hidden], [type=range], [aria-hidden]), select, textarea, .badge"
+    )
 ].filter(one => one.checkVisibility() && getComputedStyle(one).borderTopStyle === "none")
     .map(one => one.outerHTML.slice(0, 200))"""
 

@@ -97,7 +97,7 @@ def test_a_void_round_is_noticed_until_a_later_one_has_closed(world: Any, client
     assert re.search(r"Round 9 of .* attempt 1, was void, because of north\.", text) and "because of east" in text
     overview = text_of(client.get("/"))
     assert "because of north" in overview and "because of east" not in overview
-    ended(6, "closed")
+    ended(11, "closed")
     assert "was void" not in text_of(client.get("/notices"))
 
 
