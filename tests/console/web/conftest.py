@@ -692,7 +692,7 @@ def helpers() -> SimpleNamespace:
     """What tests of this folder call by name, since they cannot import this file."""
     return SimpleNamespace(
         PASSWORD=PASSWORD, PORT=PORT, HOSTILE=HOSTILE, WEAK=WEAK, Served=Served, csrf=csrf, log_in=log_in,
-        new_client=new_client, plan_of=plan_of, REASON=REASON,
+        new_client=new_client, plan_of=plan_of, REASON=REASON, World=World,
     )  # fmt: skip
 
 
