@@ -79,10 +79,11 @@ class Ledgers:
     """A coordinator and hospitals. ``clock`` is a minute later each round."""
 
     def __init__(self, path: Path, plan: StudyPlan) -> None:
-        self.path, self.plan, self.coordinator = path, plan, Identity.generate(COORDINATOR)
+        self.path, self.plan = path, plan
         self.number, self.clock = 0, START
         self.folders: dict[str, SiteFolder] = {}
         path.mkdir(parents=True, exist_ok=True)
+        self.coordinator, self.studies = self.place()
         for participant in plan.participants:
             site = participant.site
             self.folders[site] = SiteFolder.create(path / site, site, [ANNA.public, BEN.public])
@@ -96,9 +97,13 @@ class Ledgers:
         self.desks = {site: self.desk(site) for site in self.folders}
         self.start_recorder()
 
+    def place(self) -> tuple[Identity, Path]:
+        """The coordinator, and the folder of its studies."""
+        return Identity.generate(COORDINATOR), self.path / "hub"
+
     def start_recorder(self) -> None:
         """As after a restart of the coordinator's process."""
-        folder = StudyFolder.create(self.path / "hub", self.plan)
+        folder = StudyFolder.create(self.studies, self.plan)
         self.recorder = Recorder(folder, self.coordinator, lambda: self.roster)
 
     def desk(self, site: str) -> Desk:

@@ -30,7 +30,8 @@ class Cosigned:
 class AlarmView:
     """An alarm as this site holds it. ``answered``: since when nothing more is asked of people; None: it is open.
 
-    ``content`` is the alarm with its evidence, canonical JSON: for export, and for anybody to verify.
+    ``missing``: what has not come, of a silence; "" otherwise. ``content`` is the alarm with its evidence, canonical
+    JSON: for export, and for anybody to verify.
     """
 
     kind: AlarmKind
@@ -42,6 +43,7 @@ class AlarmView:
     about: str
     digest: str
     content: bytes
+    missing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Witnessing:
 def open_alarms(database: Path, site: str) -> tuple[AlarmView, ...]:
     """Alarms on ledgers that nothing has answered, the oldest first. Raises as ``witnessing``."""
     with explained(database), closing(open_copy(database)) as store:
-        return tuple(alarm for alarm in _alarms(store, site) if alarm.answered is None)
+        return tuple(alarm for alarm in alarms_in(store, site) if alarm.answered is None)
 
 
 def witnessing(database: Path, site: str) -> Witnessing:
@@ -86,8 +88,8 @@ def witnessing(database: Path, site: str) -> Witnessing:
             if isinstance(dated.fact, Countersign):
                 one = Cosigned(site, dated.fact.signer, dated.fact.size, dated.at)
                 own.setdefault(one.witness, one)
-        times = dict(store.execute("SELECT origin, at FROM witnessed_at")) if _watches(store) else {}
-        alarms = _alarms(store, site)
+        times = signed_when(store)
+        alarms = alarms_in(store, site)
         signed = store.execute("SELECT origin, note FROM witnessed ORDER BY origin").fetchall()
     others = tuple(
         Cosigned(origin, site, checkpoint_of(bytes(note), origin).head.size, times.get(origin, ""))
@@ -101,7 +103,13 @@ def _watches(store: Connection) -> bool:
     return bool(store.execute("SELECT count(*) FROM sqlite_master WHERE name = 'watched'").fetchone()[0])
 
 
-def _alarms(store: Connection, site: str) -> list[AlarmView]:
+def signed_when(store: Connection) -> dict[str, str]:
+    """When this site has signed each other ledger last (UTC), by its site's name."""
+    return dict(store.execute("SELECT origin, at FROM witnessed_at")) if _watches(store) else {}
+
+
+def alarms_in(store: Connection, site: str) -> list[AlarmView]:
+    """The alarms in an open database of ``site``, the oldest first; no entry of the ledger is read."""
     if not _watches(store):
         return []
     answers = dict(store.execute("SELECT key, since FROM watched WHERE kind = 'answer'"))
@@ -113,5 +121,14 @@ def _alarms(store: Connection, site: str) -> list[AlarmView]:
 def _view(alarm: Alarm, since: str, answers: dict[str, str]) -> AlarmView:
     answered = answers.get(alarm.digest)
     return AlarmView(
-        alarm.kind, alarm.origin, alarm.by, alarm.at, since, answered, in_words(alarm), alarm.digest, alarm.canonical
+        kind=alarm.kind,
+        origin=alarm.origin,
+        by=alarm.by,
+        at=alarm.at,
+        since=since,
+        answered=answered,
+        about=in_words(alarm),
+        digest=alarm.digest,
+        content=alarm.canonical,
+        missing=alarm.first if alarm.kind is AlarmKind.SILENCE else "",
     )

@@ -8,6 +8,7 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import Connection
@@ -18,7 +19,7 @@ from wardround.protocol.errors import ProtocolViolation
 from wardround.protocol.identity import Identity, PublicIdentity
 from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.watch import Heard, Watch
-from wardround.protocol.witness import cosign
+from wardround.protocol.witness import checkpoint_of, cosign
 from wardround.server.store.database import explained, transaction, write_ahead
 
 _TABLE: Final = """CREATE TABLE IF NOT EXISTS watched (
@@ -26,6 +27,32 @@ _TABLE: Final = """CREATE TABLE IF NOT EXISTS watched (
     ) STRICT"""
 _KEPT: Final = """CREATE TRIGGER IF NOT EXISTS alarms_are_never_removed BEFORE DELETE ON watched WHEN OLD.kind = 'alarm'
     BEGIN SELECT RAISE(ABORT, 'an alarm is kept'); END"""
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """The coordinator has signed the first ``size`` entries of ``origin``'s ledger, last at ``at`` (UTC)."""
+
+    origin: str
+    size: int
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAlarm:
+    """An alarm, since when it is kept here, and since when it has its answer; None: it is open."""
+
+    alarm: Alarm
+    since: str
+    answered: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the coordinator's file holds for people: whose heads it has signed, and alarms, the oldest first."""
+
+    signed: tuple[Signed, ...]
+    alarms: tuple[KeptAlarm, ...]
 
 
 class CoordinatorWitness:
@@ -49,6 +76,7 @@ class CoordinatorWitness:
         with transaction(self._store, self._path):
             note = cosign(offered, self.held(log.site), proof, log, self._identity)
             self.put("witnessed", log.site, note)
+            self.put("witnessed_at", log.site, _now().encode())
         return note
 
     def hear(self, bulletin: str, parties: dict[str, PublicIdentity]) -> list[Alarm]:
@@ -91,14 +119,31 @@ def kept_alarms(path: Path) -> list[Alarm]:
     """The alarms without an answer in the file at ``path``, the oldest first; none when there is no file. Reads
     only.
     """
+    return [one.alarm for one in read_witness(path).alarms if one.answered is None]
+
+
+def read_witness(path: Path) -> Kept:
+    """What the file at ``path`` holds, for screens; nothing when there is no file. Reads only."""
     if not path.exists():
-        return []
+        return Kept((), ())
     with explained(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as store:
         rows = store.execute(
-            "SELECT content FROM watched WHERE kind = 'alarm' "
-            "AND key NOT IN (SELECT key FROM watched WHERE kind = 'answer')"
+            "SELECT kind, key, content, since FROM watched "
+            "WHERE kind IN ('alarm', 'answer', 'witnessed', 'witnessed_at')"
         ).fetchall()
-    return sorted((parse_alarm(bytes(row[0]), COORDINATOR) for row in rows), key=lambda alarm: (alarm.at, alarm.digest))
+    answers = {key: since for kind, key, _, since in rows if kind == "answer"}
+    times = {key: bytes(content).decode() for kind, key, content, _ in rows if kind == "witnessed_at"}
+    found = [(parse_alarm(bytes(content), COORDINATOR), since) for kind, _, content, since in rows if kind == "alarm"]
+    alarms = [KeptAlarm(alarm, since, answers.get(alarm.digest)) for alarm, since in found]
+    signed = [
+        Signed(key, checkpoint_of(bytes(content), key).head.size, times.get(key, since))
+        for kind, key, content, since in rows
+        if kind == "witnessed"
+    ]
+    return Kept(
+        tuple(sorted(signed, key=lambda one: one.origin)),
+        tuple(sorted(alarms, key=lambda one: (one.alarm.at, one.alarm.digest))),
+    )
 
 
 def open_witness(path: Path) -> Connection:

@@ -17,6 +17,7 @@ from wardround.console.web.pages import (
     coordinator_sites,
     coordinator_studies,
     coordinator_study,
+    coordinator_witnesses,
     decide,
     domains_open,
     health,
@@ -60,6 +61,7 @@ PAGES: Final[tuple[Page, ...]] = (
     coordinator_study.PAGE,
     coordinator_sites.PAGE,
     coordinator_releases.PAGE,
+    coordinator_witnesses.PAGE,
     accounts.HUB_PAGE,
     account.HUB_PAGE,
 )

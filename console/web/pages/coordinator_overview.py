@@ -6,11 +6,13 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from wardround.console.web.alarm_words import alarm_words
 from wardround.console.web.given import given
 from wardround.console.web.guards import Viewer, console
 from wardround.console.web.i18n import N_, _, moment, number
 from wardround.console.web.page import Page
 from wardround.console.web.pages.coordinator_study import FAULTS, study_words
+from wardround.console.web.queries.alarms import AlarmLine
 from wardround.console.web.queries.coordinator import ENDED, EXPIRY_DAYS, HubStudy, HubView, State
 from wardround.console.web.rendering import render
 from wardround.console.web.roles import Face, Role
@@ -36,7 +38,7 @@ MOST_ENDED: Final = 5
 class Waiting:
     """Something that waits for a person: how urgent, what, what then, and what is typed.
 
-    ``said``: a text of the coordinator's own log, in English.
+    ``said``: a text of the coordinator's own log, in English. ``href``: the page of this console that has more.
     """
 
     kind: str
@@ -44,6 +46,7 @@ class Waiting:
     more: str = ""
     typed: str = ""
     said: str = ""
+    href: str = ""
 
 
 @router.get("/")
@@ -89,11 +92,17 @@ def hub_words(view: HubView) -> dict[str, str]:
 
 
 def waiting(role: Role, view: HubView) -> list[Waiting]:
-    """What waits for a person of this role, the urgent first: studies for both, the rest for the coordinator."""
-    found = [one for study in view.studies for one in _of_study(study)]
+    """What waits for a person of this role, the urgent first, and of it alarms: alarms and studies for both roles."""
+    found = [_of_alarm(alarm) for alarm in view.alarms if alarm.open]
+    found += [one for study in view.studies for one in _of_study(study)]
     if role is Role.COORDINATOR:
         found += _of_service(view) + _of_roster(view) + _of_sites(view)
     return sorted(found, key=lambda one: one.kind != "alert")
+
+
+def _of_alarm(alarm: AlarmLine) -> Waiting:
+    words = alarm_words(alarm, coordinator=True)
+    return Waiting("alert", words.seen, f"{words.meaning} {words.cure}", href="/witnesses")
 
 
 def _of_study(study: HubStudy) -> list[Waiting]:

@@ -14,18 +14,22 @@ from typing import Final
 from cryptography.x509 import load_pem_x509_certificates
 
 from wardround.console.commands.coordinator import running
+from wardround.console.web.queries.alarms import AlarmLine, alarm_line, ordered
 from wardround.console.web.queries.hub_links import Links
 from wardround.console.web.queries.hub_releases import Release, ReleaseReader
 from wardround.console.web.queries.hub_rounds import Cell, ReceiptReader, RoundLine, now_in_round
 from wardround.console.web.queries.hub_store import Hub, HubStore, Told
+from wardround.console.web.queries.hub_witnesses import WitnessTable, witness_table
 from wardround.protocol.errors import WardroundError
 from wardround.protocol.invitation import key_fingerprint
 from wardround.protocol.messages import Standing
+from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.roster import Roster, under_the_coordinator
 from wardround.server.folder import CoordinatorFolder
 from wardround.server.store.registry import OVER, RUNNING, STOPPED, StudyRow
 from wardround.server.store.studies import StudyFolder
+from wardround.server.store.witness import Kept, read_witness
 
 EXPIRY_DAYS: Final = 30
 """So many days before its end a certificate or a roster waits for somebody."""
@@ -154,7 +158,10 @@ class RosterView:
 
 @dataclass(frozen=True, slots=True)
 class HubView:
-    """The coordinator at one moment. ``certificate_days``: of its public listener; None: it cannot be read."""
+    """The coordinator at one moment. ``certificate_days``: of its public listener; None: it cannot be read.
+
+    ``alarms``: on ledgers, the open ones first.
+    """
 
     name: str
     running: bool
@@ -163,6 +170,7 @@ class HubView:
     roster: RosterView | None
     certificate_days: int | None
     certificate_until: datetime | None
+    alarms: tuple[AlarmLine, ...]
 
     @property
     def joined(self) -> tuple[HubSite, ...]:
@@ -219,6 +227,22 @@ class CoordinatorQueries:
         found = None if row is None else self._release(row, hub)
         return None if row is None or found is None else (found, self.store.place(row.plan))
 
+    def witnesses(self) -> tuple[WitnessTable, tuple[AlarmLine, ...]]:
+        """Who has signed whose ledger, and the alarms, the open ones first."""
+        hub, kept = self.store.read(), read_witness(self.folder.witness)
+        parties = () if hub.roster is None else hub.roster.parties
+        names = {*(one.site for one in hub.sites if one.revoked_at is None), *(party.site for party in parties)}
+        rows = sorted(hub.studies, key=lambda row: row.created_at)
+        receipts = [
+            one for row in rows for one in self._receipts.receipts(self.store.place(row.plan).path, hub.rosters)
+        ]
+        return witness_table(names, kept, receipts), _alarms(kept)
+
+    def alarm(self, digest: str) -> bytes | None:
+        """One alarm with its evidence, in canonical JSON; None: there is no such alarm."""
+        kept = read_witness(self.folder.witness)
+        return next((one.alarm.canonical for one in kept.alarms if one.alarm.digest == digest), None)
+
     def today(self) -> date:
         return self._clock().date()
 
@@ -238,6 +262,7 @@ class CoordinatorQueries:
             None if hub.roster is None else self._roster(hub.roster),
             None if until is None else (until - self._clock()).days,
             until,
+            _alarms(read_witness(self.folder.witness)),
         )
 
     def _study(self, row: StudyRow, hub: Hub) -> HubStudy:
@@ -288,6 +313,10 @@ class CoordinatorQueries:
         place = self.store.place(row.plan)
         rounds = self._receipts.rounds(place.path, row.plan, hub.rosters)
         return self._releases.release(place, row.plan, rounds)
+
+
+def _alarms(kept: Kept) -> tuple[AlarmLine, ...]:
+    return ordered(alarm_line(one.alarm, one.since, one.answered, COORDINATOR) for one in kept.alarms)
 
 
 def _state(row: StudyRow, told: Told | None, study: HubStudy) -> State:

@@ -100,12 +100,13 @@ class HubStore:
         return read_database(self._folder.database)
 
     def mark(self) -> tuple[object, ...]:
-        """What changes whenever a study's folder does; cheap enough for once a second."""
-        found: list[object] = []
+        """What changes whenever a study's folder or the file of alarms does; cheap enough for once a second."""
+        witness = self._folder.witness
+        found: list[object] = [_stamp(witness), _stamp(witness.with_name(f"{witness.name}-wal"))]
         try:
             places = sorted(self._folder.studies.iterdir())
         except OSError:
-            return ()
+            places = []
         for place in places:
             found += [_stamp(place / name) for name in (STATUS, "receipts", "model.safetensors")]
         return (*found, _stamp(self._folder.path / "coordinator.pid"))

@@ -726,7 +726,7 @@ def helpers() -> SimpleNamespace:
     return SimpleNamespace(
         PASSWORD=PASSWORD, PORT=PORT, HOSTILE=HOSTILE, WEAK=WEAK, Served=Served, csrf=csrf, log_in=log_in,
         new_client=new_client, plan_of=plan_of, REASON=REASON, Asker=Asker, filled=filled,
-        missing_headers=missing_headers,
+        missing_headers=missing_headers, World=World,
     )  # fmt: skip
 
 

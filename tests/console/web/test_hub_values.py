@@ -21,12 +21,16 @@ from wardround.console.web.pages.coordinator_overview import hub_words
 from wardround.console.web.pages.coordinator_study import study_words
 from wardround.console.web.queries.coordinator import CoordinatorQueries, HubStudy, HubView
 from wardround.console.web.queries.hub_releases import Release
+from wardround.console.web.queries.hub_witnesses import WitnessTable
 from wardround.privacy.accounting import rounded_up
 from wardround.protocol.invitation import key_fingerprint
 from wardround.protocol.receipt import Receipt, parse_receipt
 
 MAY_BE_SHOWN = {
-    "HubView": "name running studies sites roster certificate_days certificate_until",
+    "HubView": "name running studies sites roster certificate_days certificate_until alarms",
+    "AlarmLine": "kind missing origin by at since answered digest own",
+    "WitnessTable": "ledgers witnesses signed",
+    "Countersigned": "origin witness size at",
     "HubStudy": "digest study title created_at state note rounds attempts quorum secure standings lines current done "
     "void epsilon delta fault faulty released",
     "SiteStanding": "site standing must",
@@ -42,7 +46,7 @@ MAY_BE_SHOWN = {
 }
 """Class -> its fields. Of one site: its name, owner, key, dates, standing, what it did in a round in closed words."""
 
-OF_ONE_SITE = {"SiteStanding", "Cell", "HubSite"}
+OF_ONE_SITE = {"SiteStanding", "Cell", "HubSite", "AlarmLine", "Countersigned"}
 MARK = "MARKED"
 WORDS = {"state", "tone", "rounds", "step", "left", "running", "waiting", "ended", "fresh"}
 
@@ -60,7 +64,7 @@ def classes_of(kind: Any, found: set[Any]) -> set[Any]:
 
 def test_the_views_have_no_field_that_is_not_on_the_list() -> None:
     found = set()
-    for kind in (HubView, HubStudy, Release):
+    for kind in (HubView, HubStudy, Release, WitnessTable):
         classes_of(kind, found)
     assert {one.__name__: {field.name for field in dataclasses.fields(one)} for one in found} == {
         name: set(fields.split()) for name, fields in MAY_BE_SHOWN.items()
@@ -70,6 +74,7 @@ def test_the_views_have_no_field_that_is_not_on_the_list() -> None:
 def test_what_is_shown_of_one_site_has_no_type_that_could_hold_a_measurement() -> None:
     found: set[Any] = set()
     classes_of(HubView, found)
+    classes_of(WitnessTable, found)
     for one in found:
         if one.__name__ in OF_ONE_SITE:
             for name, hint in get_type_hints(one).items():
@@ -171,7 +176,7 @@ def test_nothing_that_a_site_left_in_the_folder_comes_out(hub_copy: Any, helpers
     with helpers.new_client(hub_copy.app()) as client:
         helpers.log_in(client, hub_copy, "coordinator")
         studies = [f"/studies/{plan.digest}" for plan in hub_copy.plans.values()]
-        for path in ("/", "/studies", "/sites", "/releases", *studies):
+        for path in ("/", "/studies", "/sites", "/releases", "/witnesses", *studies):
             answer = client.get(path)
             assert answer.status_code == 200
             said.append(answer.text)

@@ -80,6 +80,18 @@ def test_a_page_and_all_that_it_loads_is_small(
     assert len(answer.content) + sum(len(client.get(path).content) for path in loaded) < MOST_BYTES
 
 
+def test_every_block_of_the_style_sheet_is_closed(shown: Any, helpers: Any) -> None:
+    """One that is left open hides all rules behind it from some widths, and no page is wrong enough to fail."""
+    with helpers.new_client(shown.app()) as client:
+        style = client.get("/static/console.css").text
+    depths = [0]
+    for brace in re.findall(r"[{}]", re.sub(r"/\*.*?\*/", "", style, flags=re.S)):
+        depths.append(depths[-1] + (1 if brace == "{" else -1))
+    assert depths[-1] == 0 and min(depths) == 0
+    comments = [style[: found.start()] for found in re.finditer(r"^/\*", style, flags=re.M)]
+    assert all(before.count("{") == before.count("}") for before in comments), "a section begins inside of a block"
+
+
 def test_every_word_of_a_page_can_be_translated(
     page_and_role: tuple[Page, Role], clients: Any, worlds: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
