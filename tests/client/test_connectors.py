@@ -14,7 +14,6 @@ from wardround.client.connectors import (
     IMAGE_PATIENTS,
     cohort_from_table,
     make_cohort,
-    read_batches,
     read_table,
 )
 from wardround.client.connectors.table import apply_contract
