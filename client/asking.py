@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from wardround.client.governance import CONSORTIUM_DOMAIN
+from wardround.client.limits import WHO_MENDS
 from wardround.client.signing import SignedFact, approval_facts
 from wardround.protocol.errors import UsageError
 from wardround.protocol.ledger import Waive
@@ -14,7 +15,10 @@ LEAST_REASON: Final = 10
 
 
 class Here(Protocol):
-    """How a plan stands at the site: what the daemon answers to ``ShowStudy``, or the same from the ledger."""
+    """How a plan stands at the site: what the daemon answers to ``ShowStudy``, or the same from the ledger.
+
+    ``domains``: those that have a budget and are not closed.
+    """
 
     @property
     def fault(self) -> str: ...
@@ -44,14 +48,14 @@ def to_approve(
     if here.fault:
         raise UsageError(
             f"this plan cannot run here: {here.fault}",
-            "policy.yaml decides, and IT writes it and installs weights (wardround site weights)",
+            WHO_MENDS,
         )
     domains = domains_for(plan, domain)
     for name in domains:
         if name not in here.domains:
             raise UsageError(
-                f"the data domain '{name}' has no budget yet",
-                f"an officer opens it first: wardround site domain open FOLDER {name}",
+                f"the data domain '{name}' has no budget, or is closed",
+                f"an officer opens it first: wardround site domain open FOLDER {name}; a closed one stays closed",
             )
     why = None
     if plan.privacy.mode is PrivacyMode.NONE and any(name not in here.waived for name in domains):
@@ -65,10 +69,20 @@ def to_approve(
 
 
 def to_revoke(plan: StudyPlan, here: Here, site: str) -> tuple[SignedFact, ...]:
-    """What takes every grant of ``plan`` back. Raises UsageError where there is none."""
+    """What takes every grant of ``plan`` back, on the domains that are not closed: a ledger takes no grant on others.
+
+    Raises:
+        UsageError: there is none.
+    """
     if not here.grants:
         raise UsageError("this plan was never approved here", "refusing it says no to it")
-    return approval_facts(plan, site, [grant.domain for grant in here.grants], 0, versions_of(here))
+    domains = [grant.domain for grant in here.grants if grant.domain in here.domains]
+    if not domains:
+        raise UsageError(
+            "this plan is over: every data domain that it was approved on is closed, so no round of it can begin",
+            "nothing is left to revoke; pausing the site stops a round that began before",
+        )
+    return approval_facts(plan, site, domains, 0, versions_of(here))
 
 
 def versions_of(here: Here) -> dict[str, int]:

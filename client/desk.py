@@ -15,7 +15,7 @@ from typing import Any, Final
 from wardround.client.admission import open_hospital
 from wardround.client.gossip import Gossiper
 from wardround.client.governance import CONSORTIUM_DOMAIN
-from wardround.client.limits import unfit_here
+from wardround.client.limits import WHO_MENDS, unfit_here
 from wardround.client.secure import SecureSite
 from wardround.client.settings import read_settings
 from wardround.client.site import Site
@@ -280,7 +280,7 @@ class Desk:
         if held is None:
             raise UsageError("the plan was never proposed here", "propose it first")
         if (fault := unfit_here(held.plan, self.folder)) is not None:
-            raise UsageError(fault, "the site's policy decides, and its people install weights")
+            raise UsageError(fault, WHO_MENDS)
         standing = self.standing(held.plan)
         if standing is Standing.PAUSED:
             raise Unavailable("the site is paused by its own people", "wait")

@@ -254,7 +254,7 @@ class Office:
             state.charged[plan.digest],
             self.ledger_key,
             grants,
-            tuple(sorted(state.domains)),
+            tuple(sorted(name for name, domain in state.domains.items() if not domain.closed)),
             tuple(
                 sorted(at for (of, at), fact in state.waived.items() if of == plan.digest and not state.lacking(fact))
             ),

@@ -175,7 +175,7 @@ def _studies(seen: Seen) -> Iterator[Notice]:
             waits = said("The study '%(study)s' (%(digest)s) waits for a decision.", study=name, digest=short)
             if study.fault:
                 waits = said(
-                    "%(waits)s It cannot run here as it is: %(fault)s.", waits=waits, fault=plain(study.fault)[:200]
+                    "%(waits)s It cannot run here as it is: %(fault)s.", waits=waits, fault=plain(study.fault)[:300]
                 )
             yield Notice(
                 f"study/{study.digest}/waiting", Level.NOTE, waits,

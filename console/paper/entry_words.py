@@ -45,7 +45,7 @@ def _fact_words(fact: Mapping[str, Any], plan: str, words: Words, round_number: 
             return _("{plan}, round {number}").format(plan=plan, number=fact["round_number"])
         case "start" if round_number and fact["opted_out_at_most"]:
             return _("{plan}, round {number}; without at most {count} patients who had opted out").format(
-                plan=plan, number=round_number, count=f"{fact['opted_out_at_most']:,}"
+                plan=plan, number=round_number, count=words.number(fact["opted_out_at_most"])
             )
         case "start" | "cancel" | "release" | "abandon" if round_number:
             return _("{plan}, round {number}").format(plan=plan, number=round_number)
@@ -59,14 +59,14 @@ def _fact_words(fact: Mapping[str, Any], plan: str, words: Words, round_number: 
             return clean(fact["reason"])
         case "countersign":
             return _("{witness} signed the first {size} entries").format(
-                witness=clean(fact["signer"]), size=f"{fact['size']:,}"
+                witness=clean(fact["signer"]), size=words.number(fact["size"])
             )
         case "recover":
             blocks = words.ngettext(
                 "{count} round charged", "{count} rounds charged", sum(one["blocks"] for one in fact["charges"])
             )
             return _("others had seen {size} entries; {blocks} for what may have run; reason: {reason}").format(
-                size=f"{fact['seen_size']:,}", blocks=blocks, reason=clean(fact["reason"])
+                size=words.number(fact["seen_size"]), blocks=blocks, reason=clean(fact["reason"])
             )
         case "suspend":
             reasons = {"lost": _("reported lost"), "stolen": _("reported stolen")}

@@ -28,9 +28,13 @@ class Words:
     def _(self, text: str) -> str:
         return self.translation.gettext(text)
 
+    def number(self, count: int) -> str:
+        """A whole number: on a paper with the same marks in every language, since its bytes are signed."""
+        return f"{count:,}"
+
     def ngettext(self, one: str, several: str, count: int) -> str:
         """``one`` or ``several`` for ``count``, with {count} filled in."""
-        return self.translation.ngettext(one, several, count).format(count=f"{count:,}")
+        return self.translation.ngettext(one, several, count).format(count=self.number(count))
 
     def conditions(self, epsilon: Epsilon) -> str:
         """Delta, unit, adjacency, and who may collude."""

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from wardround.console.web.given import given
 from wardround.console.web.i18n import _
 from wardround.console.web.queries.alarms import AlarmLine, Missing
-from wardround.console.web.rendering import given
 from wardround.protocol.alarm import AlarmKind
 
 

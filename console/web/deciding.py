@@ -120,6 +120,11 @@ def signed_by(facts: Sequence[SignedFact], terms: LedgerTerms) -> dict[str, str]
     """Name -> key of the officers under ``facts``. Raises UsageError for one whom this ledger does not name."""
     found = signers(facts, terms.ledger_key)
     for name, key in found.items():
+        if (why := terms.suspended.get(key)) is not None:
+            raise UsageError(
+                f"this was signed with a key of '{name}' that was suspended ({why}), and such a key approves nothing",
+                f"sign with a key that stands; now these may sign: {', '.join(sorted(terms.officers)) or 'nobody'}",
+            )
         if terms.officers.get(name) != key:
             raise UsageError(
                 f"'{name}' with this key is no officer of this site",

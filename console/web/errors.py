@@ -11,10 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from wardround.console.web.given import given
-from wardround.console.web.guards import LoginNeeded, speak
+from wardround.console.web.guards import LoginNeeded, console, speak
 from wardround.console.web.i18n import N_, _
 from wardround.console.web.pages.login import LOGIN
 from wardround.console.web.rendering import render
+from wardround.console.web.roles import Face
 from wardround.console.web.security import Asgi, Receive, Refused, Scope, Send
 from wardround.protocol.errors import Unavailable, WardroundError
 
@@ -34,6 +35,15 @@ ERRORS: Final = {
     503: (N_("The site's daemon does not answer."), N_("IT starts it: wardround site start FOLDER. Then try again.")),
 }
 """Status -> what happened, and what to do."""
+
+HUB_AWAY: Final = (
+    N_("What this page needs does not answer now."),
+    N_(
+        "Try again in a moment. If it stays so, look at the coordinator's processes: wardround coordinator status "
+        "FOLDER."
+    ),
+)
+"""The same of a 503 on the coordinator's console: no daemon of a site is behind it."""
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +92,8 @@ async def error_page(request: Request, status: int, what: str = "", then: str = 
     """The page of one error; ``what`` and ``then`` in place of the usual lines."""
     await speak(request)
     usual = ERRORS.get(status, ERRORS[400] if status < 500 else ERRORS[500])
+    if status == 503 and console(request).face is Face.COORDINATOR:
+        usual = HUB_AWAY
     lines = given(what) if what else _(usual[0]), given(then) if then else _(usual[1])
     return render(request, "error.html.j2", status, title=_("Error %(status)s") % {"status": status}, lines=lines)
 

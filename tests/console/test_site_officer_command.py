@@ -210,5 +210,5 @@ def test_people_are_told_once_that_a_study_waits_to_be_signed_again(site: Site) 
     assert told() == []
     suspend_command(site.folder, "anna", "stolen", "", Path("ben.key"), True)
     (notice,) = told()
-    assert notice.sentence == "An officer's key was suspended: 1 study waits to be signed again."
+    assert notice.sentence == "An officer's key was suspended. Studies to be signed again: 1."
     assert notice.level.value == "now" and "site officer list" in notice.cure and told() == [notice]

@@ -25,7 +25,7 @@ from wardround.client.settings import Roles
 from wardround.client.signing import request_for
 from wardround.client.store.database import open_store
 from wardround.client.store.folder import SiteFolder
-from wardround.client.store.keys import write_officer_key
+from wardround.client.store.keys import read_officer_key, write_officer_key
 from wardround.client.store.studies import Studies
 from wardround.conf.compose import compose_configuration
 from wardround.conf.planning import make_plan
@@ -55,7 +55,7 @@ from wardround.console.plan_words import in_words, plain
 from wardround.privacy.budget import Allowed, may_spend
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.identity import Identity
-from wardround.protocol.ledger import Reserve
+from wardround.protocol.ledger import Close, Reserve, approve
 from wardround.protocol.messages import Standing
 from wardround.protocol.plan import StudyPlan
 
@@ -245,6 +245,49 @@ def test_a_plan_without_differential_privacy_needs_two_officers_and_a_reason(sit
     assert site.standing(plan) is Standing.APPROVED
     site.approve(plan.study, site.anna, site.ben, reason=why)
     assert site.office.study(plan.digest).grants[0].version == 2, "the waiver stands once, the grant is renewed"
+
+
+def test_a_plan_that_costs_more_than_it_says_can_neither_be_approved_nor_requested(site: Site, short: Path) -> None:
+    """20 rounds of 5 steps at noise 2.84, q = 0.25 cost 3.52 at delta 1e-4; the plan says 3."""
+    plan = site.propose(plan_of("rounds=20", PLAN[1]))
+    site.open("training")
+    says = (
+        "the plan says epsilon 3 and costs 3.52, both at delta 0.0001; unit: one patient of one site; adjacency: add "
+    )
+    for ask in (
+        lambda: site.approve(plan.study),
+        lambda: request_command(site.folder, plan.study, "training", 1, None, False, short / "request.json"),
+    ):
+        with pytest.raises(UsageError, match=f"cannot run here: {says}") as refused:
+            ask()
+        assert "another plan of the researcher" in refused.value.hint
+    assert site.standing(plan) is Standing.PROPOSED and not (short / "request.json").exists()
+    assert f"Not allowed here: {says}" in said(show_command, site.folder, plan.study, False)
+    (site.folder / "policy.yaml").write_text("epsilon_at_most: 100\nallow_unprotected: true\n")
+    assert "costs 3.52" in site.office.study(plan.digest).fault, "no policy lets it run"
+    honest = site.propose(plan_of("rounds=20", PLAN[1], "privacy.epsilon=3.52"))
+    site.approve(honest.digest)
+    assert site.standing(honest) is Standing.APPROVED
+
+
+def test_a_closed_domain_does_not_keep_a_plan_from_being_revoked(site: Site) -> None:
+    plan = site.propose(plan_of(*DIST))
+    site.open("training", CONSORTIUM_DOMAIN)
+    site.approve(plan.study)
+    anna = read_officer_key(site.anna, PASSPHRASE)
+    for domain, left in ((CONSORTIUM_DOMAIN, ["training"]), ("training", [])):
+        closing = approve(Close(domain=domain, reason="the ward was closed"), site.office.ledger_key, anna)
+        site.office.record([closing.model_dump_json().encode()])
+        if left:
+            said(revoke_command, site.folder, plan.study, [site.anna])
+            grants = site.office.study(plan.digest).grants
+            assert [grant.domain for grant in grants if grant.blocks == 0] == left
+            assert site.standing(plan) is Standing.REVOKED
+            with pytest.raises(UsageError, match="has no budget, or is closed"):
+                site.approve(plan.study)
+    with pytest.raises(UsageError, match="this plan is over: every data domain") as over:
+        said(revoke_command, site.folder, plan.study, [site.anna])
+    assert "pausing" in over.value.hint
 
 
 def test_only_an_officers_key_and_passphrase_approve(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from wardround.console.paper.entry_words import entry_words
 from wardround.console.paper.kinds import kind_words
 from wardround.console.paper.terms import Words
 from wardround.console.web.guards import console
-from wardround.console.web.i18n import N_, _, spoken
+from wardround.console.web.i18n import N_, _, number, spoken
 from wardround.console.web.page import Page
 from wardround.console.web.queries.audit import LogView, Shown, log_view
 from wardround.console.web.queries.record import MOST_LETTERS, Wanted
@@ -77,6 +77,15 @@ def audit(
     )
 
 
+class PageWords(Words):
+    """The words of papers, with numbers as the reader writes them: a page's bytes are signed by nobody."""
+
+    __slots__ = ()
+
+    def number(self, count: int) -> str:
+        return number(count)
+
+
 def in_words(kind: str) -> str:
     """A kind of entry in the reader's language."""
     return kind_words(kind, _)
@@ -84,7 +93,7 @@ def in_words(kind: str) -> str:
 
 def words() -> Words:
     """The reader's language for what papers and pages say alike."""
-    return Words(translations(spoken()))
+    return PageWords(translations(spoken()))
 
 
 def _row(one: Shown) -> Row:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from wardround.console.plan_words import in_words
+from wardround.console.plan_words import sections
 from wardround.console.web.guards import Viewer, console
 from wardround.console.web.i18n import N_, _, ngettext, number
 from wardround.console.web.page import Page
@@ -129,7 +129,7 @@ def study(
         page=shown,
         commands=commands(found),
         fault=_(FAULTS[found.fault]) if found.fault else "",
-        plan_lines=list(in_words(plan)),
+        sections=sections(plan),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from wardround.client.asking import LEAST_REASON, to_approve, to_revoke
+from wardround.client.asking import LEAST_REASON, domains_for, to_approve, to_revoke
 from wardround.client.control import control_pb2 as pb
 from wardround.client.control.client import SECONDS
 from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN
@@ -41,6 +41,7 @@ PAGE: Final = Page(
 )
 
 DECISIONS: Final = {"approve": N_("Approve"), "refuse": N_("Refuse"), "revoke": N_("Revoke")}
+DECIDED: Final = (Standing.APPROVED, Standing.REVOKED, Standing.REFUSED)
 MOST_REASON: Final = 2000
 
 
@@ -159,6 +160,11 @@ def _domains(here: PlanHere) -> tuple[str, ...]:
 def _facts(here: PlanHere, choice: Choice) -> tuple[SignedFact, ...]:
     if choice.decision == "revoke":
         return to_revoke(here.plan, here, here.terms.site)
+    if waits := [name for name in domains_for(here.plan, choice.domain) if name in here.terms.again]:
+        raise UsageError(
+            f"the budget of the data domain '{waits[0]}' rests on a suspended key",
+            "an officer whose key stands signs it again first, with the numbers that it has for ever",
+        )
     return to_approve(here.plan, here, here.terms.site, choice.domain, choice.attempts, choice.reason)
 
 
@@ -196,7 +202,7 @@ def _page(
         obstacle=obstacle,
         fault=fault,
         signed=signed,
-        done=done and here.standing is not Standing.PROPOSED,
+        done=done and here.standing in DECIDED,
         answers=console(request).ask().answers,
     )
     if fault is not None and fault.after is not None:

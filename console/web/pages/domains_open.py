@@ -85,7 +85,14 @@ def _wish(given: Any) -> Wish:
 
 
 def _fact(terms: LedgerTerms, wish: Wish) -> OpenDomain:
-    """The fact of a wish. Raises UsageError for one that no ledger would take."""
+    """The fact of a wish; of a name alone, where its budget waits to be signed again as it is.
+
+    Raises:
+        UsageError: no ledger would take it.
+    """
+    again = terms.again.get(wish.domain)
+    if again is not None and not wish.cap and not wish.patients:
+        return again.model_copy(update={"approvals": ()})
     if not wish.domain or not wish.domain.isprintable():
         raise UsageError("the data domain has no name", "name the patient population, for example: training")
     if wish.domain in terms.domains:
@@ -100,7 +107,14 @@ def _fact(terms: LedgerTerms, wish: Wish) -> OpenDomain:
         raise UsageError("cap and patients are numbers", "for example: 8, and 1200") from None
     if not (0 < cap < float("inf") and 0 < patients < 10**12):
         raise UsageError("cap and patients are above zero", "for example: 8, and 1200")
-    return open_domain(wish.domain, cap, delta_for(patients))
+    fact = open_domain(wish.domain, cap, delta_for(patients))
+    if again is not None and fact != again.model_copy(update={"approvals": ()}):
+        raise UsageError(
+            f"the data domain '{wish.domain}' was opened with epsilon at most {again.epsilon_cap} and delta "
+            f"{again.delta}",
+            "these are fixed for ever: sign the same again",
+        )
+    return fact
 
 
 def _page(

@@ -8,6 +8,7 @@ from wardround.client.store.studies import Studies
 from wardround.console.web.queries.ledger import Books
 from wardround.console.web.queries.site import SiteQueries
 from wardround.protocol.errors import UsageError
+from wardround.protocol.ledger import OpenDomain
 from wardround.protocol.messages import Standing
 from wardround.protocol.plan import StudyPlan
 
@@ -16,7 +17,9 @@ from wardround.protocol.plan import StudyPlan
 class LedgerTerms:
     """What a signature is bound to, and what it may name.
 
-    ``officers``: name -> key of who may sign. ``domains`` have a budget; those in ``open_domains`` are not closed.
+    ``officers``: name -> key of who may sign; ``suspended``: key -> why it may not any more. ``domains`` have a budget
+    that stands; those in ``open_domains`` are not closed. ``again``: budgets that rest on a suspended key, and wait to
+    be signed again as they are.
     """
 
     site: str
@@ -24,6 +27,8 @@ class LedgerTerms:
     officers: dict[str, str]
     domains: tuple[str, ...]
     open_domains: tuple[str, ...]
+    suspended: dict[str, str]
+    again: dict[str, OpenDomain]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +98,10 @@ def _terms(queries: SiteQueries, books: Books) -> LedgerTerms:
         {name: key for name, key in state.officers.officers.items() if key not in state.suspended},
         tuple(sorted(name for name, domain in state.domains.items() if not state.lacking(domain.fact))),
         tuple(sorted(name for name, domain in state.domains.items() if not domain.closed)),
+        {key: one.reason for key, one in state.suspended.items()},
+        {
+            name: domain.fact
+            for name, domain in sorted(state.domains.items())
+            if not domain.closed and state.lacking(domain.fact)
+        },
     )

@@ -80,6 +80,10 @@ PORT = 8640
 WEAK = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 """Argon2id as weak as the library allows: tests log in often."""
 
+KEPT = ("rounds=20", "privacy.noise_multiplier=2.84", "privacy.epsilon=4")
+BROKEN = KEPT[:2]
+"""The same plan with the claim that it has by default, epsilon 3: it costs 3.52."""
+
 REASON = "the ethics board of VA has not met, says Doctor Lee"
 """Why a hospital refuses a plan: its coordinator never hears it."""
 
@@ -164,7 +168,7 @@ class Daemon:
 def plan_of(*overrides: str, **changes: Any) -> StudyPlan:
     """A plan of the heart disease study at three hospitals; ``changes`` are fields of it, past all checks of text."""
     declared = "+data.declared={east:200,north:200,south:200}"
-    settings = overrides or ("rounds=20", "privacy.noise_multiplier=2.84")
+    settings = overrides or KEPT
     given = compose_configuration(["study=heart_disease", "data.dataset=null", declared, *settings])
     made = make_plan(parse_configuration(given), {"east": 200, "north": 200, "south": 200}, date(2026, 11, 20))
     return StudyPlan.model_validate(made.model_dump() | changes) if changes else made
@@ -726,7 +730,7 @@ def helpers() -> SimpleNamespace:
     return SimpleNamespace(
         PASSWORD=PASSWORD, PORT=PORT, HOSTILE=HOSTILE, WEAK=WEAK, Served=Served, csrf=csrf, log_in=log_in,
         new_client=new_client, plan_of=plan_of, REASON=REASON, Asker=Asker, filled=filled,
-        missing_headers=missing_headers, World=World,
+        missing_headers=missing_headers, World=World, BROKEN=BROKEN,
     )  # fmt: skip
 
 

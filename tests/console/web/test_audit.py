@@ -13,6 +13,10 @@ import pytest
 
 from wardround.client.store.database import open_copy
 from wardround.client.store.ledger import stored_entries
+from wardround.console.i18n import translations, use
+from wardround.console.paper.entry_words import entry_words
+from wardround.console.paper.terms import Words
+from wardround.console.web.pages.audit import words
 from wardround.console.web.queries.ledger import LedgerReader
 from wardround.console.web.queries.record import MOST_SECONDS, MOST_TERMS, PAGE, Wanted
 from wardround.console.web.queries.witnesses import witness_view
@@ -280,3 +284,19 @@ def test_a_head_that_others_hold_and_the_file_does_not_is_an_alarm(world: Any, c
     assert "south holds a head of 900 entries that this ledger does not continue." in text_of(
         client_as("it").get("/audit/witnesses")
     )
+
+
+def test_a_page_in_french_writes_numbers_as_french_does_and_a_paper_as_it_was() -> None:
+    countersign = {"kind": "countersign", "signer": "east", "size": 12345}
+    recover = {"kind": "recover", "seen_size": 12345, "charges": [{"blocks": 1200}], "reason": "the disk was lost"}
+    start = {"kind": "start", "opted_out_at_most": 1200}
+    use("fr")
+    try:
+        said = [entry_words(fact, "plan", words(), 3) for fact in (countersign, recover, start)]
+        paper = [entry_words(fact, "plan", Words(translations("fr")), 3) for fact in (countersign, recover, start)]
+    finally:
+        use("en")
+    for text, large in zip(said, ("12\u202f345", "12\u202f345", "1\u202f200"), strict=True):
+        assert large in text and "," not in text.replace(", ", " ")
+    assert "1\u202f200" in said[1], "a count with its plural, too"
+    assert [("12,345" in text, "1,200" in text) for text in paper] == [(True, False), (True, True), (False, True)]

@@ -17,8 +17,9 @@ from wardround.client.store.keys import fingerprint
 from wardround.console.web.accounts import FREE_ATTEMPTS
 from wardround.privacy.accounting import epsilon, rounded_up
 from wardround.privacy.budget import fixed_order
+from wardround.protocol.errors import WardroundError
 from wardround.protocol.identity import Identity
-from wardround.protocol.ledger import Close, OpenDomain, Refuse, Waive
+from wardround.protocol.ledger import Close, OpenDomain, Refuse, Suspend, Waive
 from wardround.protocol.messages import Standing
 
 ClientAs = Callable[[str], Any]
@@ -449,3 +450,95 @@ def test_a_decision_is_made_by_the_daemon_and_by_nobody_else(
     monkeypatch.setattr(Office, "record", lambda self, contents: None)
     assert bring(client, world, digest, signed).status_code == 303
     assert entries(world) == before
+
+
+def suspend(world: Any) -> None:
+    """Anna's key is stolen, and ben says so."""
+    world.office.record([world.signed(Suspend(key=world.anna.public.key.hex(), reason="stolen"), world.ben)])
+
+
+def domain_again(client: Any, world: Any, domain: str, officer: Identity) -> Any:
+    """Sign the budget of a domain again, through the page."""
+    page = client.get(f"/domains/open?domain={domain}").text
+    request = client.get(f"/domains/open/request.json?domain={domain}").text
+    form = {
+        "csrf": page.split('name="csrf" value="', 1)[1].split('"', 1)[0],
+        "signed": sign(*read_request(request), [officer]),
+        "code": world.code("officer"),
+    }
+    return client.post("/domains/open", data=form, follow_redirects=False)
+
+
+def test_a_study_that_rests_on_a_suspended_key_is_signed_again_domain_first_and_then_runs(
+    world: Any, client_as: ClientAs, helpers: Any
+) -> None:
+    client, digest = client_as("officer"), helpers.plan_of().digest
+    suspend(world)
+    assert standing(world, digest) is Standing.SUSPENDED
+    shown = client.get(at(digest))
+    assert "rests on a suspended key, so the plan has stopped" in text_of(shown) and 'id="signed"' not in shown.text
+    assert "budget of the data domain 'training' rests on a suspended key" in text_of(shown)
+    assert 'href="/domains/open?domain=training"' in shown.text
+    with pytest.raises(WardroundError, match="stolen"):
+        world.ran(helpers.plan_of(), 1, first=8)
+    for domain in ("training", "consortium"):
+        assert domain_again(client, world, domain, world.ben).status_code == 303
+    assert standing(world, digest) is Standing.SUSPENDED, "the grant itself still rests on her key"
+    shown = client.get(at(digest))
+    assert "Approve the plan" in shown.text and "Version of the grant 2" in text_of(shown)
+    assert "Recorded" not in client.get(f"{at(digest)}?done=1").text, "nothing was decided yet"
+    # Its consortium's curve was granted by the key that is gone, too: this plan is of mode local and does not need it.
+    assert bring(client, world, digest, elsewhere(client, digest, world.ben)).status_code == 303
+    assert world.office.study(digest).grants[-1].version == 2
+    world.ran(helpers.plan_of(), 1, first=8)
+
+
+def test_what_a_suspended_key_has_signed_is_refused_and_the_page_says_which(world: Any, client_as: ClientAs) -> None:
+    """The script in the browser brings its signature through the same form as what was pasted."""
+    client, digest = client_as("officer"), waiting(world)
+    signed = elsewhere(client, digest, world.anna)
+    suspend(world)
+    before = entries(world)
+    answer = bring(client, world, digest, signed)
+    assert answer.status_code == 409 and entries(world) == before
+    assert "signed with a key of 'anna' that was suspended (stolen)" in text_of(answer)
+    assert "now these may sign: ben" in text_of(answer) and "Nothing was recorded." in answer.text
+
+
+def test_a_budget_that_rests_on_a_suspended_key_is_signed_again_with_the_same_numbers_only(
+    world: Any, client_as: ClientAs
+) -> None:
+    client = client_as("officer")
+    assert "Waits to be signed again" not in text_of(client.get("/domains/open"))
+    suspend(world)
+    assert 'href="/domains/open?domain=training"' in client.get("/domains/open").text
+    shown = text_of(client.get("/domains/open?domain=training"))
+    assert "ε at most 8 at δ = 0.0001" in shown and "Sign the budget again" in shown
+    same = "/domains/open?domain=training&epsilon_cap=8&patients=900"
+    assert "ε at most 8 at δ = 0.0001" in text_of(client.get(same)), "or typed, as on the command line"
+    for other in ("epsilon_cap=9&patients=900", "epsilon_cap=8&patients=90000"):
+        answer = client.get(f"/domains/open?domain=training&{other}")
+        assert "was opened with epsilon at most 8.0 and delta 0.0001" in text_of(answer)
+        assert 'id="signed"' not in answer.text
+    refused = domain_again(client, world, "training", world.anna)
+    assert refused.status_code == 409 and "that was suspended (stolen)" in text_of(refused)
+    assert domain_again(client, world, "training", world.ben).status_code == 303
+    first, *_, again = [
+        f for f in world.folder.ledger().facts() if isinstance(f, OpenDomain) and f.domain == "training"
+    ]
+    assert (again.epsilon_cap, again.delta, again.order) == (first.epsilon_cap, first.delta, first.order)
+    assert [one.officer for one in again.approvals] == ["ben"]
+
+
+def test_a_revocation_leaves_closed_domains_out_and_says_when_nothing_is_left(
+    world: Any, client_as: ClientAs, helpers: Any
+) -> None:
+    client, digest = client_as("officer"), helpers.plan_of().digest
+    world.office.record([world.signed(Close(domain="consortium", reason="the ward was closed"))])
+    signed = elsewhere(client, digest, world.anna, query="?decision=revoke")
+    assert [fact["domain"] for fact in json.loads(signed)["facts"]] == ["training"]
+    assert bring(client, world, digest, signed).status_code == 303
+    assert standing(world, digest) is Standing.REVOKED
+    world.office.record([world.signed(Close(domain="training", reason="the ward was closed"))])
+    shown = client.get(f"{at(digest)}?decision=revoke")
+    assert "this plan is over: every data domain" in text_of(shown) and 'id="signed"' not in shown.text

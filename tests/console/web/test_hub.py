@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from wardround.console.commands.study import propose_command
+from wardround.console.plan_words import sections
 from wardround.console.web.hub_live import HubLive
 from wardround.console.web.pages.coordinator_overview import hub_words, waiting
 from wardround.console.web.pages.coordinator_study import study_words
@@ -433,3 +435,36 @@ def test_a_signature_of_a_stranger_signs_nothing(hub_copy: Any) -> None:
     place.keep_receipt(receipt.signed_by(Identity.generate("mallory")).signed_by(Identity.generate("va")))
     study = study_of(hub_copy, "going")
     assert study.fault == "signature" and study.lines[0].signed == () and not study.lines[0].by_coordinator
+
+
+def test_a_plan_that_costs_more_than_it_says_is_not_proposed(hub_copy: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """15 rounds of 5 steps at noise 2.84 cost 2.99, 20 of them 3.52: README and docs/epsilon.md."""
+    before = len(hub_copy.registry.plans())
+    wanted = ["study=heart_disease", "privacy.noise_multiplier=2.84", "local.steps=5", "rounds=20"]
+    with pytest.raises(UsageError, match=r"epsilon 3\.52, and its limit is 3 \(at delta 0\.0001; unit: ") as refused:
+        propose_command(hub_copy.path, wanted)
+    assert "rounds=15 with noise_multiplier=2.84" in refused.value.hint
+    assert len(hub_copy.registry.plans()) == before
+    propose_command(hub_copy.path, [*wanted[:3], "rounds=15"])
+    assert "proposed as" in capsys.readouterr().out and len(hub_copy.registry.plans()) == before + 1
+
+
+def test_the_plan_stands_in_the_same_words_as_at_a_hospital(hub: Any, ask: Any) -> None:
+    plan = hub.plans["finished"]
+    text = text_of(ask(hub, f"/studies/{plan.digest}"))
+    for part in sections(plan):
+        assert part.heading in text
+        for term in part.terms:
+            assert f"{term.name} {' '.join(term.text.split())}" in text
+        for column in part.columns:
+            assert column.name in text and column.meaning in text
+    page = ask(hub, f"/studies/{plan.digest}")
+    assert "Download the plan (canonical JSON)" not in page.text, "only a hospital was sent these bytes"
+
+
+def test_the_plan_is_read_in_french_too(hub_copy: Any, helpers: Any) -> None:
+    path = f"/studies/{hub_copy.plans['finished'].digest}"
+    with helpers.new_client(hub_copy.app()) as client:
+        helpers.log_in(client, hub_copy, "researcher")
+        shown = client.post("/language", data={"language": "fr", "back": path, "csrf": helpers.csrf(client)})
+        assert "Finalité" in text_of(shown) and "4 tours de" in text_of(shown) and "Purpose" not in text_of(shown)

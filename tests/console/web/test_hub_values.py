@@ -111,7 +111,7 @@ def allowed_numbers(hub: Any) -> set[str]:
 def said_on(page: str) -> list[str]:
     """Numbers and hashes in the text of a page's content, without times, commands, the plan in words and titles."""
     main = page.split("<main", 1)[1].split(">", 1)[1]
-    main = re.sub(r'<ul class="plan.*?</ul>', " ", main, flags=re.S)
+    main = re.sub(r'<section aria-labelledby="part-.*?</section>', " ", main, flags=re.S)
     main = re.sub(r"<time.*?</time>", " ", main, flags=re.S)
     main = re.sub(r'<(code|a|h1|h2)\b[^>]*class="[^"]*as-given[^"]*"[^>]*>.*?</\1>', " ", main, flags=re.S)
     main = re.sub(r"<svg(?=[^>]*aria-hidden).*?</svg>", " ", main, flags=re.S)

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 
 from wardround.console.web import i18n
 from wardround.console.web.i18n import LANGUAGES, negotiated
+from wardround.console.web.page import Page
+from wardround.console.web.pages import PAGES
+from wardround.console.web.roles import Face, Role
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -128,3 +132,49 @@ def test_every_language_fits_a_telephone(shown: Any, visits: Any, axe: Any, scre
         window.select_option("#language", "en")
         window.click("form[action='/language'] button")
         assert wide == 0
+
+
+EACH = [(page, role) for page in PAGES for role in sorted(page.roles)]
+
+
+@pytest.mark.parametrize(("page", "role"), EACH, ids=lambda one: str(getattr(one, "path", one)).strip("/"))
+def test_who_chooses_a_language_stays_on_the_page(
+    page: Page, role: Role, shown: Any, hub: Any, helpers: Any, seats: Any
+) -> None:
+    """Through the form that the page itself shows, on every page of both consoles, with and without parameters."""
+    world = {Face.SITE: shown, Face.COORDINATOR: hub}[page.face]
+    client, path = seats(world, role.value), page.path.format(**world.examples)
+    fields = re.findall(r'name="(csrf|back)" value="([^"]*)"', client.get(path).text.split('action="/language"', 1)[1])
+    form = dict(fields[:2])
+    assert form["back"] == path
+    answer = client.post("/language", data=form | {"language": "en"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, path)
+
+
+@pytest.fixture(scope="module")
+def seats(helpers: Any) -> Iterator[Any]:
+    """One login for each role of each console."""
+    made: dict[tuple[str, str], Any] = {}
+
+    def client(world: Any, role: str) -> Any:
+        if (key := (str(world.path), role)) not in made:
+            made[key] = helpers.new_client(world.app())
+            helpers.log_in(made[key], world, role)
+        return made[key]
+
+    yield client
+    for one in made.values():
+        one.close()
+
+
+def test_no_address_outside_of_the_registry_is_gone_back_to(shown: Any, seats: Any, helpers: Any) -> None:
+    client, digest = seats(shown, "officer"), shown.examples["digest"]
+    for back in (
+        f"/studies/{digest}/x",
+        "/studies/",
+        "/studies/..",
+        f"/studies/{digest}/plan.json",
+        "/studies//decide",
+    ):
+        data = {"language": "en", "back": back, "csrf": helpers.csrf(client)}
+        assert client.post("/language", data=data, follow_redirects=False).headers["location"] == "/", back

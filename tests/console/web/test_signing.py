@@ -15,7 +15,7 @@ from wardround.client.signing import approval_facts, read_request, request_for, 
 from wardround.client.store.keys import fingerprint, write_officer_key
 from wardround.protocol.canonical import encode
 from wardround.protocol.identity import Identity
-from wardround.protocol.ledger import Waive, approval_message
+from wardround.protocol.ledger import Suspend, Waive, approval_message
 from wardround.protocol.messages import Standing
 
 pytestmark = pytest.mark.server("chromium")
@@ -342,3 +342,22 @@ def test_a_second_factor_field_and_both_ways_are_reached_by_keyboard(
         press(window, shown)
         assert window.faults == [] or all("409" in fault for fault in window.faults)
         assert "there is nothing to read" in window.inner_text("[role=alert]") and axe(window) == []
+
+
+def test_a_suspended_key_signs_in_the_browser_and_nothing_is_recorded(world: Any, visits: Any, keys: Any) -> None:
+    digest = world.examples["digest"]
+    world.office.record([world.signed(Suspend(key=world.anna.public.key.hex(), reason="stolen"), world.ben)])
+    for domain in ("training", "consortium"):
+        with window_at(visits, world, f"/domains/open?domain={domain}") as window:
+            assert "Signed." in sign_with(window, keys["ben"])
+            press(window, world)
+            assert "Recorded: the data domain is open." in window.inner_text("main")
+    with window_at(visits, world, at(digest)) as window:
+        assert "Signed." in sign_with(window, keys["anna"])
+        press(window, world)
+        assert "that was suspended (stolen)" in window.inner_text("[role=alert]")
+    assert standing(world, digest) is Standing.PROPOSED
+    with window_at(visits, world, at(digest)) as window:
+        assert "Signed." in sign_with(window, keys["ben"])
+        press(window, world)
+        assert "Recorded: the plan is approved." in window.inner_text("main")

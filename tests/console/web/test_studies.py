@@ -122,8 +122,26 @@ def test_the_page_shows_these_figures_with_their_conditions(client_as: Any, worl
         row = text.split("Epsilon against everyone", 1)[1][:260]
         for condition in ("δ = 0.0001", "one patient of this hospital", "adding or removing", "whoever colludes"):
             assert condition in row
-    assert "more than the plan says: at most 3" in text, "this plan was never checked against its own limit"
+    assert "more than the plan says" not in text
     assert "a plan with other terms is another plan" in text_of(client.get(path))
+
+
+def test_a_plan_that_costs_more_than_it_says_is_named_wherever_it_is_read(
+    client_as: Any, world: Any, helpers: Any
+) -> None:
+    plan = world.proposed(helpers.plan_of(*helpers.BROKEN))
+    q, delta, steps = plan.privacy.sampling_probability, plan.privacy.delta, plan.local.steps
+    cost = rounded_up(independent_epsilon(2.84, q, steps * 20, delta))
+    client, words = client_as("officer"), f"the plan says epsilon 3 and costs {cost}, both at delta 0.0001; unit: "
+    text = text_of(client.get(f"/studies/{plan.digest}"))
+    assert "more than the plan says: at most 3" in text and "This plan costs more than it says" in text
+    assert words in text and "adjacency: add or remove one patient; against everyone, whoever colludes" in text
+    assert "more than the plan says" in text_of(client.get("/studies"))
+    decide = client.get(f"/studies/{plan.digest}/decide")
+    assert f"this plan cannot run here: {words}" in text_of(decide) and 'id="signed"' not in decide.text
+    assert "only another plan of the researcher" in text_of(decide)
+    assert client.get(f"/studies/{plan.digest}/decide/request.json").status_code == 409
+    assert f"It cannot run here as it is: {words}" in text_of(client.get("/notices"))
 
 
 @pytest.mark.parametrize(
