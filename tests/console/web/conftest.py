@@ -772,7 +772,7 @@ def hostile_world(path: Path) -> Iterator[SiteWorld]:
     """A hospital where every text that a stranger may write is hostile; ``studies`` has their digests."""
     with site_world(path, full=True) as made:
         for number, (name, title) in enumerate(HOSTILE_TITLES.items()):
-            plan = made.proposed(plan_of(f"rounds={number + 30}", "privacy.noise_multiplier=3.5", title=title))
+            plan = made.proposed(plan_of(f"rounds={number + 30}", "privacy.noise_multiplier=6.0", title=title))
             made.studies[name] = plan.digest
             if number % 3 == 0:
                 made.office.refuse(plan.digest, HOSTILE_TITLES["script"] + HOSTILE_TITLES["right to left"])

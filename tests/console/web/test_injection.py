@@ -101,6 +101,7 @@ def test_a_title_from_right_to_left_leaves_the_words_and_numbers_around_it_in_th
     places = """words => {
         const found = [...document.querySelectorAll("strong")].find(one => one.textContent.includes("\\u05d0"));
         found.append(" 5 6");
+        found.style.whiteSpace = "nowrap";
         const node = document.createTreeWalker(found, NodeFilter.SHOW_TEXT), lefts = {};
         for (let text; (text = node.nextNode());) for (const word of words) {
             const at = text.data.indexOf(word);
