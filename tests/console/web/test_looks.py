@@ -155,7 +155,7 @@ def test_the_first_key_leads_past_the_navigation(page: Any, role: Any, worlds: A
 
 
 @pytest.mark.server("chromium")
-@pytest.mark.parametrize(("page", "role"), EACH, ids=ident)
+@pytest.mark.parametrize(("page", "role"), FIRST, ids=ident)
 def test_a_page_fits_every_width_and_paper_and_nothing_moves(
     page: Any, role: Any, worlds: Any, visits: Any, helpers: Any
 ) -> None:
