@@ -34,7 +34,6 @@ VIEWS = [(code, scheme) for code in CODES for scheme in (("light", "dark") if co
 EACH = [(page, state) for page in PAGES for state in STATES[page.face]]
 
 
-
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One picture of the guides: a page from an element on, so many pixels high."""
