@@ -322,8 +322,11 @@ class SiteWorld(World):
 
 
 @contextmanager
-def site_world(path: Path, *, full: bool, control: bool = True) -> Iterator[SiteWorld]:
-    """A hospital. ``full``: with budgets, and studies that are running, proposed, refused and hostile; else new."""
+def site_world(path: Path, *, full: bool, control: bool = True, last: str = HOSTILE) -> Iterator[SiteWorld]:
+    """A hospital. ``full``: with budgets, and studies that are running, proposed and refused; else new.
+
+    ``last`` is the title of the last one, which is hostile where nothing else is asked for.
+    """
     made = SiteWorld(path / "north", Face.SITE)
     made.begin()
     if full:
@@ -335,7 +338,7 @@ def site_world(path: Path, *, full: bool, control: bool = True) -> Iterator[Site
         waits = made.proposed(plan_of("rounds=10", "privacy.noise_multiplier=3.5", title="A second look at chest pain"))
         refused = made.proposed(plan_of("rounds=3", "privacy.noise_multiplier=2.84"))
         made.office.refuse(refused.digest, "the ethics reference is missing")
-        made.proposed(plan_of("rounds=2", "privacy.noise_multiplier=2.9", title=HOSTILE))
+        made.proposed(plan_of("rounds=2", "privacy.noise_multiplier=2.9", title=last))
         made.ran(running, 7, CONSORTIUM_DOMAIN)
         made.daemon = Daemon(running.digest)
         made.office._daemon = made.daemon
@@ -361,6 +364,13 @@ def short_folder() -> Iterator[Path]:
 def shown() -> Iterator[SiteWorld]:
     """A hospital with something on every page. Many tests look at it, so none may change it."""
     with short_folder() as folder, site_world(folder, full=True) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def friendly() -> Iterator[SiteWorld]:
+    """The same where no stranger means harm: for pictures that people are shown."""
+    with short_folder() as folder, site_world(folder, full=True, last="Who comes back within 30 days") as made:
         yield made
 
 

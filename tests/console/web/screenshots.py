@@ -3,17 +3,23 @@
 Each page of the registry, empty, normal and in alarm; English in light and dark on a desk and a telephone, the other
 languages in light. A page that is added to ``PAGES`` is pictured without another line. Nothing is tested here; the file
 is collected only when it is named.
+
+``make screenshots ARGS="-k guide"`` makes the few of ``GUIDE`` only, cut to size, in ``screenshots/guide/``. Those that
+``docs/img/`` holds are such ones, looked at and copied there: take all of them anew, not one.
 """
 
 import html
+import io
 import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from wardround.console.web.accounts import Accounts
 from wardround.console.web.i18n import CODES, SOURCE
@@ -26,6 +32,44 @@ WIDTHS = (1280, 360)
 STATES = {Face.SITE: ("empty", "normal", "alarm"), Face.COORDINATOR: ("normal",)}
 VIEWS = [(code, scheme) for code in CODES for scheme in (("light", "dark") if code == SOURCE else ("light",))]
 EACH = [(page, state) for page in PAGES for state in STATES[page.face]]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture of the guides: a page from an element on, so many pixels high."""
+
+    name: str
+    path: str
+    height: int
+    role: str = "officer"
+    face: Face = Face.SITE
+    language: str = SOURCE
+    scheme: str = "light"
+    width: int = 1280
+    top: str = ""
+    """What stands at the top, as a selector; empty: the page's beginning."""
+    press: str = ""
+    """A button to be pressed first, as a selector."""
+    until: str = "h1"
+    """What must be there before the picture is taken, as a selector."""
+
+
+GUIDE = (
+    Picture("overview", "/", 1060),
+    Picture("overview.fr", "/", 1060, language="fr"),
+    Picture("overview-dark", "/", 1060, scheme="dark"),
+    Picture("overview-phone", "/", 860, width=360),
+    Picture("study", "/studies/{digest}", 1400, top="#part-leaves"),
+    Picture("study.fr", "/studies/{digest}", 1400, top="#part-leaves", language="fr"),
+    Picture("decide", "/studies/{digest}/decide", 1010),
+    Picture("decide.fr", "/studies/{digest}/decide", 1010, language="fr"),
+    Picture("budget", "/budget/{domain}", 1130),
+    Picture("check", "/audit/verify", 900, press="form[action='/audit/verify'] button", until="text=The ledger holds"),
+    Picture("papers", "/papers", 900),
+    Picture("coordinator-study", "/studies/{digest}", 1030, role="coordinator", face=Face.COORDINATOR),
+)
+COLOURS = 128
+"""A page has few, so a picture takes a third of its bytes; the rare ones (a warning's red) must not be lost."""
 
 THUMBNAIL = (
     '<figure><a href="{name}"><img src="{name}" alt="" loading="lazy"></a><figcaption>{name}</figcaption></figure>'
@@ -108,3 +152,28 @@ def test_the_login_and_an_error_are_pictured(shown: Any, visits: Any) -> None:
             take(window, f"site-login-normal-{language}-{scheme}")
             window.goto("/nowhere")
             take(window, f"site-error-normal-{language}-{scheme}")
+
+
+@pytest.mark.server("chromium")
+@pytest.mark.parametrize("picture", GUIDE, ids=lambda picture: picture.name)
+def test_a_picture_of_the_guide_is_taken(picture: Picture, friendly: Any, hub: Any, visits: Any, helpers: Any) -> None:
+    world = friendly if picture.face is Face.SITE else hub
+    speak(world, picture.role, picture.language)
+    shape = {"scheme": picture.scheme, "width": picture.width, "language": picture.language}
+    with visits.page(world, picture.role, **shape) as window:
+        window.set_viewport_size({"width": picture.width, "height": picture.height})
+        window.goto(helpers.filled(picture.path, world))
+        if picture.press:
+            window.click(picture.press)
+        window.wait_for_selector(picture.until, timeout=60_000)
+        if picture.top:
+            window.evaluate("selector => document.querySelector(selector).scrollIntoView()", picture.top)
+            window.evaluate("window.scrollBy(0, -24)")
+        window.wait_for_timeout(400)
+        taken = Image.open(io.BytesIO(window.screenshot()))
+    place = FOLDER / "guide" / f"{picture.name}.png"
+    place.parent.mkdir(exist_ok=True)
+    few = taken.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(place, optimize=True)
+    assert place.stat().st_size < 120_000
+    speak(world, picture.role, SOURCE)

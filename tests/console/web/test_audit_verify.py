@@ -231,3 +231,10 @@ def test_a_running_check_is_accessible_and_moves(world: Any, visits: Any, axe: A
         window.wait_for_selector("text=entry 7 is wrong", timeout=10_000)
         screenshot(window, "verify-broken-dark-360")
         assert axe(window) == []
+
+
+def test_the_navigation_marks_one_place(client_as: Any) -> None:
+    client = client_as("officer")
+    for path, marked in [("/audit/verify", "/audit/verify"), ("/audit", "/audit"), ("/audit/5", "/audit")]:
+        links = re.findall(r'<a href="([^"]+)" aria-current="', client.get(path).text)
+        assert links == [marked]
