@@ -26,7 +26,7 @@ $(info wardround: error: this Makefile needs Linux or macOS)
 $(error wardround: hint: on Windows use WSL2: run `wsl --install`, clone inside it, and call make there)
 endif
 
-.PHONY: help setup demo simulate test check bench soak bundle bundle-test attack mutants clean
+.PHONY: help setup demo simulate test check bench soak bundle bundle-test attack mutants screenshots clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -55,7 +55,7 @@ check: .venv/.setup ## lint, format, types and import order
 soak: .venv/.setup ## kill sites at every write and processes at random, and feed the readers nonsense; an hour or two
 	@WARDROUND_SOAK=1 $(BIN)/python -m pytest -s tests/client/crash tests/end_to_end/test_processes.py $(ARGS)
 	@WARDROUND_SOAK=1 $(BIN)/python -m pytest tests/client/connectors_emr tests/client/nonsense tests/protocol/test_nonsense.py \
-	    --hypothesis-show-statistics $(ARGS)
+	    tests/console/web/test_openapi.py --hypothesis-show-statistics $(ARGS)
 
 bundle: .venv/.setup ## a wheelhouse with hashes that installs a site without a network: OUT=FOLDER
 	@TORCH_INDEX="$(TORCH_INDEX)" scripts/bundle $(OUT)
@@ -74,6 +74,9 @@ bench: .venv/.setup ## run every benchmark in its quick form
 	@set -e; for file in $(sort $(wildcard benchmarks/[a-z]*.py)); do \
 	    echo "== $$file"; $(BIN)/python "$$file" --quick; \
 	done
+
+screenshots: .venv/.setup ## a picture of every page of the console, in screenshots/, with an index to look through
+	@$(BIN)/python -m pytest -q -s -p no:warnings tests/console/web/screenshots.py $(ARGS)
 
 clean: ## remove what make and the tools made, .venv too
 	rm -rf .venv .links build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

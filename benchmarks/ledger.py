@@ -8,6 +8,7 @@ bare check of as many Ed25519 signatures on one core; the file with the bytes of
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -26,27 +27,28 @@ PLAN = "ab" * 32
 ADMISSIONS = 200
 
 
-def new_site(folder: Path) -> tuple[SiteFolder, Ledger]:
-    """A site whose officer granted more rounds than this file writes."""
+def new_site(folder: Path, plans: Sequence[str] = (PLAN,)) -> tuple[SiteFolder, Ledger]:
+    """A site whose officer granted each plan more rounds than this file writes."""
     officers = [Identity.generate("anna"), Identity.generate("ben")]
     site = SiteFolder.create(folder, "north", [officer.public for officer in officers])
     ledger, key = site.ledger(), site.identity().public.key.hex()
     ledger.record(approve(open_domain("training", 8.0, 1e-4), key, officers[0]))
-    ledger.record(approve(Grant(domain="training", plan=PLAN, event=EVENT, blocks=10**6), key, officers[0]))
+    for plan in plans:
+        ledger.record(approve(Grant(domain="training", plan=plan, event=EVENT, blocks=10**6), key, officers[0]))
     return site, ledger
 
 
-def reservation(number: int) -> Reserve:
-    block = f"{PLAN[:16]}/{number:05d}/1/training"
-    return Reserve(domain="training", block=block, plan=PLAN, round_number=number, event=EVENT)
+def reservation(number: int, plan: str = PLAN) -> Reserve:
+    block = f"{plan[:16]}/{number:05d}/1/training"
+    return Reserve(domain="training", block=block, plan=plan, round_number=number, event=EVENT)
 
 
-def write(ledger: Ledger, rounds: int) -> float:
-    """Microseconds an entry, without waiting for the disk: the file is filled, not measured."""
+def write(ledger: Ledger, rounds: int, plans: Sequence[str] = (PLAN,)) -> float:
+    """Microseconds an entry, without waiting for the disk: the file is filled, not measured. Plans follow in turn."""
     ledger._store.execute("PRAGMA synchronous = OFF")
     started = perf_counter()
     for number in range(1, rounds + 1):
-        fact = reservation(number)
+        fact = reservation(number, plans[number % len(plans)])
         refused = ledger.reserve(fact)
         assert refused is None, refused
         ledger.record(Start(block=fact.block))

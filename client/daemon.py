@@ -59,6 +59,7 @@ class DaemonStatus:
     pid: int
     started_at: float
     reason: str
+    open_alarms: int = 0
 
 
 class SiteDaemon:
@@ -132,6 +133,7 @@ class SiteDaemon:
             pid=os.getpid(),
             started_at=self._started,
             reason=self._reason,
+            open_alarms=0 if seen is None else seen.open_alarms,
         )
 
     def pause(self, reason: str) -> None:

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from wardround.client.admission import open_hospital
+from wardround.client.gossip import Gossiper
 from wardround.client.governance import CONSORTIUM_DOMAIN
-from wardround.client.limits import unfit_here
+from wardround.client.limits import WHO_MENDS, unfit_here
 from wardround.client.secure import SecureSite
 from wardround.client.settings import read_settings
 from wardround.client.site import Site
@@ -28,8 +29,10 @@ from wardround.client.store.roster import PinnedRoster
 from wardround.client.store.studies import Studies
 from wardround.client.store.witness import Witness
 from wardround.client.witnesses import Recollection
+from wardround.privacy.approvals import in_words
 from wardround.protocol.behaviour import behaviour
 from wardround.protocol.canonical import LABEL_PLAN, digest
+from wardround.protocol.checkpoint import verify
 from wardround.protocol.errors import ProtocolViolation, Unavailable, UsageError, WardroundError
 from wardround.protocol.identity import PublicIdentity
 from wardround.protocol.incoming import (
@@ -44,6 +47,7 @@ from wardround.protocol.incoming import (
     Cosign,
     Finish,
     Follow,
+    Gossip,
     Heads,
     Hello,
     Keep,
@@ -55,7 +59,17 @@ from wardround.protocol.incoming import (
     parse_ask,
 )
 from wardround.protocol.ledger import BlockState, Refuse
-from wardround.protocol.messages import Cosigned, Done, Greeting, Recalled, Refusal, RefusalCode, Signed, Standing
+from wardround.protocol.messages import (
+    Cosigned,
+    Done,
+    Gossiped,
+    Greeting,
+    Recalled,
+    Refusal,
+    RefusalCode,
+    Signed,
+    Standing,
+)
 from wardround.protocol.outgoing import Outgoing, outgoing
 from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.parameters import model_hash
@@ -78,6 +92,7 @@ class Seen:
     last_plan: str = ""
     round_number: int = 0
     refusals: int = 0
+    open_alarms: int = 0
 
 
 @dataclass(slots=True)
@@ -122,9 +137,11 @@ class Desk:
         self._evidence = Evidence(store, folder.site)
         self._roster = PinnedRoster(store, identity.public)
         self._witness = Witness(store, identity)
+        self.gossip = Gossiper(store, self.ledger, self._witness, identity, clock)
         self._heads = Recollection(self.ledger, identity.public, os.urandom)
         self._hospitals: dict[str, Site | SecureSite] = {}
         self._noted: set[str] = set()
+        self.seen.open_alarms = len(self.gossip.watch.open_alarms())
 
     def answer(self, exchange: str, plan: str, requests: Sequence[bytes | memoryview]) -> list[Outgoing]:
         """What leaves for the requests of one exchange, in their order; at least one answer.
@@ -141,6 +158,7 @@ class Desk:
             return [self.refuse(plan, "it sent an exchange without a request")]
         began = time.monotonic()
         answers = [self._one(exchange, plan, request) for request in requests]
+        self.seen.open_alarms = len(self.gossip.watch.open_alarms())
         log.info("answered exchange=%s plan=%s in=%.2fs", exchange, plan[:12], time.monotonic() - began)
         return answers
 
@@ -164,6 +182,8 @@ class Desk:
             return Standing.PROPOSED
         if any(grant.fact.blocks == 0 for grant in grants):
             return Standing.REVOKED
+        if state.plan_suspended_by(plan.digest):
+            return Standing.SUSPENDED
         return Standing.PAUSED if self.switches.paused else Standing.APPROVED
 
     def _one(self, exchange: str, plan: str, request: bytes | memoryview) -> Outgoing:
@@ -196,12 +216,13 @@ class Desk:
             case SignReceipt():
                 return self._sign(parse_receipt(ask.receipt.encode()))
             case Cosign():
-                log_, proof = self._party(ask.origin), [bytes.fromhex(step) for step in ask.proof]
-                note = self._witness.cosign(ask.checkpoint.encode(), proof, log_)
-                return outgoing(Cosigned(self.folder.site, note.decode()))
+                return self._cosign(ask)
             case Keep():
-                self.ledger.countersign(ask.note.encode(), self._party(ask.witness))
-                return self._done()
+                return self._keep(ask)
+            case Gossip():
+                others = self._others()
+                self.gossip.hear(ask.bulletins, others)
+                return outgoing(Gossiped(self.folder.site, self.gossip.bulletin(others).decode()))
             case Recall():
                 nonce = bytes.fromhex(ask.nonce)
                 if len(nonce) != NONCE_SIZE:
@@ -259,10 +280,13 @@ class Desk:
         if held is None:
             raise UsageError("the plan was never proposed here", "propose it first")
         if (fault := unfit_here(held.plan, self.folder)) is not None:
-            raise UsageError(fault, "the site's policy decides, and its people install weights")
+            raise UsageError(fault, WHO_MENDS)
         standing = self.standing(held.plan)
         if standing is Standing.PAUSED:
             raise Unavailable("the site is paused by its own people", "wait")
+        if standing is Standing.SUSPENDED:
+            gone = in_words(self.ledger.state.plan_suspended_by(plan))
+            raise Unavailable(f"the plan rests on {gone}, and waits to be signed again", "an officer signs it again")
         if standing is not Standing.APPROVED or plan in self.switches.stopped_plans:
             raise UsageError(f"the plan is {standing.value} here", "an officer of the site decides")
         if plan not in self._hospitals:
@@ -280,7 +304,7 @@ class Desk:
             Greeting(
                 self.folder.site,
                 plan,
-                Standing.UNKNOWN if held is None else self.standing(held.plan),
+                Standing.UNKNOWN if held is None else self.standing(held.plan).told,
                 behaviour(),
                 "" if roster is None else roster.digest,
                 session,
@@ -296,6 +320,8 @@ class Desk:
         if (fault := self._receipt_fault(receipt)) is not None:
             raise ProtocolViolation(COORDINATOR, f"the receipt of round {receipt.round_number} {fault}")
         signed = receipt.signed_by(self._identity)
+        if self.receipts.get(receipt.plan, receipt.round_number, receipt.attempt) is None:
+            self.gossip.settled(receipt, self._roster_names())
         self.receipts.keep(signed)
         own = next(one for one in signed.signatures if one.site == self.folder.site)
         proofs = tuple(
@@ -304,6 +330,28 @@ class Desk:
         )
         checkpoint = self.ledger.checkpoint().decode()
         return outgoing(Signed(self.folder.site, receipt.digest, own.signature, checkpoint, proofs))
+
+    def _cosign(self, ask: Cosign) -> Outgoing:
+        """Sign another site's head, unless an alarm on its ledger is open or it does not continue what was signed."""
+        origin, note = self._party(ask.origin), ask.checkpoint.encode()
+        if self.gossip.suspects(ask.origin):
+            raise ProtocolViolation(ask.origin, "an alarm on its ledger has no answer, so no head of it is cosigned")
+        try:
+            signed = self._witness.cosign(note, [bytes.fromhex(step) for step in ask.proof], origin)
+        except ProtocolViolation:
+            self.gossip.refused(note, origin)
+            raise
+        return outgoing(Cosigned(self.folder.site, signed.decode()))
+
+    def _keep(self, ask: Keep) -> Outgoing:
+        """Keep a cosignature; one of a head that this file does not hold shows that the file is an older copy."""
+        witness, note = self._party(ask.witness), ask.note.encode()
+        signed = verify(note, self._identity.public, [witness])
+        if witness.site in signed.cosigners and signed.checkpoint.head.size:
+            self.ledger.rolled_back(signed.checkpoint.head, witness.site)
+        self.ledger.countersign(note, witness)
+        self.gossip.cosigned(witness.site, signed.checkpoint.head.size, len(self._roster_names()))
+        return self._done()
 
     def _receipt_fault(self, receipt: Receipt) -> str | None:
         line = receipt.line.get(self.folder.site)
@@ -323,11 +371,19 @@ class Desk:
         )
         if line.outcome == "replied" and not released:
             return "says that this site took part, and its ledger has nothing of it"
+        named = next((one for one in receipt.witnessed if one.site == self.folder.site), None)
+        signed = state.countersigned
+        if named is not None and not state.recovered and any(signed.get(w, 0) < named.size for w in named.witnesses):
+            return "names a witness whose signature this site's ledger does not hold"
         return None
 
     def _finish(self, plan: str, ask: Finish) -> Outgoing:
         held = self.studies.get(plan)
-        if held is None or self.standing(held.plan) not in (Standing.APPROVED, Standing.PAUSED):
+        if held is None or self.standing(held.plan) not in (
+            Standing.APPROVED,
+            Standing.PAUSED,
+            Standing.SUSPENDED,
+        ):
             raise UsageError("the plan is not approved here", "an officer of the site decides")
         if ask.model.shape != (held.plan.layout.size,) or model_hash(ask.model) != ask.model_hash:
             raise ProtocolViolation(COORDINATOR, "the final model is not the one that its hash names")
@@ -349,6 +405,10 @@ class Desk:
             raise ProtocolViolation(COORDINATOR, "it named a site that is not in the roster")
         return party
 
+    def _roster_names(self) -> tuple[str, ...]:
+        roster = self._roster.held()
+        return () if roster is None else tuple(roster.identities)
+
     def _others(self) -> dict[str, PublicIdentity]:
         roster = self._roster.held()
         names = () if roster is None else roster.identities
@@ -369,6 +429,6 @@ def _plan_of(ask: Ask) -> str | None:
             return ask.session.plan
         case SignReceipt():
             return parse_receipt(ask.receipt.encode()).plan
-        case Follow() | Heads() | Cosign() | Keep() | Recall():
+        case Follow() | Heads() | Cosign() | Keep() | Recall() | Gossip():
             return None
     return ask.plan

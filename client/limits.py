@@ -9,11 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from wardround.client.settings import fault_in
 from wardround.client.store.folder import SiteFolder
 from wardround.client.yaml_text import load_yaml
+from wardround.privacy.promises import broken_promise
 from wardround.protocol.behaviour import behaviour
 from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import Claim, PrivacyMode, StudyPlan
 
 POLICY: Final = "policy.yaml"
+
+WHO_MENDS: Final = (
+    "only another plan of the researcher says or costs something else; IT writes policy.yaml and installs weights "
+    "(wardround site weights)"
+)
+"""The hint to what ``unfit_here`` says."""
 
 
 class SitePolicy(BaseModel):
@@ -45,8 +52,14 @@ def read_policy(folder: Path) -> SitePolicy:
 
 
 def unfit_here(plan: StudyPlan, folder: SiteFolder) -> str | None:
-    """Why ``plan`` may not run at this site, or None: what the policy says, and whether its weights are installed."""
+    """Why ``plan`` may not run at this site, or None.
+
+    What the policy says, whether the plan costs what it claims, and whether its weights are installed. No policy lets a
+    plan run that costs more than it says: its officers would sign for an epsilon that is not kept.
+    """
     if (fault := exceeds(plan, read_policy(folder.path), folder.site)) is not None:
+        return fault
+    if (fault := broken_promise(plan)) is not None:
         return fault
     missing = next((file for file in plan.weights_files if not folder.weights.has(file)), None)
     return None if missing is None else f"its weights file {missing.sha256} is not installed here"

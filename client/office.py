@@ -18,15 +18,16 @@ from pydantic import TypeAdapter, ValidationError
 from wardround.client.limits import unfit_here
 from wardround.client.store.database import open_store
 from wardround.client.store.folder import SiteFolder
-from wardround.client.store.ledger import Ledger
+from wardround.client.store.ledger import Ledger, time_of
+from wardround.client.store.officers import Roll, roll_of
 from wardround.client.store.studies import StoredStudy, Studies
 from wardround.privacy.ledger import LedgerState
 from wardround.protocol.errors import UsageError
-from wardround.protocol.ledger import Close, Fact, Grant, Officers, OpenDomain, Refuse, SetClock, Waive
+from wardround.protocol.ledger import Close, Fact, Grant, Officers, OpenDomain, Refuse, SetClock, Suspend, Waive
 from wardround.protocol.messages import Standing
 from wardround.protocol.plan import StudyPlan
 
-RECORDABLE: Final = (OpenDomain, Grant, Waive, Close, Officers, SetClock)
+RECORDABLE: Final = (OpenDomain, Grant, Waive, Close, Officers, SetClock, Suspend)
 """The facts that people may append: each carries the signatures of officers."""
 
 _FACT: Final = TypeAdapter[Any](Fact)
@@ -56,6 +57,16 @@ class GrantLine:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyLine:
+    """An officer's key that was suspended, and when."""
+
+    officer: str
+    key: str
+    reason: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetLine:
     """A data domain's budget, in units of 1e-12 at its order: what all studies have spent of what is there for ever."""
 
@@ -76,7 +87,10 @@ class BooksView:
 
 @dataclass(frozen=True, slots=True)
 class StudyView:
-    """A study as people see it. ``fault``: why the site's policy would not let it run, or ""."""
+    """A study as people see it. ``fault``: why the site's policy would not let it run, or "".
+
+    ``waived``: the domains on which a waiver stands; ``suspended_by``: the keys for which it waits to be signed again.
+    """
 
     plan: StudyPlan
     received_at: str
@@ -89,6 +103,7 @@ class StudyView:
     domains: tuple[str, ...]
     waived: tuple[str, ...]
     budgets: tuple[BudgetLine, ...]
+    suspended_by: tuple[KeyLine, ...]
 
 
 class Office:
@@ -149,8 +164,14 @@ class Office:
 
         return self._there(look)
 
+    def officers(self) -> Roll:
+        """Every officer's key, how it stands, and what it has signed."""
+        return self._there(lambda: roll_of(self._store, self._folder.site, self._ledger.state))
+
     def record(self, contents: list[bytes]) -> None:
-        """Append facts that officers have signed, all or none. A revoked plan's work stops at its next step.
+        """Append facts that officers have signed, all or none.
+
+        The work of a plan that is revoked, or that rests on a suspended key, stops at its next step.
 
         Facts of one kind are written together, so a disk that fills up can at most leave waivers without their grants,
         which let nothing run.
@@ -163,6 +184,7 @@ class Office:
 
         def append() -> None:
             self._rehearse(facts)
+            waited = self._ledger.state.suspended_plans()
             for _, alike in groupby(facts, type):
                 self._ledger.record(*alike)
             for fact in facts:
@@ -170,6 +192,11 @@ class Office:
                     (self._daemon.let if fact.blocks else self._daemon.interrupt)(fact.plan)
                     if fact.blocks and self._studies.get(fact.plan) is not None:
                         self._studies.refuse(fact.plan, None)
+            waiting = self._ledger.state.suspended_plans()
+            for plan in sorted(waiting):
+                self._daemon.interrupt(plan)
+            for plan in sorted(waited - waiting - self._revoked()):
+                self._daemon.let(plan)
 
         self._there(append)
 
@@ -198,6 +225,9 @@ class Office:
             books.check(fact)
             books.apply(fact)
 
+    def _revoked(self) -> set[str]:
+        return {plan for (plan, _), grant in self._ledger.state.grants.items() if not grant.fact.blocks}
+
     def _there(self, work: Callable[[], _T]) -> _T:
         return self._desk.submit(work).result()
 
@@ -209,6 +239,7 @@ class Office:
 
     def _view(self, held: StoredStudy) -> StudyView:
         state, plan = self._ledger.state, held.plan
+        gone = state.plan_suspended_by(plan.digest)
         grants = tuple(
             GrantLine(domain, grant.fact.version, grant.fact.blocks, grant.used)
             for (of, domain), grant in sorted(state.grants.items())
@@ -217,15 +248,21 @@ class Office:
         return StudyView(
             plan,
             held.received_at,
-            standing_of(held, grants),
+            standing_of(held, grants, bool(gone)),
             held.refused or "",
             unfit_here(plan, self._folder) or "",
             state.charged[plan.digest],
             self.ledger_key,
             grants,
-            tuple(sorted(state.domains)),
-            tuple(sorted(domain for of, domain in state.waived if of == plan.digest)),
+            tuple(sorted(name for name, domain in state.domains.items() if not domain.closed)),
+            tuple(
+                sorted(at for (of, at), fact in state.waived.items() if of == plan.digest and not state.lacking(fact))
+            ),
             _budgets(state),
+            tuple(
+                KeyLine(one.officer, one.key, one.reason, time_of(self._store, self._folder.site, one.entry))
+                for one in gone
+            ),
         )
 
 
@@ -237,13 +274,15 @@ def _budgets(state: LedgerState) -> tuple[BudgetLine, ...]:
     )
 
 
-def standing_of(held: StoredStudy, grants: tuple[GrantLine, ...]) -> Standing:
-    """How a plan stands by what officers have signed."""
+def standing_of(held: StoredStudy, grants: tuple[GrantLine, ...], suspended: bool) -> Standing:
+    """How a plan stands by what officers have signed; ``suspended``: it rests on a suspended key."""
     if held.refused is not None:
         return Standing.REFUSED
     if not grants:
         return Standing.PROPOSED
-    return Standing.REVOKED if any(grant.blocks == 0 for grant in grants) else Standing.APPROVED
+    if any(grant.blocks == 0 for grant in grants):
+        return Standing.REVOKED
+    return Standing.SUSPENDED if suspended else Standing.APPROVED
 
 
 def _fact(content: bytes) -> Any:

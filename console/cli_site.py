@@ -1,7 +1,7 @@
 """``wardround site``, the part that hospital IT and officers type beside a running daemon."""
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -25,6 +25,7 @@ def add(site: typer.Typer) -> None:
     cli_console.add(site, Face.SITE)
     _studies(group("study", "Plans that were proposed here: read, approve, refuse, revoke.", site))
     _domains(group("domain", "Budgets of the site's patient populations.", site))
+    _officers(group("officer", "Whose keys may sign here, and what is done when one is lost or stolen.", site))
 
 
 def _running(site: typer.Typer) -> None:
@@ -256,6 +257,41 @@ def _domains(domain: typer.Typer) -> None:
         domain_open_command(folder, name, epsilon_cap, patients, officer_key, yes)
 
 
+def _officers(officer: typer.Typer) -> None:
+    @officer.command("list")
+    def officer_list(folder: Folder) -> None:
+        """Every officer's key, how it stands, and what it has signed."""
+        from wardround.console.commands.site_officer import list_command
+
+        list_command(folder)
+
+    @officer.command("suspend")
+    def officer_suspend(
+        folder: Folder,
+        key: Annotated[str, typer.Option(help="The key: a card's file, its fingerprint, or the officer's name.")],
+        reason: Annotated[Literal["lost", "stolen"], typer.Option(help="What happened to it.")],
+        officer_key: Annotated[Path, typer.Option(help="The key file of any officer of the site.")],
+        note: Annotated[str, typer.Option(help="What the record should say; nothing of a patient.")] = "",
+        yes: Yes = False,
+    ) -> None:
+        """Stop a key at once and for ever: all that rests on it waits until it is signed again."""
+        from wardround.console.commands.site_officer import suspend_command
+
+        suspend_command(folder, key, reason, note, officer_key, yes)
+
+    @officer.command("name")
+    def officer_name(
+        folder: Folder,
+        officer: Annotated[list[Path], typer.Option(help="The card of each officer from now on; repeat.")],
+        officer_key: Keys,
+        yes: Yes = False,
+    ) -> None:
+        """Replace the list of officers, with the signatures of two of the present one."""
+        from wardround.console.commands.site_officer import name_command
+
+        name_command(folder, officer, officer_key, yes)
+
+
 def _keeping(site: typer.Typer) -> None:
     @site.command("install-service")
     def site_install_service(
@@ -303,12 +339,21 @@ def _keeping(site: typer.Typer) -> None:
 
     @site.command("witnessed")
     def site_witnessed(
-        folder: Folder, site: Annotated[str, typer.Argument(help="The site whose ledger was put back from a backup.")]
+        folder: Folder,
+        site: Annotated[
+            str | None,
+            typer.Argument(help="A site whose ledger was put back from a backup: print its last signed head."),
+        ] = None,
+        as_json: AsJson = False,
     ) -> None:
-        """Print the last head of another site's ledger that this site has signed, for that site's recovery."""
+        """Who has witnessed which ledger, and the alarms; with a SITE the last head of it that this site has signed."""
         from wardround.console.commands.site_keeping import witnessed_command
+        from wardround.console.commands.site_witnessed import witnessing_command
 
-        witnessed_command(folder, site)
+        if site is None:
+            witnessing_command(folder, as_json)
+        else:
+            witnessed_command(folder, site)
 
     @site.command("leave")
     def site_leave(

@@ -1,19 +1,52 @@
-"""A plan in words: all that an officer answers for when she approves it, and what changed since she last did.
+"""A plan in words: all that an officer answers for when she approves it.
 
-Others wrote the plan, so its texts are shown with every control character spelt out: no title clears the screen,
-starts a line of its own or turns the direction of writing (CWE-150).
+The words exist once: a page shows them as headed facts, the command line as lines. Others wrote the plan, so its texts
+are shown with every control character spelt out: no title clears the screen, starts a line of its own or turns the
+direction of writing (CWE-150). ``plan_changes`` says what changed since she last approved one.
 """
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
-from wardround.console.reports.task_words import label_words, weights_words
-from wardround.console.reports.words import picture_words
-from wardround.privacy.meaning import conditions
+from wardround.console.i18n import _, ngettext, numeral
+from wardround.console.reports.task_words import label_words, model_words, unit_words, weights_words
+from wardround.console.reports.words import picture_words, strategy_words
 from wardround.protocol.contract import DataContract, NumberColumn
 from wardround.protocol.plan import Claim, PrivacyMode, StudyPlan
 from wardround.protocol.secagg import colluding
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One term of a plan. ``given``: the text is the plan's own, not our words; ``code``: it is to be compared."""
+
+    name: str
+    text: str
+    given: bool = False
+    code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnTerm:
+    """A column that is read: ``allowed`` are its range, or its codes with their meanings, which are ``given``."""
+
+    name: str
+    meaning: str
+    unit: str
+    allowed: str
+    given: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Terms that belong together. ``warnings`` come first: what a reader must not miss."""
+
+    key: str
+    heading: str
+    terms: tuple[Term, ...]
+    warnings: tuple[Term, ...] = ()
+    columns: tuple[ColumnTerm, ...] = ()
 
 
 def plain(text: str) -> str:
@@ -23,119 +56,207 @@ def plain(text: str) -> str:
 
 
 def in_words(plan: StudyPlan) -> Iterator[str]:
-    """Every term of the plan, in the order in which people ask."""
-    return map(plain, _in_words(plan))
+    """Every term of the plan as lines, in the order in which people ask."""
+    return map(plain, _lines(plan))
 
 
-def _in_words(plan: StudyPlan) -> Iterator[str]:
+def _lines(plan: StudyPlan) -> Iterator[str]:
+    yield plan.title
+    yield f"{_('Plan')} {plan.digest}"
+    for section in sections(plan):
+        yield from (f"{warning.name.upper()}: {warning.text}" for warning in section.warnings)
+        if section.columns:
+            yield f"{section.heading}:"
+        for column in section.columns:
+            yield f"  {column.name}: {column.meaning}, {column.allowed} {column.unit}".rstrip()
+        indent = "  " if section.columns else ""
+        yield from (f"{indent}{term.name}: {term.text}" for term in section.terms)
+
+
+def sections(plan: StudyPlan) -> tuple[Section, ...]:
+    """Every term of the plan under its heading, in the same order."""
+    return (
+        Section("why", _("Why, and who answers for it"), tuple(_why(plan))),
+        Section("who", _("Who takes part"), tuple(_takes_part(plan))),
+        _reads(plan.contract),
+        Section("training", _("What is computed"), tuple(_training(plan))),
+        Section("leaves", _("What leaves your site"), tuple(_leaves(plan))),
+        Section("protection", _("How patients are protected"), tuple(_protection(plan)), tuple(_warnings(plan))),
+        Section("exact", _("Names that are exact"), tuple(_exact(plan))),
+    )
+
+
+def conditions_words(delta: float, against: str) -> str:
+    """``privacy.meaning.conditions`` in the reader's language: what must stand near every epsilon."""
+    return _(
+        "at delta %(delta)s; unit: one patient of one site; adjacency: add or remove one patient; against %(against)s"
+    ) % {"delta": numeral(delta), "against": against}
+
+
+def everyone_words() -> str:
+    """Against whom a site's own noise protects."""
+    return _("everyone, whoever colludes")
+
+
+def consortium_words(plan: StudyPlan) -> str:
+    """Against whom the noise of several sites protects."""
+    count = max(colluding(len(plan.participants)), 1)
+    return ngettext(
+        "the coordinator and at most %(count)s other hospital",
+        "the coordinator and at most %(count)s other hospitals",
+        count,
+    ) % {"count": numeral(count)}
+
+
+def _why(plan: StudyPlan) -> Iterator[Term]:
     about = plan.governance
-    yield f"{plan.title}"
-    yield f"Plan {plan.digest}"
-    yield f"Purpose: {about.purpose}"
-    yield f"Controllers: {', '.join(f'{one.name} ({one.role})' for one in about.controllers)}"
-    yield f"Legal basis: {about.legal_basis}. Ethics: {about.ethics_reference}."
-    yield f"Who receives the model: {', '.join(about.recipients)}. Permitted use: {about.permitted_use}"
-    yield f"Proposed {about.proposed_on}, expires {about.expires_on}."
-    yield from _takes_part(plan)
-    if plan.contract is not None:
-        yield from _columns(plan.contract)
-    yield from _training(plan)
-    yield from _leaves(plan)
-    yield from protection(plan)
-    yield f"Code: version {plan.code_version}, behaviour {plan.behaviour}"
+    yield Term(_("Purpose"), about.purpose, given=True)
+    yield Term(_("Controllers"), ", ".join(f"{one.name} ({one.role})" for one in about.controllers), given=True)
+    yield Term(_("Legal basis"), about.legal_basis, given=True)
+    yield Term(_("Ethics reference"), about.ethics_reference, given=True)
+    yield Term(_("Who receives the model"), ", ".join(about.recipients), given=True)
+    yield Term(_("Permitted use"), about.permitted_use, given=True)
+    yield Term(_("Proposed on"), about.proposed_on.isoformat(), given=True)
+    yield Term(_("Expires on"), about.expires_on.isoformat(), given=True)
 
 
-def protection(plan: StudyPlan) -> Iterator[str]:
-    """How patients are protected, and from whom; plainly so where the answer is: not."""
-    terms, sites = plan.privacy, len(plan.participants)
-    if sites < 3:
-        yield f"THIS IS A PILOT OF {sites} HOSPITAL{'S' * (sites > 1)}: there is no secure aggregation."
-        yield "The coordinator sees each hospital's own update; noise alone protects its patients."
-    elif not terms.secure_aggregation:
-        yield "THERE IS NO SECURE AGGREGATION: the coordinator sees each hospital's own update."
-    else:
-        yield f"The coordinator learns sums over at least {plan.sum_threshold} hospitals, never one hospital's update,"
-        yield f"as long as it colludes with at most {colluding(sites)} of the {sites}."
-    if terms.claim is Claim.SIMULATION_ONLY:
-        yield "THERE IS NO PROTECTION AT ALL: for public or synthetic data only."
-    elif terms.mode is PrivacyMode.NONE:
-        yield "THERE IS NO DIFFERENTIAL PRIVACY: no epsilon bounds what the sums tell of a patient."
-    elif terms.delta is not None and terms.epsilon is not None:
-        yield f"Epsilon of the whole study: at most {terms.epsilon:g} {conditions(terms.delta)}."
-        if terms.epsilon_consortium is not None and terms.claim is Claim.EPSILON_BOTH:
-            against = f"the coordinator and at most {max(colluding(sites), 1)} other hospital(s)"
-            yield f"Against {against} only: at most {terms.epsilon_consortium:g} {conditions(terms.delta, against)}."
-    if terms.outsiders_only:
-        yield "One authority directs the coordinator and a hospital: sums are hidden from outsiders only."
+def _takes_part(plan: StudyPlan) -> Iterator[Term]:
+    each = (
+        ngettext("%(site)s (about %(count)s patient)", "%(site)s (about %(count)s patients)", one.declared_patients)
+        % {"site": one.site, "count": numeral(one.declared_patients)}
+        for one in plan.participants
+    )
+    yield Term(_("Hospitals"), ", ".join(each))
+    places = {"quorum": numeral(plan.quorum), "count": numeral(len(plan.participants))}
+    yield Term(
+        _("Quorum"),
+        ngettext(
+            "A round needs %(quorum)s of %(count)s hospital",
+            "A round needs %(quorum)s of %(count)s hospitals",
+            len(plan.participants),
+        )
+        % places,
+    )
+    if plan.must_include:
+        yield Term(_("Must be in every round"), ", ".join(plan.must_include), given=True)
 
 
-def differences(before: StudyPlan, plan: StudyPlan) -> Iterator[str]:
-    """What changed since a plan of the same study that was approved here before: in full, nothing is cut off."""
-    old, new = (one.model_dump(mode="json") for one in (before, plan))
-    for path, was, is_ in _changes("", old, new):
-        yield plain(f"{path}: {_shown(is_)}, before {_shown(was)}")
-
-
-def _takes_part(plan: StudyPlan) -> Iterator[str]:
-    names = ", ".join(f"{one.site} (about {one.declared_patients:,} patients)" for one in plan.participants)
-    yield f"Takes part: {names}."
-    must = f"; {', '.join(plan.must_include)} must be in every round" if plan.must_include else ""
-    yield f"A round needs {plan.quorum} of {len(plan.participants)} hospitals{must}; it is tried {plan.attempts} times."
-
-
-def _columns(contract: DataContract) -> Iterator[str]:
-    yield "Columns that are read at your site:"
-    if contract.image is not None:
-        yield f"  {picture_words(contract.image)}"
+def _reads(contract: DataContract | None) -> Section:
+    heading = _("What is read at your site")
+    if contract is None:
+        words = _("The plan describes no columns: it was made by a program, for simulations only.")
+        return Section("reads", heading, (Term(_("Columns"), words),))
+    columns = []
     for column in contract.columns:
         if isinstance(column, NumberColumn):
-            yield f"  {column.name}: {column.meaning}, {column.minimum:g} to {column.maximum:g} {column.unit}"
+            reach = _("%(low)s to %(high)s") % {"low": numeral(column.minimum), "high": numeral(column.maximum)}
+            unit = "" if column.unit == "1" else unit_words(column.unit)
+            columns.append(ColumnTerm(column.name, column.meaning, unit, reach, given=False))
         else:
-            yield f"  {column.name}: {column.meaning} ({', '.join(column.codes.values())})"
-    yield f"  {', '.join(contract.label.columns)}: what the model predicts. {label_words(contract)}"
+            codes = "; ".join(f"{code} = {meaning}" for code, meaning in column.codes.items())
+            columns.append(ColumnTerm(column.name, column.meaning, "", codes, given=True))
+    terms = [] if contract.image is None else [Term(_("Pictures"), picture_words(contract.image))]
+    terms.append(Term(_("What the model predicts"), label_words(contract)))
     if contract.patient_id is not None:
-        yield f"  {contract.patient_id}: tells patients apart; it never leaves the site"
+        words = _("column '%(column)s'; it never leaves the site") % {"column": contract.patient_id}
+        terms.append(Term(_("Tells patients apart"), words))
+    return Section("reads", heading, tuple(terms), columns=tuple(columns))
 
 
-def _training(plan: StudyPlan) -> Iterator[str]:
+def _training(plan: StudyPlan) -> Iterator[Term]:
     local = plan.local
-    length = f"{local.steps} steps" if local.steps is not None else f"{local.epochs} passes over the data"
-    yield f"Model: {plan.task.name}, {plan.layout.size:,} parameters; strategy {plan.strategy.name}."
-    yield from (f"{words}." for words in weights_words(plan))
-    yield f"{plan.rounds} rounds of {length} at your site; each is waited for {plan.deadline_seconds:g} s at most."
+    if local.steps is not None:
+        much = ngettext("%(count)s step", "%(count)s steps", local.steps)
+    else:
+        much = ngettext("%(count)s pass over the data", "%(count)s passes over the data", local.epochs or 0)
+    much %= {"count": numeral(local.steps or local.epochs or 0)}
+    yield Term(_("Model"), model_words(plan))
+    for words in weights_words(plan):
+        yield Term(_("Trained elsewhere"), words)
+    yield Term(_("Strategy"), strategy_words(plan), given=True)
+    yield Term(
+        _("Rounds"),
+        ngettext("%(count)s round of %(much)s at your site", "%(count)s rounds of %(much)s at your site", plan.rounds)
+        % {"count": numeral(plan.rounds), "much": much},
+    )
+    yield Term(
+        _("Waiting"),
+        ngettext(
+            "Each round is waited for %(seconds)s s at most and tried %(count)s time at most",
+            "Each round is waited for %(seconds)s s at most and tried %(count)s times at most",
+            plan.attempts,
+        )
+        % {"seconds": numeral(plan.deadline_seconds), "count": numeral(plan.attempts)},
+    )
 
 
-def _leaves(plan: StudyPlan) -> Iterator[str]:
-    masked = ", under masks" if plan.privacy.secure_aggregation else ", readable by the coordinator"
-    yield f"What leaves your site in a round: one vector{masked}, and signatures. No loss, count, metric or text."
+def _leaves(plan: StudyPlan) -> Iterator[Term]:
+    if plan.privacy.secure_aggregation:
+        words = _("one vector under masks, and signatures. No loss, count, metric or text.")
+    else:
+        words = _("one vector, readable by the coordinator, and signatures. No loss, count, metric or text.")
+    yield Term(_("In a round"), words)
 
 
-def _changes(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
-    """(where, before, now) of everything that differs; columns, sites and people are compared by their names."""
-    if isinstance(old, list) and isinstance(new, list) and (named := _by_name(old, new)) is not None:
-        old, new = named
-        if [name for name in old if name in new] != [name for name in new if name in old]:
-            yield f"{path} in the order", ", ".join(old), ", ".join(new)
-    if isinstance(old, dict) or isinstance(new, dict):
-        ours, theirs = (one if isinstance(one, dict) else {} for one in (old, new))
-        for key in dict.fromkeys([*theirs, *ours]):
-            yield from _changes(f"{path}.{key}" if path else str(key), ours.get(key), theirs.get(key))
-    elif old != new:
-        yield path, old, new
+def _warnings(plan: StudyPlan) -> Iterator[Term]:
+    """Where patients are not protected, or from fewer: plainly so."""
+    terms, count = plan.privacy, len(plan.participants)
+    seen = _("the coordinator sees each hospital's own update.")
+    if count < 3:
+        pilot = ngettext("This is a pilot of %(count)s hospital", "This is a pilot of %(count)s hospitals", count)
+        more = "" if terms.mode is PrivacyMode.NONE else " " + _("Noise alone protects its patients.")
+        text = _("So there is no secure aggregation: %(seen)s") % {"seen": seen}
+        yield Term(pilot % {"count": numeral(count)}, text + more)
+    elif not terms.secure_aggregation:
+        yield Term(_("There is no secure aggregation"), seen)
+    if terms.claim is Claim.SIMULATION_ONLY:
+        yield Term(_("There is no protection at all"), _("for public or synthetic data only."))
+    elif terms.mode is PrivacyMode.NONE:
+        words = _("there is no differential privacy, and no epsilon bounds what the sums tell of a patient.")
+        yield Term(_("No privacy guarantee, sums only"), words)
+    if terms.outsiders_only:
+        words = _("sums are hidden from outsiders only.")
+        yield Term(_("One authority directs the coordinator and a hospital"), words)
 
 
-def _by_name(*lists: list[Any]) -> tuple[dict[str, Any], ...] | None:
-    """Lists of things that have names, by these; None if they have none, or if two share one."""
-    made = []
-    for one in lists:
-        if not all(isinstance(item, dict) and ("name" in item or "site" in item) for item in one):
-            return None
-        named = {str(item.get("name", item.get("site"))): item for item in one}
-        if len(named) != len(one):
-            return None
-        made.append(named)
-    return tuple(made)
+def _protection(plan: StudyPlan) -> Iterator[Term]:
+    """How patients are protected, and from whom."""
+    terms, count = plan.privacy, len(plan.participants)
+    if terms.delta is not None and terms.epsilon is not None:
+        most = _("at most %(epsilon)s %(conditions)s")
+        said = {"epsilon": numeral(terms.epsilon), "conditions": conditions_words(terms.delta, everyone_words())}
+        yield Term(_("Epsilon of the whole study"), most % said)
+        if terms.epsilon_consortium is not None and terms.claim is Claim.EPSILON_BOTH:
+            against = consortium_words(plan)
+            conditions = conditions_words(terms.delta, against)
+            said = {"epsilon": numeral(terms.epsilon_consortium), "conditions": conditions}
+            yield Term(_("Against %(against)s only") % {"against": against}, most % said)
+        assert terms.sampling_probability is not None and terms.noise_multiplier is not None
+        words = _(
+            "each step draws each patient with probability %(q)s, clips the patient's gradient to norm %(clip)s, and "
+            "adds Gaussian noise of %(noise)s times that norm"
+        )
+        yield Term(
+            _("Mechanism"),
+            words
+            % {
+                "q": numeral(terms.sampling_probability),
+                "clip": numeral(terms.clip_norm),
+                "noise": numeral(terms.noise_multiplier),
+            },
+        )
+    if terms.secure_aggregation and not terms.outsiders_only:
+        words = _(
+            "The coordinator learns sums over at least %(least)s hospitals, never one hospital's update, as long as it "
+            "colludes with at most %(few)s of the %(count)s"
+        )
+        yield Term(
+            _("Secure aggregation"),
+            words % {"least": numeral(plan.sum_threshold), "few": numeral(colluding(count)), "count": numeral(count)},
+        )
 
 
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else str(value)
+def _exact(plan: StudyPlan) -> Iterator[Term]:
+    yield Term(_("Plan"), plan.digest, given=True, code=True)
+    yield Term(_("Code version"), plan.code_version, given=True, code=True)
+    yield Term(_("Behaviour"), plan.behaviour, given=True, code=True)

@@ -57,6 +57,17 @@ class Block:
     attempts: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """An officer's key that was lost or stolen. ``entry``: the number of the ledger's entry that says so."""
+
+    officer: str
+    key: str
+    reason: str
+    note: str
+    entry: int
+
+
 @dataclass(slots=True)
 class Books:
     """Everything that the first ``size`` facts of a ledger say.
@@ -65,12 +76,15 @@ class Books:
     ``answered`` holds the rounds of a plan that were released, ``started_without`` the opted-out patients by block,
     ``countersigned`` the size that each witness signed last, ``current`` the one block of a plan's round on a domain
     that is neither cancelled nor abandoned, ``waived`` the plans that may run on a domain without differential privacy,
-    ``sums`` what was signed and opened under secure aggregation.
+    ``sums`` what was signed and opened under secure aggregation, ``named`` every officer's key that there ever was with
+    its name, ``suspended`` those of them that were lost or stolen.
     """
 
     size: int = 0
     opened: OpenLedger | None = None
     officers: Officers | None = None
+    named: dict[str, str] = field(default_factory=dict)
+    suspended: dict[str, Suspension] = field(default_factory=dict)
     domains: dict[str, Domain] = field(default_factory=dict)
     grants: dict[tuple[str, str], Allotment] = field(default_factory=dict)
     blocks: dict[str, Block] = field(default_factory=dict)

@@ -7,8 +7,17 @@ again. It reads no clock and no file; admission to a budget is the filter of ``b
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from wardround.privacy.approvals import ApprovedBooks
-from wardround.privacy.books import Allotment, Block, Domain, NotAllowed, not_admitted, not_allowed
+from wardround.privacy.approvals import ApprovedBooks, in_words
+from wardround.privacy.books import (
+    Allotment,
+    Block,
+    Domain,
+    NotAdmitted,
+    NotAllowed,
+    Suspension,
+    not_admitted,
+    not_allowed,
+)
 from wardround.privacy.budget import Refused, allowance, fits
 from wardround.protocol.events import Unprotected
 from wardround.protocol.ledger import (
@@ -32,6 +41,7 @@ from wardround.protocol.ledger import (
     SetClock,
     SignSurvivors,
     Start,
+    Suspend,
     Waive,
 )
 
@@ -48,6 +58,12 @@ class LedgerState(ApprovedBooks):
                 self.opened = fact
             case Officers():
                 self.officers = fact
+                self.named |= {key: name for name, key in fact.officers.items()}
+            case Suspend():
+                name = self.named[fact.key]
+                self.suspended[fact.key] = Suspension(name, fact.key, fact.reason, fact.note, self.size + 1)
+            case OpenDomain() if fact.domain in self.domains:
+                self.domains[fact.domain] = replace(self.domains[fact.domain], fact=fact)
             case OpenDomain():
                 units = None if fact.epsilon_cap is None else allowance(fact.epsilon_cap, fact.delta, fact.order or 0)
                 self.domains[fact.domain] = Domain(fact, units)
@@ -100,6 +116,8 @@ class LedgerState(ApprovedBooks):
         match fact:
             case Officers():
                 self._check_officers(fact)
+            case Suspend():
+                self._check_suspend(fact)
             case OpenDomain():
                 self._check_domain(fact)
             case Waive():
@@ -114,6 +132,8 @@ class LedgerState(ApprovedBooks):
                 answered = fact.round_number in self.answered.get(fact.plan, ())
                 if fault := self.sums.fault(fact, self.opened.site if self.opened else "", answered):
                     raise not_allowed(fault)
+                if gone := self.plan_suspended_by(fact.plan):
+                    raise _waits(gone)
             case Close():
                 if self._domain(fact.domain).closed:
                     raise not_allowed(f"the data domain '{fact.domain}' is closed already")
@@ -126,8 +146,9 @@ class LedgerState(ApprovedBooks):
             case SetClock():
                 self._check_approved(fact, 1)
             case Inquiry():
-                if self.protected and (self.officers is None or fact.officer not in self.officers.officers):
-                    raise not_allowed(f"'{fact.officer}' is no officer of this site")
+                key = None if self.officers is None else self.officers.officers.get(fact.officer)
+                if self.protected and (key is None or key in self.suspended):
+                    raise not_allowed(f"'{fact.officer}' is no officer of this site, or the key is suspended")
             case OpenLedger() | Refuse():
                 pass
             case _:
@@ -175,6 +196,8 @@ class LedgerState(ApprovedBooks):
             raise not_admitted("no officer has granted this plan anything on this data domain")
         if fact.event != grant.fact.event:
             raise not_admitted("the round's event is not the one that the officer granted")
+        if gone := self.suspended_by(fact.plan, fact.domain):
+            raise _waits(gone)
         if not grant.left:
             raise not_admitted(f"the plan has used the {grant.fact.blocks} rounds that the officer granted")
         waived = isinstance(fact.event, Unprotected)
@@ -190,8 +213,14 @@ class LedgerState(ApprovedBooks):
             raise _wrong_move(fact.block, state, fact.kind)
         if isinstance(fact, Start) and self.domains[block.domain].closed:
             raise not_admitted(f"the data domain '{block.domain}' is closed")
+        if isinstance(fact, Start | Release) and (gone := self.suspended_by(block.plan, block.domain)):
+            raise _waits(gone)
         if isinstance(fact, Release) and fact.attempt in block.attempts:
             raise not_allowed(f"block '{fact.block}' has released its answer to attempt {fact.attempt} already")
+
+
+def _waits(gone: tuple[Suspension, ...]) -> NotAdmitted:
+    return not_admitted(f"the plan rests on {in_words(gone)}, and waits to be signed again")
 
 
 def _wrong_move(block: str, state: BlockState | None, kind: str) -> NotAllowed:

@@ -35,6 +35,9 @@ LABEL_BEHAVIOUR: Final = "wardround/behaviour/1"
 LABEL_RECEIPT: Final = "wardround/receipt/1"
 LABEL_INVITATION: Final = "wardround/invitation/1"
 LABEL_PAPER: Final = "wardround/paper/1"
+LABEL_STATEMENT: Final = "wardround/statement/1"
+LABEL_BULLETIN: Final = "wardround/bulletin/1"
+LABEL_ALARM: Final = "wardround/alarm/1"
 
 Json: TypeAlias = Any
 """What JSON can say: None, bool, int, float, str, and lists, tuples and dicts of these."""

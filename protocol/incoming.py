@@ -153,6 +153,13 @@ class Recall:
 
 
 @dataclass(frozen=True, slots=True)
+class Gossip:
+    """Here is what other sites say of ledgers (signed bulletins), and what do you say?"""
+
+    bulletins: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The study is over: this is the model."""
 
@@ -170,10 +177,10 @@ class Stop:
 
 Ask: TypeAlias = (
     Propose | Follow | Hello | Heads | AskKeys | AskDeal | AskAgreement | Begin | Train | AskConsent | AskOpening
-    | SignReceipt | Cosign | Keep | Recall | Finish | Stop
+    | SignReceipt | Cosign | Keep | Recall | Gossip | Finish | Stop
 )  # fmt: skip
 
-_BESIDE: Final = (Follow, SignReceipt, Cosign, Keep, Recall)
+_BESIDE: Final = (Follow, SignReceipt, Cosign, Keep, Recall, Gossip)
 """May come with any exchange: they move no model and spend nothing."""
 
 EXCHANGES: Final[dict[str, tuple[type[Any], ...]]] = {
@@ -194,7 +201,7 @@ _PLAIN: Final[dict[str, TypeAdapter[Any]]] = {
     kind.__name__: TypeAdapter(kind)
     for kind in (
         Propose, Follow, Hello, Heads, AskDeal, AskAgreement, Begin, AskConsent, AskOpening, SignReceipt, Cosign, Keep,
-        Recall, Stop,
+        Recall, Gossip, Stop,
     )
 }  # fmt: skip
 _SESSION: Final = TypeAdapter(Session)

@@ -231,6 +231,19 @@ class SetClock(_Fact):
     approvals: tuple[Approval, ...] = ()
 
 
+class Suspend(_Fact):
+    """An officer's key was lost or stolen: from here on it approves nothing, and what rests on it waits.
+
+    One officer is enough to stop, even one whose key is suspended. A suspended key never comes back.
+    """
+
+    kind: Literal["suspend"] = "suspend"
+    key: Hex32
+    reason: Literal["lost", "stolen"]
+    note: str = Field(default="", max_length=200, description="nothing of a patient")
+    approvals: tuple[Approval, ...] = ()
+
+
 class Inquiry(_Fact):
     """An officer answered one patient's question about the ledger. Who the patient is stands nowhere."""
 
@@ -256,15 +269,16 @@ Fact = Annotated[
     | Countersign
     | Recover
     | SetClock
+    | Suspend
     | Inquiry,
     Field(discriminator="kind"),
 ]
 """Any fact; parsing an unknown kind or field fails, it is never guessed."""
 
-Approved: TypeAlias = Officers | OpenDomain | Waive | Grant | Close | Recover | SetClock
+Approved: TypeAlias = Officers | OpenDomain | Waive | Grant | Close | Recover | SetClock | Suspend
 """Facts that an officer signs."""
 
-ApprovedFact = TypeVar("ApprovedFact", Officers, OpenDomain, Waive, Grant, Close, Recover, SetClock)
+ApprovedFact = TypeVar("ApprovedFact", Officers, OpenDomain, Waive, Grant, Close, Recover, SetClock, Suspend)
 
 TRANSITIONS: Final[dict[tuple[BlockState | None, str], BlockState]] = {
     # (state before, kind of entry): state after; anything else is refused
@@ -283,7 +297,8 @@ def approval_message(ledger_key: str, fact: Approved) -> bytes:
 
     ``ledger_key`` is the key of the site's ``OpenLedger``. A signature is good once: domains open and close once, a
     plan is waived once on a domain, grants and lists of officers count versions, a recovery names the head that it
-    answers, and a clock the wrong time.
+    answers, a clock the wrong time, and a key is suspended once. Only a domain or a waiver that rests on a suspended
+    key is signed again as it was.
     """
     content = {"fact": fact.model_dump(mode="json", exclude={"approvals"}), "ledger": ledger_key}
     return LABEL_APPROVAL.encode() + b"\x00" + encode(content)

@@ -101,7 +101,7 @@ class Refusal:
 
 
 class Standing(StrEnum):
-    """How a plan stands at a site. Nothing here depends on a patient."""
+    """How a plan stands at a site. Nothing here depends on a patient. SUSPENDED stays at the site: see ``told``."""
 
     UNKNOWN = "unknown"
     PROPOSED = "proposed"
@@ -109,6 +109,12 @@ class Standing(StrEnum):
     APPROVED = "approved"
     REVOKED = "revoked"
     PAUSED = "paused"
+    SUSPENDED = "suspended"
+
+    @property
+    def told(self) -> "Standing":
+        """What a coordinator hears: that an officer's key was lost or stolen is the site's own matter."""
+        return Standing.PAUSED if self is Standing.SUSPENDED else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +169,14 @@ class Recalled:
 
     site: str
     answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gossiped:
+    """Site to coordinator, for other sites: its signed bulletin on ledgers (sizes, roots, proofs, alarms)."""
+
+    site: str
+    bulletin: str
 
 
 def join_contribution(parts: Contribution) -> Sums:

@@ -19,6 +19,7 @@ from wardround.protocol.identity import SiteId
 from wardround.protocol.messages import (
     Cosigned,
     Done,
+    Gossiped,
     Greeting,
     Masked,
     Recalled,
@@ -40,11 +41,12 @@ Answer: TypeAlias = Reply | Refusal | Masked
 Step: TypeAlias = Keys | Deal | Agreement | Consent | Opening
 """What a site says to the other exchanges of secure aggregation. A ``Deal`` goes with its parcels."""
 
-Word: TypeAlias = Greeting | Done | Signed | Cosigned | Recalled
-"""What a site says besides: how a plan stands, receipts, and the heads of ledgers."""
+Word: TypeAlias = Greeting | Done | Signed | Cosigned | Recalled | Gossiped
+"""What a site says besides: how a plan stands, receipts, the heads of ledgers, and alarms on them."""
 
 LEAVES: Final = (
-    Reply, Refusal, Masked, Keys, Deal, Agreement, Consent, Opening, Greeting, Done, Signed, Cosigned, Recalled
+    Reply, Refusal, Masked, Keys, Deal, Agreement, Consent, Opening, Greeting, Done, Signed, Cosigned, Recalled,
+    Gossiped,
 )  # fmt: skip
 """The whole list: nothing of another class leaves a site, subclasses of these included."""
 

@@ -38,13 +38,24 @@ class SiteLine(_Part):
     epsilon_at_most: float | None = Field(ge=0)
 
 
+class Witnessed(_Part):
+    """Who has cosigned the first ``size`` entries of a hospital's ledger, and the hospital has kept it."""
+
+    site: SiteId
+    size: Count
+    witnesses: tuple[SiteId, ...] = Field(min_length=1)
+
+
 class ReceiptSignature(_Part):
     site: SiteId
     signature: Hex64
 
 
 class Receipt(_Part):
-    """A round as the coordinator saw it. ``conditions`` are the words without which an epsilon says nothing."""
+    """A round as the coordinator saw it. ``conditions`` are the words without which an epsilon says nothing.
+
+    ``witnessed`` is left out of the bytes while it is empty, as in receipts that were signed before it existed.
+    """
 
     format: Literal["wardround/receipt/1"] = "wardround/receipt/1"
     study: str
@@ -61,12 +72,13 @@ class Receipt(_Part):
     voided_by: tuple[SiteId, ...]
     conditions: str
     previous: Hex32
+    witnessed: tuple[Witnessed, ...] = ()
     signatures: tuple[ReceiptSignature, ...] = ()
 
     @cached_property
     def message(self) -> bytes:
         """What every party signs."""
-        return LABEL_RECEIPT.encode() + b"\x00" + encode(self.model_dump(mode="json", exclude={"signatures"}))
+        return LABEL_RECEIPT.encode() + b"\x00" + encode(self._body("signatures"))
 
     @cached_property
     def digest(self) -> str:
@@ -75,11 +87,15 @@ class Receipt(_Part):
 
     @property
     def canonical(self) -> bytes:
-        return encode(self.model_dump(mode="json"))
+        return encode(self._body())
 
     @property
     def line(self) -> dict[str, SiteLine]:
         return {line.site: line for line in self.sites}
+
+    def _body(self, *without: str) -> dict[str, Any]:
+        exclude = {*without, *(() if self.witnessed else ("witnessed",))}
+        return self.model_dump(mode="json", exclude=exclude)
 
     def signed_by(self, identity: Identity) -> "Receipt":
         """This receipt with one more signature; a party's second one takes the place of its first."""

@@ -4,6 +4,7 @@ python scripts/words.py           what is missing or stale in every language; en
 python scripts/words.py --add     add what is missing, with an empty translation, to the file of its page
 """
 
+import ast
 import re
 import sys
 from collections.abc import Iterator
@@ -13,32 +14,75 @@ from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
 
-from wardround.console.web.i18n import LANGUAGES, SOURCE
+from wardround.console.i18n import LANGUAGES, SOURCE
 
-WEB = Path(__file__).resolve().parent.parent / "console" / "web"
+ROOT = Path(__file__).resolve().parent.parent
+CONSOLE = ROOT / "console"
+WEB = CONSOLE / "web"
+OF_A_SUBJECT = {
+    "plan": ("plan_words.py", "plan_changes.py", "reports/numbers.py", "reports/task_words.py", "reports/words.py"),
+    "entries": ("paper/entry_words.py", "paper/kinds.py"),
+}
+"""Words outside the pages, which command line, papers and pages share: their PO file, and where they stand."""
+
+SUBJECTS = {CONSOLE / name: subject for subject, names in OF_A_SUBJECT.items() for name in names}
 LOCALE = WEB / "locale"
 KEYWORDS = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2)}
 SHARED = "console"
-PLACE = re.compile(r"%\(\w+\)s|%s|%d")
+ELSEWHERE = {
+    "client/doctor/[!s]*.py": "health",
+    "console/notices/watching.py": "notices",
+}
+"""Files whose sentences a page shows -> the PO file that they belong to."""
+
+TEMPLATES = {"said": (0,), "ok": (1,), "warning": (1, 2), "failed": (1, 2), "Notice": (2, 3)}
+"""Function -> the places of its arguments that are sentences, or templates of one."""
+
+PLACE = re.compile(r"%\(\w+\)s|%s|%d|\{\w+\}")
 
 
 def said() -> dict[str | tuple[str, str], str]:
     """Every message of the console, and the PO file that it belongs to."""
     found: dict[str | tuple[str, str], str] = {}
-    for file in sorted([*WEB.rglob("*.py"), *WEB.rglob("*.j2")]):
+    for file in sorted([*WEB.rglob("*.py"), *WEB.rglob("*.j2"), *SUBJECTS]):
         method = "python" if file.suffix == ".py" else "jinja2.ext:babel_extract"
         for _, message, _, _ in extract_from_file(method, file, keywords=KEYWORDS):
             key = tuple(message[:2]) if isinstance(message, tuple) else message
             if key:
                 found.setdefault(key, _page_of(file))
+    for pattern, page in ELSEWHERE.items():
+        for file in sorted(ROOT.glob(pattern)):
+            for sentence in sentences(file):
+                found.setdefault(sentence, page)
     return found
 
 
+def sentences(file: Path) -> Iterator[str]:
+    """What the functions of ``TEMPLATES`` say in a file. Raises ValueError where it is put together otherwise."""
+    for call in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+            for place in TEMPLATES.get(call.func.id, ()):
+                for argument in call.args[place : place + 1]:
+                    yield from _constants(argument, file)
+
+
+def _constants(argument: ast.expr, file: Path) -> Iterator[str]:
+    if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+        yield argument.value
+    elif isinstance(argument, ast.IfExp):
+        yield from _constants(argument.body, file)
+        yield from _constants(argument.orelse, file)
+    elif isinstance(argument, (ast.JoinedStr, ast.BinOp)):
+        raise ValueError(f"{file.name}, line {argument.lineno}: said() it, or no catalogue knows this sentence")
+
+
 def _page_of(file: Path) -> str:
+    if file in SUBJECTS:
+        return SUBJECTS[file]
     pages = {page.stem for page in (WEB / "pages").glob("*.py")} - {"__init__", "login"}
     stem = file.name.split(".")[0]
     fits = [page for page in pages if stem == page or stem.startswith(f"{page}_")]
-    return max(fits, key=len) if fits and file.parent.name in ("pages", "templates") else SHARED
+    return max(fits, key=len) if fits and file.parent.name in ("pages", "templates", "web") else SHARED
 
 
 def catalogues(language: str) -> dict[str, Catalog]:

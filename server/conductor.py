@@ -26,7 +26,7 @@ from wardround.protocol.weights import Installed, nothing_installed
 from wardround.server.carrier import Answered, Carrier, Silent
 from wardround.server.exchange import SiteFailed, begin, open_sum, said, set_up
 from wardround.server.recording import Recorder
-from wardround.server.rounds import Outcome, Report, Round, RoundState
+from wardround.server.rounds import NO_PART, Outcome, Report, Round, RoundState
 from wardround.server.store.studies import Attempt, StudyFolder
 from wardround.server.study import RoundRecord, Study
 from wardround.server.sums import MaskedSum
@@ -323,7 +323,7 @@ class Conductor:
             starting = [begin(self.plan, desk)] if isinstance(desk, SetupDesk) and site not in self._begun else []
             asks[site] = [*self._recorder.beside(site), *starting, train]
         for site in set(self.sites) - set(sites):
-            opened.lost(site, time.monotonic(), "it has no part in the session")
+            opened.lost(site, time.monotonic(), NO_PART)
         for outcome in self._exchange("train.round", asks, self.plan.deadline_seconds):
             site, now = outcome.site, time.monotonic()
             if not isinstance(outcome, Answered):

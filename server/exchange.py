@@ -13,7 +13,7 @@ from wardround.privacy.secagg.server import SetupDesk
 from wardround.protocol.errors import ProtocolViolation, Unavailable, WardroundError
 from wardround.protocol.identity import Identity
 from wardround.protocol.incoming import Ask, AskAgreement, AskConsent, AskDeal, AskKeys, AskOpening, Begin
-from wardround.protocol.messages import Cosigned, Done, Greeting, Recalled, Signed
+from wardround.protocol.messages import Cosigned, Done, Gossiped, Greeting, Recalled, Signed
 from wardround.protocol.outgoing import Stored, is_answer, parse_answer, parse_step
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.roster import Roster, session_members
@@ -28,7 +28,7 @@ class Asking(Protocol):
     def __call__(self, kind: str, asks: Mapping[str, Ask]) -> Iterator[tuple[str, bytes | Stored | WardroundError]]: ...
 
 
-Said = TypeVar("Said", Keys, Deal, Agreement, Consent, Opening, Done, Greeting, Recalled, Signed, Cosigned)
+Said = TypeVar("Said", Keys, Deal, Agreement, Consent, Opening, Done, Greeting, Recalled, Signed, Cosigned, Gossiped)
 
 
 class SiteFailed(Unavailable):

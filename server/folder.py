@@ -6,6 +6,7 @@
         coordinator.json        name and public address
         coordinator.sqlite      sites, invitations, rosters, studies, rounds
         superlink.sqlite        Flower's messages
+        witness.sqlite          heads of sites' ledgers that were cosigned, and alarms
         keys/coordinator.pem    signs receipts and requests (Ed25519)
         keys/superexec.secret   shared with Flower's processes on this machine
         tls/ca.pem ca.key       the CA that sites pin; no ca.key when the certificates were given
@@ -38,6 +39,7 @@ from wardround.protocol.owners import COORDINATOR, Name
 from wardround.protocol.weights import FOLDER as WEIGHTS
 from wardround.server.certificates import Chain, ca_hash, check_handshake, given, issue, own_ca
 from wardround.server.store.database import open_database
+from wardround.server.store.studies import WITNESS
 
 ALL_INTERFACES: Final = "0.0.0.0"
 _FIELDS: Final = {"name": "name", "public_host": "host", "listen_host": "address to listen at"}
@@ -154,6 +156,11 @@ class CoordinatorFolder:
     @property
     def studies(self) -> Path:
         return self.path / "studies"
+
+    @property
+    def witness(self) -> Path:
+        """What was cosigned and heard of ledgers; there from the first study on."""
+        return self.path / WITNESS
 
     @property
     def logs(self) -> Path:

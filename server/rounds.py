@@ -21,6 +21,9 @@ from wardround.protocol.outgoing import Answer
 from wardround.protocol.parameters import Total, Vector
 from wardround.server.sums import Adding
 
+NO_PART: Final = "it has no part in the session"
+"""The report of a site that was not asked, because it was away when the session was set up."""
+
 
 class RoundState(StrEnum):
     OPEN = "open"

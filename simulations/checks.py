@@ -3,6 +3,7 @@
 from wardround.conf.schema import Configuration
 from wardround.privacy.budget import allowance, cost, delta_for, fixed_order
 from wardround.privacy.planner import small_batches
+from wardround.privacy.promises import check_promises
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import DpEvent
 from wardround.protocol.plan import PrivacyMode, StudyPlan
@@ -15,11 +16,7 @@ def check_cost(plan: StudyPlan, epsilon_cap: float, consortium_cap: float = 8.0)
     """Refuse a plan that costs more than it says, or more than a site's domain can give, before anything runs."""
     if plan.privacy.mode is PrivacyMode.NONE:
         return
-    from wardround.privacy.accounting import check_consortium_cost, check_plan_cost
-
-    check_plan_cost(plan)
-    if plan.privacy.mode is PrivacyMode.DIST:
-        check_consortium_cost(plan)
+    check_promises(plan)
     for participant in plan.participants:
         site, delta = participant.site, delta_for(participant.declared_patients)
         _check_room(plan, site, plan.round_event(site), delta, epsilon_cap, "epsilon_cap")

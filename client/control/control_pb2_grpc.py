@@ -64,6 +64,11 @@ class SiteStub:
                 request_serializer=control__pb2.StudyRequest.SerializeToString,
                 response_deserializer=control__pb2.Study.FromString,
                 _registered_method=True)
+        self.ListOfficers = channel.unary_unary(
+                '/wardround.site.v1.Site/ListOfficers',
+                request_serializer=control__pb2.Empty.SerializeToString,
+                response_deserializer=control__pb2.Officers.FromString,
+                _registered_method=True)
         self.Record = channel.unary_unary(
                 '/wardround.site.v1.Site/Record',
                 request_serializer=control__pb2.RecordRequest.SerializeToString,
@@ -128,6 +133,13 @@ class SiteServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListOfficers(self, request, context):
+        """Every officer's key, how it stands, and what it has signed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Record(self, request, context):
         """Append facts that officers of the site have signed.
         """
@@ -187,6 +199,11 @@ def add_SiteServicer_to_server(servicer, server):
                     servicer.ShowStudy,
                     request_deserializer=control__pb2.StudyRequest.FromString,
                     response_serializer=control__pb2.Study.SerializeToString,
+            ),
+            'ListOfficers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOfficers,
+                    request_deserializer=control__pb2.Empty.FromString,
+                    response_serializer=control__pb2.Officers.SerializeToString,
             ),
             'Record': grpc.unary_unary_rpc_method_handler(
                     servicer.Record,
@@ -371,6 +388,33 @@ class Site:
             '/wardround.site.v1.Site/ShowStudy',
             control__pb2.StudyRequest.SerializeToString,
             control__pb2.Study.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOfficers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wardround.site.v1.Site/ListOfficers',
+            control__pb2.Empty.SerializeToString,
+            control__pb2.Officers.FromString,
             options,
             channel_credentials,
             insecure,

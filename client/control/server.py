@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +18,12 @@ from wardround.client.control import control_pb2_grpc as rpc
 from wardround.client.control.peers import Gate, Role, own_uid, role_of
 from wardround.client.office import Office, StudyView
 from wardround.client.settings import Roles
+from wardround.client.store.officers import Roll
 from wardround.protocol.errors import ProtocolViolation, Unavailable, UsageError, WardroundError
 
 SERVICE: Final = "wardround.site.v1.Site"
 
-_READING: Final = frozenset({"Status", "ListStudies", "ShowStudy", "Report", "Watch"})
+_READING: Final = frozenset({"Status", "ListStudies", "ShowStudy", "Report", "Watch", "ListOfficers"})
 _DECIDING: Final = frozenset({"Record", "RefuseStudy"})
 _RUNNING: Final = frozenset({"Pause", "Resume", "Stop"})
 
@@ -124,6 +126,9 @@ class _Service(rpc.SiteServicer):
     def ShowStudy(self, request: Any, context: Any) -> Any:
         return _answered(context, lambda: _study(self._office.study(request.digest)))
 
+    def ListOfficers(self, request: Any, context: Any) -> Any:
+        return _answered(context, lambda: _officers(self._office.officers()))
+
     def Record(self, request: Any, context: Any) -> Any:
         return _done(context, lambda: self._office.record(list(request.facts)))
 
@@ -171,7 +176,26 @@ def _study(view: StudyView) -> Any:
         domains=view.domains,
         waived=view.waived,
         budgets=[pb.Budget(domain=b.domain, spent=b.spent, allowance=b.allowance, order=b.order) for b in view.budgets],
+        suspended_by=[
+            pb.Suspension(officer=one.officer, key=one.key, reason=one.reason, at=one.at) for one in view.suspended_by
+        ],
     )
+
+
+def _officers(roll: Roll) -> Any:
+    keys = [
+        pb.OfficerKey(
+            name=one.name,
+            key=one.key,
+            listed=one.listed,
+            reason=one.reason,
+            note=one.note,
+            at=one.at,
+            signed=[pb.Signed(**asdict(each)) for each in one.signed],
+        )
+        for one in roll.keys
+    ]
+    return pb.Officers(version=roll.version, keys=keys, waiting=roll.waiting)
 
 
 def _done(context: Any, work: Callable[[], None]) -> Any:

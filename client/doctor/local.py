@@ -14,7 +14,12 @@ from typing import Final
 
 from wardround.client.doctor.examined import Examined
 from wardround.client.doctor.words import Finding, failed, ok, warning
+from wardround.client.store.folder import SiteFolder
 from wardround.client.store.migrations import HEAD
+from wardround.client.store.witnessing import open_alarms
+from wardround.conf.said import said
+from wardround.protocol.alarm import AlarmKind
+from wardround.protocol.errors import WardroundError
 
 DISK_FAILED: Final = 500 * 2**20
 DISK_WARNING: Final = 5 * 2**30
@@ -51,13 +56,16 @@ def check_umask(examined: Examined) -> Iterator[Finding]:
     else:
         yield warning(
             "umask",
-            f"New files of this user can be written by others (umask {mask:03o}).",
+            said("New files of this user can be written by others (umask %(mask)s).", mask=f"{mask:03o}"),
             "Set 'umask 077' for this user, or UMask=0077 in the service.",
         )
 
 
-def check_ledger(examined: Examined) -> Iterator[Finding]:
-    """The ledger opens, is whole, has a schema that is known, and can be written now."""
+def check_ledger(examined: Examined, write: bool = True) -> Iterator[Finding]:
+    """The ledger opens, is whole, has a schema that is known, and can be written now.
+
+    ``write`` False: it is opened for reading only, so nobody waits for whoever asks.
+    """
     if examined.site_folder is None:
         return
     path = examined.site_folder / "ledger.sqlite"
@@ -65,23 +73,24 @@ def check_ledger(examined: Examined) -> Iterator[Finding]:
         yield failed("ledger", "The site's folder has no ledger.", "Restore the folder from its backup.")
         return
     try:
-        address = f"{path.absolute().as_uri()}?mode=rw"
+        address = f"{path.absolute().as_uri()}?mode={'rw' if write else 'ro'}"
         with closing(sqlite3.connect(address, LEDGER_SECONDS, isolation_level=None, uri=True)) as store:
             whole = store.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
             version = _schema(store)
-            store.execute("BEGIN IMMEDIATE")
-            store.execute("ROLLBACK")
+            if write:
+                store.execute("BEGIN IMMEDIATE")
+                store.execute("ROLLBACK")
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             yield failed(
                 "ledger",
-                f"Another program has kept the ledger locked for {LEDGER_SECONDS:.0f} s.",
+                said("Another program has kept the ledger locked for %(seconds)s s.", seconds=f"{LEDGER_SECONDS:.0f}"),
                 "End the program that holds it, a backup or an SQLite browser.",
             )
         else:
             yield failed(
                 "ledger",
-                "The ledger cannot be opened for writing.",
+                "The ledger cannot be opened for writing." if write else "The ledger cannot be opened.",
                 "Check that the daemon's user owns ledger.sqlite and its folder, and that the disk is writable.",
             )
         return
@@ -97,8 +106,30 @@ def check_ledger(examined: Examined) -> Iterator[Finding]:
             "The ledger was written by another version of this program.",
             "Install the version that the daemon ran with last.",
         )
-    else:
+    elif write:
         yield ok("ledger", "The ledger opens, is whole, and can be written.")
+    else:
+        yield ok("ledger", "The ledger opens, and its file is whole.")
+
+
+def check_witnesses(examined: Examined) -> Iterator[Finding]:
+    """No alarm on a ledger, this site's or another's, is without an answer."""
+    if examined.site_folder is None or not (examined.site_folder / "ledger.sqlite").exists():
+        return
+    try:
+        site = SiteFolder.open(examined.site_folder).site
+        found = open_alarms(examined.site_folder / "ledger.sqlite", site)
+    except (WardroundError, ValueError, sqlite3.Error):
+        return  # said by the check of the ledger
+    cure = said("Run 'wardround site witnessed FOLDER'; docs/operations.md has the cure of each alarm.")
+    own = [alarm for alarm in found if alarm.origin == site and alarm.kind is not AlarmKind.SILENCE]
+    if own:
+        yield failed("witnesses", said("%(about)s This site answers no round.", about=own[0].about), cure)
+    elif found:
+        about = said("%(about)s Alarms that are open: %(count)s.", about=found[0].about, count=len(found))
+        yield warning("witnesses", about, cure)
+    else:
+        yield ok("witnesses", "Everything that was heard of ledgers agrees.")
 
 
 def _schema(store: sqlite3.Connection) -> str | None:
@@ -121,18 +152,21 @@ def check_port(examined: Examined) -> Iterator[Finding]:
         try:
             probe.bind(("127.0.0.1", examined.runtime_port))
         except PermissionError:
-            taken = "may not be used by this user"
+            taken = said("may not be used by this user")
         except OSError:
-            taken = "is taken"
+            taken = said("is taken")
         else:
-            yield ok("runtime-port", f"Port {examined.runtime_port} on 127.0.0.1 is free.")
+            yield ok("runtime-port", said("Port %(port)s on 127.0.0.1 is free.", port=examined.runtime_port))
             return
     if taken == "is taken" and _own_supernode(examined.link_folder):
-        yield ok("runtime-port", f"Port {examined.runtime_port} on 127.0.0.1 is held by this site's own SuperNode.")
+        yield ok(
+            "runtime-port",
+            said("Port %(port)s on 127.0.0.1 is held by this site's own SuperNode.", port=examined.runtime_port),
+        )
     else:
         yield failed(
             "runtime-port",
-            f"Port {examined.runtime_port} on 127.0.0.1 {taken}.",
+            said("Port %(port)s on 127.0.0.1 %(taken)s.", port=examined.runtime_port, taken=taken),
             "End the program that holds it, or write another runtime_port into link.json.",
         )
 
@@ -162,11 +196,17 @@ def check_disk(examined: Examined) -> Iterator[Finding]:
     free = min(shutil.disk_usage(folder).free for folder in folders)
     size = f"{free / 2**30:.1f} GB"
     if free < DISK_FAILED:
-        yield failed("disk", f"Only {size} are free: the ledger could not be written.", "Free some disk.")
+        yield failed(
+            "disk", said("Only %(size)s are free: the ledger could not be written.", size=size), "Free some disk."
+        )
     elif free < DISK_WARNING:
-        yield warning("disk", f"Only {size} are free.", f"Free some disk: {DISK_WARNING / 2**30:.0f} GB or more.")
+        yield warning(
+            "disk",
+            said("Only %(size)s are free.", size=size),
+            said("Free some disk: %(size)s GB or more.", size=f"{DISK_WARNING / 2**30:.0f}"),
+        )
     else:
-        yield ok("disk", f"{size} are free.")
+        yield ok("disk", said("%(size)s are free.", size=size))
 
 
 def check_memory(examined: Examined) -> Iterator[Finding]:
@@ -174,10 +214,12 @@ def check_memory(examined: Examined) -> Iterator[Finding]:
     size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size < MEMORY_WARNING:
         yield warning(
-            "memory", f"This machine has {size / 2**30:.1f} GB of memory.", "Give it 2 GB or more, beside the data."
+            "memory",
+            said("This machine has %(size)s GB of memory.", size=f"{size / 2**30:.1f}"),
+            "Give it 2 GB or more, beside the data.",
         )
     else:
-        yield ok("memory", f"This machine has {size / 2**30:.1f} GB of memory.")
+        yield ok("memory", said("This machine has %(size)s GB of memory.", size=f"{size / 2**30:.1f}"))
 
 
 def check_torch(examined: Examined, module: str = "torch") -> Iterator[Finding]:
@@ -192,11 +234,14 @@ def check_torch(examined: Examined, module: str = "torch") -> Iterator[Finding]:
         done = None
     version = re.fullmatch(r"[0-9][0-9A-Za-z.+-]{0,40}", done.stdout.strip()) if done is not None else None
     if done is not None and done.returncode == 0 and version is not None:
-        yield ok("torch", f"torch {version[0]} can be used.")
+        yield ok("torch", said("torch %(version)s can be used.", version=version[0]))
     elif done is not None and done.returncode < 0:
         yield failed(
             "torch",
-            f"torch ends with signal {-done.returncode} when it is imported: it was built for another processor.",
+            said(
+                "torch ends with signal %(signal)s when it is imported: it was built for another processor.",
+                signal=-done.returncode,
+            ),
             "Install a build of torch for this machine.",
         )
     else:

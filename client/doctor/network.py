@@ -14,6 +14,7 @@ from wardround.client.doctor.examined import Examined
 from wardround.client.doctor.route import Route, Stopped, plain_reason
 from wardround.client.doctor.tls import Pinned, all_right, handshake, leaf_of, why_refused
 from wardround.client.doctor.words import Finding, failed, ok, warning
+from wardround.conf.said import said
 
 SECONDS: Final = 10.0
 
@@ -25,7 +26,7 @@ BEHIND_WARNING: Final = 60.0
 BEHIND_FAILED: Final = 300.0
 """Seconds. Flower refuses a request that was signed so long ago."""
 
-_SET_CLOCK: Final = "Have the clock set by NTP, for example: timedatectl set-ntp true."
+_SET_CLOCK: Final = said("Have the clock set by NTP, for example: timedatectl set-ntp true.")
 
 
 def check_network(
@@ -47,10 +48,12 @@ def _walked(examined: Examined, clock: Callable[[], datetime], seconds: float) -
     route = Route.of(examined, seconds)
     yield ok("dns", route.look_up())
     route.connect().close()
-    yield ok("connection", f"Somebody listens at {'the proxy' if route.via else route.where}.")
+    yield ok(
+        "connection", said("Somebody listens at %(where)s.", where=said("the proxy") if route.via else route.where)
+    )
     if route.via is not None:
         route.tunnelled().close()
-        yield ok("proxy", f"The proxy lets this site through to {route.where}.")
+        yield ok("proxy", said("The proxy lets this site through to %(where)s.", where=route.where))
     ca = _pinned(examined)
     try:
         connection = handshake(route, ca.context())
@@ -91,10 +94,10 @@ def _asked(route: Route, connection: ssl.SSLSocket, clock: Callable[[], datetime
         answer.begin()
         ended, status, date = clock(), answer.status, answer.getheader("Date")
     except (OSError, HTTPException) as error:
-        how = plain_reason(error) if isinstance(error, OSError) else "its answer is not HTTP"
+        how = plain_reason(error) if isinstance(error, OSError) else said("its answer is not HTTP")
         yield failed(
             "coordinator",
-            f"The coordinator takes the connection and gives no answer: {how}.",
+            said("The coordinator takes the connection and gives no answer: %(how)s.", how=how),
             "Tell the operator of the coordinator.",
         )
         return
@@ -103,7 +106,7 @@ def _asked(route: Route, connection: ssl.SSLSocket, clock: Callable[[], datetime
     else:
         yield failed(
             "coordinator",
-            f"The coordinator's machine answers that it is not well (status {status}).",
+            said("The coordinator's machine answers that it is not well (status %(status)s).", status=status),
             "Ask the operator whether the coordinator runs behind this port.",
         )
     yield skew(date, begun + (ended - begun) / 2)
@@ -118,19 +121,31 @@ def skew(date: str | None, here: datetime) -> Finding:
     except (ValueError, TypeError):
         return warning("clock", "The coordinator does not say what time it is.", _SET_CLOCK)
     ahead = (here - there).total_seconds() - 0.5
-    size = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the coordinator's"
+    seconds = f"{abs(ahead):.0f}"
+    if ahead > 0:
+        size = said("%(seconds)s s ahead of the coordinator's", seconds=seconds)
+    else:
+        size = said("%(seconds)s s behind the coordinator's", seconds=seconds)
     if ahead > AHEAD_FAILED:
         return failed(
             "clock",
-            f"This machine's clock is {size}: beyond {AHEAD_FAILED:.0f} s the coordinator refuses this site.",
+            said(
+                "This machine's clock is %(size)s: beyond %(most)s s the coordinator refuses this site.",
+                size=size,
+                most=f"{AHEAD_FAILED:.0f}",
+            ),
             _SET_CLOCK,
         )
     if ahead < -BEHIND_FAILED:
         return failed(
             "clock",
-            f"This machine's clock is {size}: beyond {BEHIND_FAILED:.0f} s the coordinator refuses this site.",
+            said(
+                "This machine's clock is %(size)s: beyond %(most)s s the coordinator refuses this site.",
+                size=size,
+                most=f"{BEHIND_FAILED:.0f}",
+            ),
             _SET_CLOCK,
         )
     if ahead > AHEAD_WARNING or ahead < -BEHIND_WARNING:
-        return warning("clock", f"This machine's clock is {size}.", _SET_CLOCK)
+        return warning("clock", said("This machine's clock is %(size)s.", size=size), _SET_CLOCK)
     return ok("clock", "This machine's clock agrees with the coordinator's.")

@@ -13,6 +13,7 @@ from typing import Final
 
 from wardround.client.doctor.examined import Examined
 from wardround.client.doctor.words import Finding, failed, ok, warning
+from wardround.conf.said import said
 
 SITE_FILES: Final = ("keys/site.pem", "keys/replies.key", "keys/patients.key", "ledger.sqlite")
 LINK_FILES: Final = ("node_key", "superexec.secret", "proxy.password")
@@ -62,13 +63,29 @@ def check_site_folder(examined: Examined) -> Iterator[Finding]:
             if path.suffix != ".sqlite" and not (
                 name.endswith("replies.key") and "WARDROUND_REPLIES_KEY" in os.environ
             ):
-                found.append(failed("site-folder", f"{name} is missing.", f"Restore {name} from the site's backup."))
+                found.append(
+                    failed(
+                        "site-folder",
+                        said("%(name)s is missing.", name=name),
+                        said("Restore %(name)s from the site's backup.", name=name),
+                    )
+                )
             continue
         if path.suffix != ".sqlite" and file.st_mode & 0o077:
-            found.append(failed("site-folder", f"Others may read {name}.", f"Run chmod 600 on {name} in the folder."))
+            found.append(
+                failed(
+                    "site-folder",
+                    said("Others may read %(name)s.", name=name),
+                    said("Run chmod 600 on %(name)s in the folder.", name=name),
+                )
+            )
         if file.st_uid != about.st_uid:
             found.append(
-                failed("site-folder", f"{name} belongs to another user than the folder.", f"Run chown on {name}.")
+                failed(
+                    "site-folder",
+                    said("%(name)s belongs to another user than the folder.", name=name),
+                    said("Run chown on %(name)s.", name=name),
+                )
             )
     yield from found or [ok("site-folder", "The site's folder is closed to others.")]
 
@@ -86,11 +103,19 @@ def check_link_folder(examined: Examined) -> Iterator[Finding]:
             mode = (folder / name).stat().st_mode
         except FileNotFoundError:
             if name != "proxy.password":
-                cure = f"Restore {name} from the backup of the link folder, or join again with a new code."
-                found.append(failed("link-folder", f"{name} is missing.", cure))
+                cure = said(
+                    "Restore %(name)s from the backup of the link folder, or join again with a new code.", name=name
+                )
+                found.append(failed("link-folder", said("%(name)s is missing.", name=name), cure))
             continue
         if mode & 0o007:
-            found.append(failed("link-folder", f"Everybody may read {name}.", f"Run chmod o= on {name} in the folder."))
+            found.append(
+                failed(
+                    "link-folder",
+                    said("Everybody may read %(name)s.", name=name),
+                    said("Run chmod o= on %(name)s in the folder.", name=name),
+                )
+            )
     yield from found or [ok("link-folder", "The link folder is closed to others.")]
 
 
@@ -129,7 +154,7 @@ def check_data_rights(examined: Examined) -> Iterator[Finding]:
     for number in open_:
         yield warning(
             "data-rights",
-            f"Every user of this machine may read data source {number} of site.yaml.",
+            said("Every user of this machine may read data source %(number)s of site.yaml.", number=number),
             "Take the right to read away from others: chmod o= on the file or on its folder.",
         )
     if examined.data and not open_:
@@ -148,12 +173,16 @@ def _in_reach(examined: Examined, site: Path, link: Path) -> Iterator[Finding]:
         groups = frozenset({link.stat().st_gid})
     for name in SITE_FILES:
         if _try_readable(site / name, owner, groups):
-            yield failed("separation", f"The SuperNode's user may read {name}.", "Run chmod 700 on the site's folder.")
+            yield failed(
+                "separation",
+                said("The SuperNode's user may read %(name)s.", name=name),
+                "Run chmod 700 on the site's folder.",
+            )
     for number, source in enumerate(examined.data or (), 1):
         if _try_readable(source.path, owner, groups):
             yield failed(
                 "separation",
-                f"The SuperNode's user may read data source {number} of site.yaml.",
+                said("The SuperNode's user may read data source %(number)s of site.yaml.", number=number),
                 "Take this right away from the SuperNode's user and its groups.",
             )
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from wardround.client.doctor.examined import Examined
 from wardround.client.doctor.words import Finding, failed
+from wardround.conf.said import Said, said
 from wardround.protocol.invitation import address
 
 _MOST_BYTES: Final = 65_536
@@ -64,7 +65,7 @@ class Route:
         """The coordinator, as people write it."""
         return address(self.host, self.port)
 
-    def look_up(self) -> str:
+    def look_up(self) -> Said:
         """Look up the name that this machine connects to; a sentence. Raises Stopped when it is not known."""
         host, port = self.via or (self.host, self.port)
         try:
@@ -72,7 +73,7 @@ class Route:
         except ValueError:
             pass
         else:
-            return "An address is given; there is no name to look up."
+            return said("An address is given; there is no name to look up.")
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except socket.gaierror as error:
@@ -80,20 +81,20 @@ class Route:
         except UnicodeError:
             raise Stopped(self._unknown(False)) from None
         kinds = sorted({"IPv6" if family == socket.AF_INET6 else "IPv4" for family, *_ in found})
-        what = f"'{self.host}'" if self.via is None else "the proxy"
-        return f"The name of {what} is known here ({' and '.join(kinds)})."
+        what = f"'{self.host}'" if self.via is None else said("the proxy")
+        return said("The name of %(what)s is known here (%(kinds)s).", what=what, kinds=", ".join(kinds))
 
     def _unknown(self, silent: bool) -> Finding:
-        what = f"'{self.host}'" if self.via is None else "the proxy"
+        what = f"'{self.host}'" if self.via is None else said("the proxy")
         if silent:
             return failed(
                 "dns",
-                f"No name server answers when this machine asks for {what}.",
+                said("No name server answers when this machine asks for %(what)s.", what=what),
                 "Check which name servers this machine uses, and whether they are reached.",
             )
         return failed(
             "dns",
-            f"The name of {what} is not known on this machine.",
+            said("The name of %(what)s is not known on this machine.", what=what),
             "Have this machine's name server answer for it."
             if self.via is None
             else "Correct the proxy's name in link.json.",
@@ -101,20 +102,28 @@ class Route:
 
     def connect(self) -> socket.socket:
         """A TCP connection to the proxy, or else to the coordinator. Raises Stopped."""
-        what = f"the coordinator at {self.where}" if self.via is None else "the proxy"
+        what = said("the coordinator at %(where)s", where=self.where) if self.via is None else said("the proxy")
         try:
             return socket.create_connection(self.via or (self.host, self.port), self.seconds)
         except ConnectionRefusedError:
-            sentence = f"The connection to {what} is refused: nobody listens there, or a firewall says no."
-            cure = "Ask the operator whether the coordinator runs; if it does, have the firewall let this port out."
+            sentence = said(
+                "The connection to %(what)s is refused: nobody listens there, or a firewall says no.", what=what
+            )
+            cure = said(
+                "Ask the operator whether the coordinator runs; if it does, have the firewall let this port out."
+            )
         except TimeoutError:
-            sentence = f"The connection to {what} gets no answer within {self.seconds:.0f} s: a firewall drops it."
-            cure = "Have the firewall let this one host and port out."
+            sentence = said(
+                "The connection to %(what)s gets no answer within %(seconds)s s: a firewall drops it.",
+                what=what,
+                seconds=f"{self.seconds:.0f}",
+            )
+            cure = said("Have the firewall let this one host and port out.")
         except OSError as error:
-            reason = plain_reason(error)
-            sentence, cure = f"There is no way to {what}: {reason}.", "Check this machine's network and its routes."
+            sentence = said("There is no way to %(what)s: %(reason)s.", what=what, reason=plain_reason(error))
+            cure = said("Check this machine's network and its routes.")
         if self.via is not None:
-            cure = "Correct the proxy's address in link.json, or ask who runs the proxy."
+            cure = said("Correct the proxy's address in link.json, or ask who runs the proxy.")
         raise Stopped(failed("connection", sentence, cure))
 
     def tunnelled(self) -> socket.socket:
@@ -145,7 +154,10 @@ class Route:
             raise Stopped(
                 failed(
                     "proxy",
-                    f"The proxy does not answer to CONNECT: {plain_reason(error)}.",
+                    said(
+                        "The proxy does not answer to CONNECT: %(reason)s.",
+                        reason=plain_reason(error),
+                    ),
                     "Check the proxy's address and port in link.json.",
                 )
             ) from None
@@ -165,7 +177,7 @@ class Route:
             return failed(
                 "proxy",
                 "The proxy wants a kind of log-in other than user and password (407).",
-                f"Have {self.where} allowed without a log-in, or with 'Basic'.",
+                said("Have %(where)s allowed without a log-in, or with 'Basic'.", where=self.where),
             )
         if status == 407 and self.credentials is None:
             return failed(
@@ -182,18 +194,27 @@ class Route:
         if status in (403, 405):
             return failed(
                 "proxy",
-                f"The proxy forbids a connection to host {self.host}, port {self.port} ({status}).",
-                f"Have CONNECT to {self.where} allowed at the proxy.",
+                said(
+                    "The proxy forbids a connection to host %(host)s, port %(port)s (%(status)s).",
+                    host=self.host,
+                    port=self.port,
+                    status=status,
+                ),
+                said("Have CONNECT to %(where)s allowed at the proxy.", where=self.where),
             )
         if status in (500, 502, 503, 504):
             return failed(
                 "proxy",
-                f"The proxy lets this site through but does not reach {self.where} ({status}).",
+                said(
+                    "The proxy lets this site through but does not reach %(where)s (%(status)s).",
+                    where=self.where,
+                    status=status,
+                ),
                 "Have it checked from the proxy: the name, and the firewall behind it.",
             )
         return failed(
             "proxy",
-            f"The proxy answers to CONNECT with the status {status}.",
+            said("The proxy answers to CONNECT with the status %(status)s.", status=status),
             "Ask who runs the proxy what this status means there.",
         )
 
@@ -201,5 +222,5 @@ class Route:
 def plain_reason(error: OSError) -> str:
     """Why, in the system's own words, or the kind of the error."""
     if isinstance(error, TimeoutError):
-        return "it stays silent"
+        return said("it stays silent")
     return error.strerror or type(error).__name__

@@ -18,14 +18,13 @@ from cryptography.x509.oid import NameOID
 
 from wardround.client.doctor.route import Route, Stopped, plain_reason
 from wardround.client.doctor.words import Finding, failed, ok, plain, warning
+from wardround.conf.said import said
 
 WARN_DAYS: Final = 30
 """So many days before its end a certificate should be renewed."""
 
 _ANY_TIME: Final = ssl.VerifyFlags(0x200000)
 """X509_V_FLAG_NO_CHECK_TIME, which the module ssl does not name."""
-
-_TELL: Final = "If this machine's clock is right, tell the operator of the coordinator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +71,25 @@ def _cut(route: Route, error: OSError) -> Finding:
     if isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"):
         return failed(
             "tls",
-            f"What answers at {route.where} does not speak TLS.",
+            said("What answers at %(where)s does not speak TLS.", where=route.where),
             "Check the port with the operator of the coordinator.",
         )
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError | TimeoutError):
-        how = "stays silent" if isinstance(error, TimeoutError) else "is cut"
+        how = said("stays silent") if isinstance(error, TimeoutError) else said("is cut")
         return failed(
             "tls",
-            f"The connection to {route.where} {how} while TLS begins.",
-            f"Have {route.where} exempted from whatever looks into connections here, a firewall or a proxy.",
+            said("The connection to %(where)s %(how)s while TLS begins.", where=route.where, how=how),
+            said(
+                "Have %(where)s exempted from whatever looks into connections here, a firewall or a proxy.",
+                where=route.where,
+            ),
         )
     reason = plain((isinstance(error, ssl.SSLError) and error.reason) or plain_reason(error))
-    return failed("tls", f"TLS with {route.where} does not come about: {reason}.", "Tell the operator this sentence.")
+    return failed(
+        "tls",
+        said("TLS with %(where)s does not come about: %(reason)s.", where=route.where, reason=reason),
+        "Tell the operator this sentence.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,11 @@ def why_refused(route: Route, ca: Pinned, now: datetime, reason: str) -> Refusal
     found.append(old)
     if named and not old.cure:
         found.append(
-            failed("tls", f"The certificate of {route.where} is refused: {plain(reason)}.", "Tell the operator this.")
+            failed(
+                "tls",
+                said("The certificate of %(where)s is refused: %(reason)s.", where=route.where, reason=plain(reason)),
+                "Tell the operator this.",
+            )
         )
     return Refusal(tuple(found), named)
 
@@ -127,28 +137,57 @@ def leaf_of(connection: ssl.SSLSocket) -> x509.Certificate:
 def dates(leaf: x509.Certificate, ca: x509.Certificate, now: datetime) -> Finding:
     """Whether server and CA certificate are valid at ``now``, and for how long: the worst answer of the two."""
     for what, certificate, mend in (
-        ("The coordinator's certificate", leaf, "to renew it."),
-        ("The coordinator's CA", ca, "to make a new one: every site then joins anew."),
+        (
+            said("The coordinator's certificate"),
+            leaf,
+            said("If this machine's clock is right, tell the operator of the coordinator to renew it."),
+        ),
+        (
+            said("The coordinator's CA"),
+            ca,
+            said(
+                "If this machine's clock is right, tell the operator of the coordinator to make a new one: every site "
+                "then joins anew."
+            ),
+        ),
     ):
         if now < certificate.not_valid_before_utc:
             begins = certificate.not_valid_before_utc.strftime("%Y-%m-%d %H:%M")
             return failed(
                 "dates",
-                f"{what} is valid from {begins} UTC only, and this machine's clock says {now:%Y-%m-%d %H:%M}.",
+                said(
+                    "%(what)s is valid from %(begins)s UTC only, and this machine's clock says %(now)s.",
+                    what=what,
+                    begins=begins,
+                    now=f"{now:%Y-%m-%d %H:%M}",
+                ),
                 "Set this machine's clock; if it is right, tell the operator of the coordinator.",
             )
         if now > certificate.not_valid_after_utc:
-            return failed("dates", f"{what} expired on {certificate.not_valid_after_utc:%Y-%m-%d}.", f"{_TELL} {mend}")
+            return failed(
+                "dates",
+                said(
+                    "%(what)s expired on %(date)s.",
+                    what=what,
+                    date=f"{certificate.not_valid_after_utc:%Y-%m-%d}",
+                ),
+                mend,
+            )
     left = min((one.not_valid_after_utc - now).days for one in (leaf, ca))
     if left < WARN_DAYS:
         soon = leaf if leaf.not_valid_after_utc <= ca.not_valid_after_utc else ca
-        what = "The coordinator's certificate" if soon is leaf else "The coordinator's CA"
+        what = said("The coordinator's certificate") if soon is leaf else said("The coordinator's CA")
         return warning(
             "dates",
-            f"{what} ends in {left} days, on {soon.not_valid_after_utc:%Y-%m-%d}.",
+            said(
+                "%(what)s ends in %(left)s days, on %(date)s.",
+                what=what,
+                left=left,
+                date=f"{soon.not_valid_after_utc:%Y-%m-%d}",
+            ),
             "Tell the operator of the coordinator to renew it.",
         )
-    return ok("dates", f"The certificate is valid for another {left} days.")
+    return ok("dates", said("The certificate is valid for another %(left)s days.", left=left))
 
 
 def _shown(route: Route) -> x509.Certificate:
@@ -160,7 +199,9 @@ def _shown(route: Route) -> x509.Certificate:
             return leaf_of(connection)
         except ValueError:
             raise Stopped(
-                failed("tls", f"The certificate of {route.where} cannot be read.", "Tell the operator.")
+                failed(
+                    "tls", said("The certificate of %(where)s cannot be read.", where=route.where), "Tell the operator."
+                )
             ) from None
 
 
@@ -182,14 +223,28 @@ def _stranger(route: Route, leaf: x509.Certificate, ca: x509.Certificate) -> Fin
     if leaf.issuer == leaf.subject:
         return failed(
             "issuer",
-            f"The certificate at {route.where} signed itself, as '{name}'; it does not come from the coordinator's CA.",
-            f"Have {route.where} exempted from TLS inspection; if there is none here, tell the operator.",
+            said(
+                "The certificate at %(where)s signed itself, as '%(name)s'; it does not come from the coordinator's "
+                "CA.",
+                where=route.where,
+                name=name,
+            ),
+            said(
+                "Have %(where)s exempted from TLS inspection; if there is none here, tell the operator.",
+                where=route.where,
+            ),
         )
     return failed(
         "issuer",
-        f"The certificate at {route.where} was issued by '{name}', not by the coordinator's CA, as it is where a "
-        "device on the way opens TLS connections.",
-        f"Have {route.where} exempted from TLS inspection; if there is none here, tell the operator.",
+        said(
+            "The certificate at %(where)s was issued by '%(name)s', not by the coordinator's CA, as it is where a "
+            "device on the way opens TLS connections.",
+            where=route.where,
+            name=name,
+        ),
+        said(
+            "Have %(where)s exempted from TLS inspection; if there is none here, tell the operator.", where=route.where
+        ),
     )
 
 
@@ -197,23 +252,23 @@ def _issuer(leaf: x509.Certificate) -> str:
     for kind in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
         if found := leaf.issuer.get_attributes_for_oid(kind):
             return plain(str(found[0].value))
-    return "an issuer without a name"
+    return said("an issuer without a name")
 
 
 def _name(route: Route, leaf: x509.Certificate, right: bool) -> Finding:
     if right:
-        return ok("host-name", f"The certificate is for '{route.host}'.")
+        return ok("host-name", said("The certificate is for '%(host)s'.", host=route.host))
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         known = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
     except (x509.ExtensionNotFound, ValueError):
         known = []
-    other = f"it is for {plain(', '.join(known))}" if known else "it names no host at all"
-    kind = "address" if _is_address(route.host) else "name"
+    other = said("it is for %(names)s", names=plain(", ".join(known))) if known else said("it names no host at all")
+    kind = said("address") if _is_address(route.host) else said("name")
     return failed(
         "host-name",
-        f"The certificate is not for the {kind} '{route.host}': {other}.",
-        f"Ask the operator for a certificate with '{route.host}' as a subject alternative name.",
+        said("The certificate is not for the %(kind)s '%(host)s': %(other)s.", kind=kind, host=route.host, other=other),
+        said("Ask the operator for a certificate with '%(host)s' as a subject alternative name.", host=route.host),
     )
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from wardround.conf.said import said
+
 
 class State(StrEnum):
     """How a check ended. A warning works today."""
@@ -18,33 +20,34 @@ class State(StrEnum):
 
 
 NETWORK: Final = {
-    "dns": "Is the name known here?",
-    "connection": "Does somebody listen there?",
-    "proxy": "Does the proxy let this site through?",
-    "tls": "Does TLS come through whole?",
-    "issuer": "Is the certificate the coordinator's own?",
-    "host-name": "Is the certificate for this name?",
-    "dates": "Is the certificate valid today?",
-    "coordinator": "Is it the coordinator that answers?",
-    "clock": "Do both clocks agree?",
+    "dns": said("Is the name known here?"),
+    "connection": said("Does somebody listen there?"),
+    "proxy": said("Does the proxy let this site through?"),
+    "tls": said("Does TLS come through whole?"),
+    "issuer": said("Is the certificate the coordinator's own?"),
+    "host-name": said("Is the certificate for this name?"),
+    "dates": said("Is the certificate valid today?"),
+    "coordinator": said("Is it the coordinator that answers?"),
+    "clock": said("Do both clocks agree?"),
 }
 LOCAL: Final = {
-    "link": "Does the site know its coordinator?",
-    "settings": "Is site.yaml understood?",
-    "user": "Is this the daemon's own user?",
-    "umask": "Are new files closed to others?",
-    "site-folder": "Are the site's keys and ledger closed to others?",
-    "link-folder": "Is the link folder closed to others?",
-    "separation": "Is the SuperNode kept from data and keys?",
-    "ledger": "Can the ledger be opened and written?",
-    "data": "Can the data be read?",
-    "data-rights": "Is the data closed to others?",
-    "opt-outs": "Can the opt-outs be read?",
-    "runtime-port": "Is the port on 127.0.0.1 free?",
-    "disk": "Is there room on the disk?",
-    "memory": "Is there enough memory?",
-    "torch": "Can torch be used?",
-    "doctor": "Did every check come to its end?",
+    "link": said("Does the site know its coordinator?"),
+    "settings": said("Is site.yaml understood?"),
+    "user": said("Is this the daemon's own user?"),
+    "umask": said("Are new files closed to others?"),
+    "site-folder": said("Are the site's keys and ledger closed to others?"),
+    "link-folder": said("Is the link folder closed to others?"),
+    "separation": said("Is the SuperNode kept from data and keys?"),
+    "ledger": said("Can the ledger be opened and written?"),
+    "witnesses": said("Does everything that was heard of ledgers agree?"),
+    "data": said("Can the data be read?"),
+    "data-rights": said("Is the data closed to others?"),
+    "opt-outs": said("Can the opt-outs be read?"),
+    "runtime-port": said("Is the port on 127.0.0.1 free?"),
+    "disk": said("Is there room on the disk?"),
+    "memory": said("Is there enough memory?"),
+    "torch": said("Can torch be used?"),
+    "doctor": said("Did every check come to its end?"),
 }
 CHECKS: Final = NETWORK | LOCAL
 """Name of a check -> the question that it answers; docs/doctor.md explains each."""

@@ -17,7 +17,7 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
@@ -34,6 +34,9 @@ ITERATIONS: Final = 600_000
 MIN_PASSPHRASE: Final = 12
 PIECE: Final = 1 << 20
 _SALT, _PREFIX, _TAG = 16, 7, 16
+MARK: Final = "last-backup"
+"""A file in the site's folder; when it was changed last is when a backup was last written whole."""
+
 _KEPT: Final = ("site.json", "site.yaml", "mapping.yaml", "policy.yaml", "link.json")
 
 
@@ -61,6 +64,9 @@ def backup(folder: SiteFolder, out: Path, passphrase: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         made = False
+        # Not worth a fault: the backup itself is on the disk.
+        with suppress(OSError):
+            (folder.path / MARK).touch(mode=0o600)
     except FileExistsError:
         raise UsageError(f"'{out}' exists already", "choose a new name; a backup is never overwritten") from None
     except (OSError, sqlite3.Error) as error:

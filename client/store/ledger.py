@@ -292,5 +292,10 @@ def stored_entries(store: Connection, site: str, after: int = 0) -> Iterator[Ent
         yield Entry(number, content, signature, hash_)
 
 
+def time_of(store: Connection, site: str, number: int) -> str:
+    """When entry ``number`` of a site's ledger was written, UTC."""
+    return parse_content(next(stored_entries(store, site, number - 1)).content).at
+
+
 def _text(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

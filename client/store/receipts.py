@@ -26,6 +26,21 @@ class Receipts:
             ).fetchone()
         return None if row is None else parse_receipt(bytes(row[0]))
 
+    def void_since_last_closed(self, plan: str) -> list[Receipt]:
+        """The rounds that ended void after the last one that closed, in their order: a later round made others good."""
+        found: list[Receipt] = []
+        with explained("the site's receipts"):
+            rows = self._store.execute(
+                "SELECT content FROM receipts WHERE plan = ? ORDER BY round_number DESC, attempt DESC LIMIT 100",
+                (plan,),
+            )
+            for (content,) in rows:
+                receipt = parse_receipt(bytes(content))
+                if receipt.state != "void":
+                    break
+                found.append(receipt)
+        return found[::-1]
+
     def of(self, plan: str) -> list[Receipt]:
         """The receipts of a study in the order of its rounds."""
         with explained("the site's receipts"):

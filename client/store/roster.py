@@ -39,6 +39,18 @@ class PinnedRoster:
         with explained(self._name):
             return self._held()
 
+    def followed(self, digest: str) -> Roster | None:
+        """The roster of this digest, in force or an earlier one; None: this site never followed it.
+
+        Raises:
+            UsageError: the file was changed.
+        """
+        with explained(self._name):
+            row = self._store.execute(
+                "SELECT digest, content FROM rosters WHERE site = ? AND digest = ?", (self._identity.site, digest)
+            ).fetchone()
+            return None if row is None else self._parsed(row)
+
     def pin(self, content: bytes, fingerprint: str) -> Roster:
         """Take the first roster; pinning the one in force again changes nothing.
 
@@ -128,8 +140,9 @@ class PinnedRoster:
         row = self._store.execute(
             "SELECT digest, content FROM rosters WHERE site = ? ORDER BY epoch DESC LIMIT 1", (self._identity.site,)
         ).fetchone()
-        if row is None:
-            return None
+        return None if row is None else self._parsed(row)
+
+    def _parsed(self, row: tuple[str, bytes]) -> Roster:
         roster = Roster.parse(bytes(row[1]))
         if roster.digest != row[0]:
             raise UsageError(

@@ -6,7 +6,7 @@ accountant says what each domain has spent, from the events alone.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +30,7 @@ from wardround.protocol.ledger import Countersign, OpenLedger
 from wardround.protocol.tree import Head, Tree
 
 _BATCH: Final = 5_000
+_TOLD: Final = 500
 
 
 class Broken(UsageError):
@@ -61,7 +62,11 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A ledger that holds."""
+    """A ledger that holds.
+
+    ``signatures``: of the site, one an entry (0: a simulation's); ``approvals``: of officers; ``countersignatures``: of
+    others; ``checkpoints``: different heads that these or somebody else hold, each found to be a beginning.
+    """
 
     opened: OpenLedger
     entries: int
@@ -71,14 +76,25 @@ class Verified:
     countersigned_by: tuple[str, ...]
     domains: tuple[Spent, ...]
     recoveries: int
+    signatures: int
+    approvals: int
+    countersignatures: int
+    checkpoints: int
 
 
-def verify_file(path: Path, *, key: bytes | None = None, seen: Sequence[Checkpoint] = ()) -> Verified:
+def verify_file(
+    path: Path,
+    *,
+    key: bytes | None = None,
+    seen: Sequence[Checkpoint] = (),
+    tell: Callable[[int], None] | None = None,
+) -> Verified:
     """Check the ledger in the SQLite file ``path``.
 
     Args:
         key: the site's public key, if it is known from elsewhere; without it the ledger's own first entry is believed.
         seen: checkpoints of this ledger that others keep; each must be a beginning of it.
+        tell: called now and then with how many entries were read so far.
 
     Raises:
         Broken: says what is wrong, and at which entry.
@@ -89,15 +105,22 @@ def verify_file(path: Path, *, key: bytes | None = None, seen: Sequence[Checkpoi
         sites = [site for (site,) in store.execute("SELECT DISTINCT site FROM entries")]
         if len(sites) != 1:
             raise UsageError(f"'{path}' holds the ledgers of {len(sites)} sites", "a hospital's file holds one")
-        return verify(stored_entries(store, sites[0]), sites[0], key=key, seen=seen)
+        return verify(stored_entries(store, sites[0]), sites[0], key=key, seen=seen, tell=tell)
 
 
 def verify(
-    entries: Iterable[Entry], site: str, *, key: bytes | None = None, seen: Sequence[Checkpoint] = ()
+    entries: Iterable[Entry],
+    site: str,
+    *,
+    key: bytes | None = None,
+    seen: Sequence[Checkpoint] = (),
+    tell: Callable[[int], None] | None = None,
 ) -> Verified:
     """Check ``entries`` as the whole ledger of ``site``; see ``verify_file``."""
     state, tree, last, first_at, at = LedgerState(), Tree(), None, "", ""
-    signers: set[str] = set()
+    signers: list[str] = []
+    heads = {checkpoint.head for checkpoint in seen}
+    approvals = 0
     with _Signatures() as signatures:
         for entry in entries:
             dated = _read(entry, state.size + 1)
@@ -114,17 +137,32 @@ def verify(
                 _check_opening(fact, site, key)
             if isinstance(fact, Countersign):
                 _check_countersign(fact, entry.number, site, tree)
-                signers.add(fact.signer)
+                signers.append(fact.signer)
+                heads.add(Head(fact.size, bytes.fromhex(fact.root)))
+            approvals += len(getattr(fact, "approvals", ()))
             signatures.expect(entry, state.opened)
             tree.append(entry.content)
             first_at, at, last = first_at or dated.at, dated.at, entry
+            if tell is not None and state.size % _TOLD == 0:
+                tell(state.size)
     if state.opened is None:
         raise Broken(1, "there is none: the ledger is empty")
     for checkpoint in seen:
         _check_seen(checkpoint, site, tree, state)
     domains = tuple(_spent(state, domain) for domain in state.domains.values())
     return Verified(
-        state.opened, state.size, tree.head(), first_at, at, tuple(sorted(signers)), domains, len(state.recovered)
+        opened=state.opened,
+        entries=state.size,
+        head=tree.head(),
+        first=first_at,
+        last=at,
+        countersigned_by=tuple(sorted(set(signers))),
+        domains=domains,
+        recoveries=len(state.recovered),
+        signatures=0 if state.opened.key is None else state.size,
+        approvals=approvals,
+        countersignatures=len(signers),
+        checkpoints=len(heads),
     )
 
 

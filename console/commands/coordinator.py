@@ -10,10 +10,12 @@ from typing import Any
 import typer
 
 from wardround.conf.monitoring import Monitoring, parse_address, serve
+from wardround.protocol.alarm import in_words
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.roster import standing
 from wardround.server.folder import CoordinatorFolder
 from wardround.server.store.registry import Registry
+from wardround.server.store.witness import kept_alarms
 
 
 def start_command(folder: Path, metrics: str | None) -> None:
@@ -57,6 +59,8 @@ def status_command(folder: Path, as_json: bool) -> None:
     for site in found["sites"]:
         state = "revoked" if site["revoked"] else "online" if site["online"] else "not heard of"
         typer.echo(f"  {site['site']}: {state}")
+    for alarm in found["alarms"]:
+        typer.echo(f"ALARM {alarm['kind']} since {alarm['at']}, SHA-256 {alarm['sha256']}. {alarm['about']}")
     for study in found["studies"]:
         words = study["state"] or study["wanted"]
         typer.echo(f"Study {study['study']} ({study['digest'][:12]}): {words}. {study['note']}".rstrip())
@@ -90,6 +94,10 @@ def _status(folder: CoordinatorFolder) -> dict[str, Any]:
         "roster": None if roster is None else {"epoch": roster.epoch, "who": standing(roster)},
         "sites": [
             {"site": s.site, "revoked": s.revoked, "online": nodes.get(s.site) in online} for s in registry.sites()
+        ],
+        "alarms": [
+            {"kind": a.kind, "origin": a.origin, "by": a.by, "at": a.at, "sha256": a.digest, "about": in_words(a)}
+            for a in kept_alarms(folder.witness)
         ],
         "studies": [
             {"study": r.plan.study, "digest": r.plan.digest, "state": r.state, "wanted": r.wanted, "note": r.note}

@@ -54,6 +54,8 @@ def init_command(folder: Path, name: str, cards: Sequence[Path]) -> None:
             f"{EYES_TO_RECOVER} signatures. Name a second one.",
             err=True,
         )
+    elif len(officers) == EYES_TO_RECOVER:
+        typer.echo("With two officers a lost key can never be replaced: a third is safer (docs/officer-keys.md).")
 
 
 def patient_show_command(ids: Sequence[str], folder: Path, officer_key: Path, as_json: bool) -> None:
@@ -94,9 +96,11 @@ def _one_id(ids: Sequence[str]) -> str:
 
 def _check_officer(ledger: Ledger, officer: Identity) -> None:
     known = ledger.state.officers
-    if known is None or known.officers.get(officer.site) != officer.public.key.hex():
+    key = officer.public.key.hex()
+    if known is None or known.officers.get(officer.site) != key or key in ledger.state.suspended:
         raise UsageError(
-            f"'{officer.site}' with this key is no officer of this site", "only its officers may ask about a patient"
+            f"'{officer.site}' with this key is no officer of this site, or the key is suspended",
+            "only its officers may ask about a patient",
         )
 
 

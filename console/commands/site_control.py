@@ -32,6 +32,8 @@ def status_command(folder: Path, as_json: bool) -> None:
     else:
         typer.echo("No message since it started.")
     typer.echo(f"Requests refused since it started: {found.refusals}.")
+    if found.open_alarms:
+        typer.echo(f"ALARMS on ledgers: {found.open_alarms} without an answer. wardround site witnessed {folder}")
     typer.echo(f"Version {found.version}, behaviour {found.behaviour[:12]}.")
 
 

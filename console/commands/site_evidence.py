@@ -6,14 +6,22 @@ from pathlib import Path
 import typer
 
 from wardround.client.store.database import open_store
-from wardround.client.store.evidence import Evidence
+from wardround.client.store.evidence import Evidence, Exhibit
 from wardround.client.store.folder import SiteFolder
+from wardround.client.store.witnessing import witnessing
+from wardround.protocol.alarm import AlarmKind
+
+
+def _alarms(site: SiteFolder) -> list[Exhibit]:
+    """Alarms on ledgers that prove themselves, each with its evidence inside."""
+    found = witnessing(site.database, site.site).alarms
+    return [Exhibit(alarm.kind, alarm.since, alarm.content) for alarm in found if alarm.kind is not AlarmKind.SILENCE]
 
 
 def evidence_command(folder: Path, as_json: bool) -> None:
     """Print every exhibit of the site in ``folder``: a line each, or whole as JSON."""
     site = SiteFolder.open(folder)
-    exhibits = Evidence(open_store(site.database), site.site).all()
+    exhibits = [*Evidence(open_store(site.database), site.site).all(), *_alarms(site)]
     if as_json:
         rows = [{"kind": e.kind, "since": e.since, "sha256": e.digest, "content": e.content.decode()} for e in exhibits]
         typer.echo(json.dumps(rows, indent=2))

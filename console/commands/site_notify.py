@@ -2,18 +2,20 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import typer
 
 from wardround.client.store.folder import SiteFolder
-from wardround.console.notices.channels import Channel, Email, Webhook
+from wardround.console.notices.channels import Channel, channels_of
+from wardround.console.notices.journal import Journal, Outcome
 from wardround.console.notices.looking import Looker
-from wardround.console.notices.settings import NotifySettings, read_notify
+from wardround.console.notices.settings import read_notify
 from wardround.console.notices.told import Told
 from wardround.console.notices.watching import Seen, notices
-from wardround.protocol.errors import UsageError, WardroundError
+from wardround.protocol.errors import Unavailable, UsageError, WardroundError
 
 
 def notify_command(folder: Path, once: bool, show: bool) -> None:
@@ -39,19 +41,9 @@ def notify_command(folder: Path, once: bool, show: bool) -> None:
         time.sleep(60.0 * settings.every_minutes)
 
 
-def channels_of(settings: NotifySettings, folder: Path) -> dict[str, Channel]:
-    """The channels that the settings name."""
-    made: dict[str, Channel] = {}
-    if settings.email is not None:
-        made["email"] = Email(settings.email, folder)
-    if settings.webhook is not None:
-        made["webhook"] = Webhook(settings.webhook, folder)
-    return made
-
-
 def tell(seen: Seen, channels: dict[str, Channel], told: Told, say: Callable[[str], None]) -> int:
     """Send to each channel what it was not told yet; returns how many channels could not be told."""
-    found, failed = notices(seen), 0
+    found, failed, journal = notices(seen), 0, Journal.beside(told.path)
     for name, channel in channels.items():
         fresh = told.fresh(name, found)
         try:
@@ -60,9 +52,13 @@ def tell(seen: Seen, channels: dict[str, Channel], told: Told, say: Callable[[st
         except WardroundError as error:
             failed += 1
             say(f"{name}: {error.message}; {error.hint}")
+            with suppress(Unavailable):
+                journal.note(seen.at, name, Outcome.FAILED, fresh, error.message)
             told.note(name, [notice for notice in found if notice not in fresh], all_known=seen.answers)
             continue
         if fresh:
             say(f"{name}: {len(fresh)} notice(s) sent")
+            with suppress(Unavailable):
+                journal.note(seen.at, name, Outcome.SENT, fresh)
         told.note(name, found, all_known=seen.answers)
     return failed

@@ -2,32 +2,39 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import typer
 
+from wardround.client.asking import LEAST_REASON, domains_for, to_approve, to_revoke
 from wardround.client.control import control_pb2 as pb
 from wardround.client.control.client import SECONDS, control
 from wardround.client.governance import CONSORTIUM_DOMAIN, charge_for, open_domain
-from wardround.client.signing import SignedFact, approval_facts, read_signed, request_for
+from wardround.client.signing import read_signed, request_for
 from wardround.client.store.keys import read_officer_key
 from wardround.console.commands.ledger import passphrase
 from wardround.console.new_files import write_new
-from wardround.console.plan_words import differences, in_words, plain
+from wardround.console.plan_changes import differences, former
+from wardround.console.plan_words import in_words, plain
 from wardround.privacy.approvals import EYES_TO_WAIVE
 from wardround.privacy.budget import cost, delta_for
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.identity import Identity
-from wardround.protocol.ledger import Waive, approve
+from wardround.protocol.ledger import approve
+from wardround.protocol.messages import Standing
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 
 LEAST_PREFIX: Final = 6
 """Digits of a digest that name a plan."""
 
-LEAST_REASON: Final = 10
-"""Letters of the reason for a plan without differential privacy; the ledger asks for as many."""
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    plan: StudyPlan
+    standing: Standing
 
 
 def list_command(folder: Path) -> None:
@@ -41,6 +48,8 @@ def list_command(folder: Path) -> None:
         fault = f"  Not allowed here: {study.fault}" if study.fault else ""
         line = f"{study.digest[:12]}  {plain(plan.study):<24} {study.standing:<10} {study.received_at}{plain(fault)}"
         typer.echo(line)
+    if waiting := sum(study.standing == "suspended" for study in studies):
+        typer.echo(f"{waiting} suspended: they wait to be signed again. 'wardround site study show' says why.")
 
 
 def show_command(folder: Path, wanted: str, as_json: bool) -> None:
@@ -63,22 +72,11 @@ def approve_command(
     with control(folder) as site:
         study, others = _find(site, wanted, sure=yes)
         plan, own = _plan(study), _site_name(site)
-        if study.fault:
-            raise UsageError(
-                f"this plan cannot run here: {study.fault}",
-                "policy.yaml decides, and IT writes it and installs weights (wardround site weights)",
-            )
-        domains = [domain, *([CONSORTIUM_DOMAIN] if plan.privacy.mode is PrivacyMode.DIST else [])]
-        for name in domains:
-            if name not in study.domains:
-                raise UsageError(
-                    f"the data domain '{name}' has no budget yet",
-                    f"an officer opens it first: wardround site domain open FOLDER {name}",
-                )
-        for line in (*_shown(study, others), *_left(study, own), *_cost(plan, own, domains, attempts)):
+        facts = to_approve(plan, study, own, domain, attempts, reason)
+        costs = _cost(plan, own, domains_for(plan, domain), attempts)
+        for line in (*_shown(study, others), *_left(study, own), *costs):
             typer.echo(line)
-        unprotected, why = plan.privacy.mode is PrivacyMode.NONE, " ".join((reason or "").split())
-        if unprotected and (len(why) < LEAST_REASON or len(keys) < EYES_TO_WAIVE):
+        if plan.privacy.mode is PrivacyMode.NONE and len(keys) < EYES_TO_WAIVE:
             raise UsageError(
                 "a plan without differential privacy needs two officers and a written reason",
                 f"give --officer-key twice, and --reason with at least {LEAST_REASON} letters",
@@ -87,7 +85,6 @@ def approve_command(
             typer.echo("Not approved.")
             raise typer.Exit(1)
         officers = [read_officer_key(key, passphrase(f"Passphrase of {key.name}")) for key in keys]
-        facts = _facts(plan, study, own, domains, plan.rounds * attempts, why if unprotected else None)
         _record(site, study.ledger_key, facts, officers)
     by = ", ".join(officer.site for officer in officers)
     typer.echo(f"Approved by {by}: {plain(plan.study)}, plan {plan.digest}")
@@ -102,19 +99,7 @@ def request_command(
     with control(folder) as site:
         study, _ = _find(site, wanted, sure=True)
         plan, own = _plan(study), _site_name(site)
-        if revoke:
-            facts = _facts(plan, study, own, [grant.domain for grant in study.grants], 0)
-        else:
-            domains = [domain, *([CONSORTIUM_DOMAIN] if plan.privacy.mode is PrivacyMode.DIST else [])]
-            unprotected, why = plan.privacy.mode is PrivacyMode.NONE, " ".join((reason or "").split())
-            if unprotected and len(why) < LEAST_REASON:
-                raise UsageError(
-                    "a plan without differential privacy needs a written reason",
-                    f"give --reason with at least {LEAST_REASON} letters",
-                )
-            facts = _facts(plan, study, own, domains, plan.rounds * attempts, why if unprotected else None)
-        if not facts:
-            raise UsageError("this plan was never approved here", "there is nothing to take back")
+        facts = to_revoke(plan, study, own) if revoke else to_approve(plan, study, own, domain, attempts, reason)
         text = request_for(plan, own, study.ledger_key, facts)
     if out is None:
         typer.echo(text, nl=False)
@@ -135,7 +120,8 @@ def record_command(folder: Path, file: Path) -> None:
         contents = [fact.model_dump_json().encode() for fact in signed.facts]
         site.Record(pb.RecordRequest(facts=contents), timeout=SECONDS)
     by = sorted({approval.officer for fact in signed.facts for approval in fact.approvals})
-    typer.echo(f"Recorded: {len(signed.facts)} fact(s) about plan {signed.plan}, signed by {', '.join(by)}.")
+    about = "data domains" if signed.plan is None else f"plan {signed.plan}"
+    typer.echo(f"Recorded: {len(signed.facts)} fact(s) about {about}, signed by {', '.join(by)}.")
 
 
 def refuse_command(folder: Path, wanted: str, reason: str) -> None:
@@ -150,11 +136,8 @@ def revoke_command(folder: Path, wanted: str, keys: Sequence[Path]) -> None:
     """Take an approval back: work on the plan stops at its next step; what was charged stays charged."""
     with control(folder) as site:
         study, _ = _find(site, wanted, sure=True)
-        plan = _plan(study)
-        if not study.grants:
-            raise UsageError("this plan was never approved here", "wardround site study refuse says no to it")
+        facts = to_revoke(_plan(study), study, _site_name(site))
         officers = [read_officer_key(key, passphrase(f"Passphrase of {key.name}")) for key in keys]
-        facts = _facts(plan, study, _site_name(site), [grant.domain for grant in study.grants], 0)
         _record(site, study.ledger_key, facts, officers)
     typer.echo(f"Revoked: no message of plan {study.digest} is answered any more.")
 
@@ -174,8 +157,13 @@ def domain_open_command(
     with control(folder) as site:
         officers = [read_officer_key(key, passphrase(f"Passphrase of {key.name}")) for key in keys]
         key = site.Status(pb.StatusRequest(), timeout=SECONDS).ledger_key
+        again = any(
+            (one.kind, one.domain, one.effect) == ("open_domain", domain, "suspended")
+            for officer in site.ListOfficers(pb.Empty(), timeout=SECONDS).keys
+            for one in officer.signed
+        )
         _record(site, key, [fact], officers)
-    typer.echo("Opened.")
+    typer.echo("Signed again." if again else "Opened.")
 
 
 def _shown(study: Any, others: Sequence[Any]) -> Iterator[str]:
@@ -186,13 +174,17 @@ def _shown(study: Any, others: Sequence[Any]) -> Iterator[str]:
         yield plain(f"Refused because: {study.refused}")
     if study.fault:
         yield plain(f"Not allowed here: {study.fault}")
-    before = [
-        _plan(one) for one in others if one.standing in ("approved", "revoked") and _plan(one).study == plan.study
-    ]
-    if before:
-        yield f"Against plan {before[0].digest[:12]}, which was approved here before:"
-        changes = [f"  {line}" for line in differences(before[0], plan)]
-        yield from changes or ["  nothing"]
+    if study.standing == "suspended":
+        for one in study.suspended_by:
+            yield f"Suspended: the key of {one.officer} was reported {one.reason} on {one.at[:10]}."
+        yield (
+            "If the plan is right, sign it again: "
+            f"wardround site study approve FOLDER {study.digest[:12]} --officer-key FILE"
+        )
+    before = former(plan, [_Held(_plan(one), Standing(one.standing)) for one in others])
+    if before is not None:
+        yield f"Against plan {before.plan.digest[:12]}, which was approved here before:"
+        yield from [f"  {line}" for line in differences(before.plan, plan)] or ["  nothing"]
 
 
 def _left(study: Any, site: str) -> Iterator[str]:
@@ -227,15 +219,6 @@ def _cost(plan: StudyPlan, site: str, domains: Sequence[str], attempts: int) -> 
             f"That means: an attacker who wrongly accuses 1 in 100 people that were not in the data rightly accuses at "
             f"most {right:.1f} in 100 that were (for Gaussian noise)."
         )
-
-
-def _facts(
-    plan: StudyPlan, study: Any, site: str, domains: Sequence[str], blocks: int, waived: str | None = None
-) -> tuple[SignedFact, ...]:
-    """What an officer signs; a waiver that stands is not asked for again."""
-    versions = {grant.domain: grant.version for grant in study.grants}
-    facts = approval_facts(plan, site, domains, blocks, versions, waived)
-    return tuple(fact for fact in facts if not isinstance(fact, Waive) or fact.domain not in study.waived)
 
 
 def _record(site: Any, ledger_key: str, facts: Sequence[Any], officers: Sequence[Identity]) -> None:

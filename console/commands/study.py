@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from wardround.privacy.accounting import rounded_up
+from wardround.privacy.promises import check_promises
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.plan import Claim, StudyPlan
 from wardround.protocol.receipt import Receipt, chain_fault
@@ -49,6 +50,7 @@ def propose_command(folder: Path, overrides: Sequence[str]) -> None:
         )
     if plan.privacy.secure_aggregation and registry.roster() is None:
         raise UsageError("the plan uses secure aggregation, and no roster is in force", "docs/roster.md makes one")
+    check_promises(plan)
     # The first model is made here; a frozen network is the sites' own matter.
     plan.starting_model(opened.weights)
     registry.propose(plan)

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from wardround.client.connectors.secret_file import read_secret
-from wardround.console.notices.settings import EmailSettings, WebhookSettings
+from wardround.console.notices.settings import EmailSettings, NotifySettings, WebhookSettings
 from wardround.console.notices.watching import Level, Notice, Seen
 from wardround.protocol.errors import Unavailable, UsageError
 
@@ -113,6 +113,16 @@ class Webhook:
             raise Unavailable(f"the webhook cannot be reached ({type(error).__name__})", LATER) from None
         if not answer.is_success:
             raise Unavailable(f"the webhook answers with status {answer.status_code}", "check 'url' in notify.yaml")
+
+
+def channels_of(settings: NotifySettings, folder: Path) -> dict[str, Channel]:
+    """The channels that the settings name."""
+    made: dict[str, Channel] = {}
+    if settings.email is not None:
+        made["email"] = Email(settings.email, folder)
+    if settings.webhook is not None:
+        made["webhook"] = Webhook(settings.webhook, folder)
+    return made
 
 
 def signature(secret: str, body: bytes) -> str:

@@ -16,6 +16,7 @@ from wardround.client.store.database import open_copy
 from wardround.client.store.evidence import Evidence
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.receipts import Receipts
+from wardround.client.store.witnessing import open_alarms
 from wardround.console.notices.watching import Seen, SeenStudy
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.plan import StudyPlan
@@ -35,7 +36,9 @@ class Looker:
                 status = site.Status(pb.StatusRequest(), timeout=SECONDS)
                 studies = list(site.ListStudies(pb.Empty(), timeout=SECONDS).studies)
         except (Unavailable, UsageError):
-            return Seen(self.folder.site, now, answers=False, alarms=self._alarms())
+            return Seen(
+                self.folder.site, now, answers=False, alarms=alarms(self.folder), ledgers=ledger_alarms(self.folder)
+            )
         self._down_since = None if status.link == "up" else self._down_since or now
         spent = {b.domain: 100 * b.spent // b.allowance for study in studies for b in study.budgets if b.allowance}
         return Seen(
@@ -46,27 +49,41 @@ class Looker:
             link_down_since=self._down_since,
             studies=tuple(self._study(study) for study in studies),
             spent=tuple(sorted(spent.items())),
-            certificate_ends=self._certificate(),
-            alarms=self._alarms(),
+            certificate_ends=certificate_ends(self.folder),
+            alarms=alarms(self.folder),
+            ledgers=ledger_alarms(self.folder),
         )
 
     def _study(self, study: Any) -> SeenStudy:
         plan = StudyPlan.parse(bytes(study.plan))
-        with closing(open_copy(self.folder.database)) as store:
-            receipts = Receipts(store).of(plan.digest)
-        voided = tuple((r.round_number, r.attempt, r.voided_by) for r in receipts if r.state == "void")
+        voided = voided_rounds(self.folder, plan.digest)
         return SeenStudy(plan.study, plan.digest, study.standing, study.fault, voided)
 
-    def _alarms(self) -> tuple[tuple[str, str], ...]:
-        with closing(open_copy(self.folder.database)) as store:
-            return tuple((exhibit.kind, exhibit.digest) for exhibit in Evidence(store, self.folder.site).all())
 
-    def _certificate(self) -> datetime | None:
-        """When the authority that the link pins ends; None: the site has joined nobody."""
-        settings = read_settings(self.folder.path)
-        try:
-            link = self.folder.path / settings.link if settings.link else Path(link_of(self.folder))
-            found = load_pem_x509_certificates((link / "ca.pem").read_bytes())
-        except (OSError, ValueError, UsageError):
-            return None
-        return min(each.not_valid_after_utc for each in found).astimezone(UTC)
+def voided_rounds(folder: SiteFolder, plan: str) -> tuple[tuple[int, int, tuple[str, ...]], ...]:
+    """The rounds of a plan that ended void: number, attempt, and who voided them."""
+    with closing(open_copy(folder.database)) as store:
+        receipts = Receipts(store).of(plan)
+    return tuple((r.round_number, r.attempt, r.voided_by) for r in receipts if r.state == "void")
+
+
+def alarms(folder: SiteFolder) -> tuple[tuple[str, str], ...]:
+    """What others signed and could not have signed honestly, by kind and digest."""
+    with closing(open_copy(folder.database)) as store:
+        return tuple((exhibit.kind, exhibit.digest) for exhibit in Evidence(store, folder.site).all())
+
+
+def ledger_alarms(folder: SiteFolder) -> tuple[tuple[str, str, str], ...]:
+    """Alarms on ledgers that nothing has answered: kind, whose ledger, and digest."""
+    return tuple((one.kind.value, one.origin, one.digest) for one in open_alarms(folder.database, folder.site))
+
+
+def certificate_ends(folder: SiteFolder) -> datetime | None:
+    """When the authority that the link pins ends; None: the site has joined nobody."""
+    try:
+        settings = read_settings(folder.path)
+        link = folder.path / settings.link if settings.link else Path(link_of(folder))
+        found = load_pem_x509_certificates((link / "ca.pem").read_bytes())
+    except (OSError, ValueError, UsageError):
+        return None
+    return min(each.not_valid_after_utc for each in found).astimezone(UTC)

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 from wardround.client.governance import CONSORTIUM_DOMAIN
 from wardround.console.paper import study_words
 from wardround.console.paper.anchor_words import checkpoint, footer
 from wardround.console.paper.blocks import Block, Box, Cell, Column, Fact, Facts, Heading, Row, Sheet, Table, Text, Tone
+from wardround.console.paper.entry_words import entry_words
 from wardround.console.paper.excerpt import HIGHLIGHTED
 from wardround.console.paper.model import Audit, Budget, Line, Paper, Run, Spending
 from wardround.console.paper.proofs import in_order
@@ -234,51 +234,4 @@ def _says(line: Line, audit: Audit, words: Words) -> str:
         plan = clean(audit.studies.get(line.plan, "")) or digest_short(line.plan)
     if line.content is None:
         return plan or _("the content is withheld here")
-    fact: dict[str, Any] = json.loads(line.content)["fact"]
-    by = clean(", ".join(one["officer"] for one in fact.get("approvals", ())))
-    signed = f"; {_('signed by {officers}').format(officers=by)}" if by else ""
-    return _fact_words(fact, plan, words) + signed
-
-
-def _fact_words(fact: dict[str, Any], plan: str, words: Words) -> str:
-    _ = words._
-    match fact["kind"]:
-        case "open_ledger":
-            return _("ledger of '{site}'").format(site=clean(fact["site"]))
-        case "officers":
-            return clean(", ".join(sorted(fact["officers"])))
-        case "open_domain":
-            return _("budget for life, at order {order}").format(order=fact["order"])
-        case "waive":
-            return _("{plan}: no privacy guarantee, sums only; reason: {reason}").format(
-                plan=plan, reason=clean(fact["reason"])
-            )
-        case "grant" if fact["blocks"]:
-            rounds = words.ngettext("{count} round", "{count} rounds", fact["blocks"])
-            return _("{plan}: {rounds} approved").format(plan=plan, rounds=rounds)
-        case "grant":
-            return _("{plan}: approval revoked").format(plan=plan)
-        case "reserve" | "sign_survivors" | "open_sum":
-            return _("{plan}, round {number}").format(plan=plan, number=fact["round_number"])
-        case "refuse":
-            return _("{plan}, round {number}: {reason}").format(
-                plan=plan, number=fact["round_number"], reason=clean(fact["reason"])
-            )
-        case "close":
-            return clean(fact["reason"])
-        case "countersign":
-            return _("{witness} signed the first {size} entries").format(
-                witness=clean(fact["signer"]), size=f"{fact['size']:,}"
-            )
-        case "recover":
-            blocks = words.ngettext(
-                "{count} round charged", "{count} rounds charged", sum(one["blocks"] for one in fact["charges"])
-            )
-            return _("others had seen {size} entries; {blocks} for what may have run; reason: {reason}").format(
-                size=f"{fact['seen_size']:,}", blocks=blocks, reason=clean(fact["reason"])
-            )
-        case "set_clock":
-            return _("instead of {wrong}; reason: {reason}").format(
-                wrong=clean(fact["wrong"]), reason=clean(fact["reason"])
-            )
-    return plan
+    return entry_words(json.loads(line.content)["fact"], plan, words)

@@ -25,7 +25,9 @@ MOST_REFUSALS: Final = 40
 HIGHLIGHTED: Final = frozenset({"recover", "waive"})
 """Kinds that every auditor asks about: they are listed before any other."""
 
-DECISIONS: Final = frozenset({"open_ledger", "officers", "open_domain", "grant", "close", "set_clock"}) | HIGHLIGHTED
+DECISIONS: Final = (
+    frozenset({"open_ledger", "officers", "open_domain", "grant", "close", "set_clock", "suspend"}) | HIGHLIGHTED
+)
 """Kinds that people decide; they are never many."""
 
 

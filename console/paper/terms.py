@@ -10,6 +10,7 @@ from gettext import NullTranslations
 from typing import Final
 
 from wardround.console.paper.blocks import Cell
+from wardround.console.paper.kinds import kind_words
 from wardround.console.paper.model import Epsilon
 from wardround.console.plan_words import plain
 from wardround.privacy.budget import UNITS
@@ -27,9 +28,13 @@ class Words:
     def _(self, text: str) -> str:
         return self.translation.gettext(text)
 
+    def number(self, count: int) -> str:
+        """A whole number: on a paper with the same marks in every language, since its bytes are signed."""
+        return f"{count:,}"
+
     def ngettext(self, one: str, several: str, count: int) -> str:
         """``one`` or ``several`` for ``count``, with {count} filled in."""
-        return self.translation.ngettext(one, several, count).format(count=f"{count:,}")
+        return self.translation.ngettext(one, several, count).format(count=self.number(count))
 
     def conditions(self, epsilon: Epsilon) -> str:
         """Delta, unit, adjacency, and who may collude."""
@@ -73,28 +78,7 @@ class Words:
 
     def kind(self, kind: str) -> str:
         """A kind of ledger entry."""
-        _ = self._
-        names = {
-            "open_ledger": _("ledger begun"),
-            "officers": _("officers named"),
-            "open_domain": _("budget opened"),
-            "waive": _("waiver"),
-            "grant": _("approval"),
-            "reserve": _("round charged"),
-            "start": _("round started"),
-            "cancel": _("charge given back"),
-            "release": _("answer left"),
-            "sign_survivors": _("list of a sum signed"),
-            "open_sum": _("sum opened"),
-            "abandon": _("round ended without an answer"),
-            "refuse": _("refusal"),
-            "close": _("budget closed"),
-            "countersign": _("countersignature"),
-            "recover": _("recovery"),
-            "set_clock": _("clock set"),
-            "inquiry": _("a patient's question answered"),
-        }
-        return names.get(kind, kind)
+        return kind_words(kind, self._)
 
     def kinds(self, counts: dict[str, int]) -> str:
         """``1,000 round charged, 12 refusal``."""

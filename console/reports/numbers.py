@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Final
 
+from wardround.console.i18n import _
+
 if TYPE_CHECKING:
     # For the checker only: a console's pages show numbers where no simulation and none of its libraries is installed.
     from wardround.simulations.result import EstimateResult, PrivacyResult
@@ -98,4 +100,15 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 def listed(words: list[str]) -> str:
     """``a, b and c``."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+    return _joined(words, _("%(others)s and %(last)s"))
+
+
+def choice(words: "tuple[str, ...] | list[str]") -> str:
+    """``a, b or c``; nothing of nothing."""
+    return _joined(words, _("%(others)s or %(last)s"))
+
+
+def _joined(words: "tuple[str, ...] | list[str]", pattern: str) -> str:
+    if len(words) < 2:
+        return "".join(words)
+    return pattern % {"others": ", ".join(words[:-1]), "last": words[-1]}

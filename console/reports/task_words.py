@@ -1,8 +1,9 @@
-"""What a study predicts and by what model, in words for the people who approve it."""
+"""What a study predicts and by what model, in words for the people who approve it, in the reader's language."""
 
 from typing import Final
 
-from wardround.console.reports.numbers import listed, plural
+from wardround.console.i18n import N_, _, ngettext, numeral
+from wardround.console.reports.numbers import choice, listed
 from wardround.protocol.contract import DataContract
 from wardround.protocol.image_tasks import (
     PIXEL_TASKS,
@@ -19,14 +20,14 @@ from wardround.protocol.tasks import Programmed, SurvivalPiecewise, TabularRegre
 from wardround.protocol.weights import PublicSeed
 
 _UNITS: Final = {
-    "1": "none",
-    "a": "years",
-    "mo": "months",
-    "d": "days",
-    "h": "hours",
-    "min": "minutes",
+    "1": N_("none"),
+    "a": N_("years"),
+    "mo": N_("months"),
+    "d": N_("days"),
+    "h": N_("hours"),
+    "min": N_("minutes"),
     "mm[Hg]": "mmHg",
-    "/min": "per minute",
+    "/min": N_("per minute"),
     "Cel": "°C",
     "%": "%",
 }
@@ -36,111 +37,155 @@ _UNITS: Final = {
 def label_words(contract: DataContract | None) -> str:
     """The outcome that the model predicts."""
     if contract is None:
-        return "What the researcher's program gave as the outcome; the plan does not describe it."
+        return _("What the researcher's program gave as the outcome; the plan does not describe it.")
     label = contract.label
     if isinstance(label, ClassLabel):
         return _class_words(label)
     if isinstance(label, FindingsLabel):
         each = "; ".join(_class_words(finding) for finding in label.findings)
-        return f"{label.meaning}: {plural(len(label.findings), 'finding')}, each stated or not. {each}"
+        count = len(label.findings)
+        return ngettext(
+            "%(meaning)s: %(count)s finding, each stated or not. %(each)s",
+            "%(meaning)s: %(count)s findings, each stated or not. %(each)s",
+            count,
+        ) % {"meaning": label.meaning, "count": numeral(count), "each": each}
     if isinstance(label, NumberLabel):
+        said = _("%(meaning)s: column '%(column)s', %(low)s to %(high)s %(unit)s") % {
+            "meaning": label.meaning,
+            "column": label.column,
+            "low": plain(label.minimum),
+            "high": plain(label.maximum),
+            "unit": unit_words(label.unit),
+        }
         codes = choice([plain(code) for code in label.missing_codes])
-        missing = f"; {codes} means missing" if codes else ""
-        return (
-            f"{label.meaning}: column '{label.column}', {plain(label.minimum)} to {plain(label.maximum)} "
-            f"{unit_words(label.unit)}{missing}"
-        )
+        return said + (_("; %(codes)s means missing") % {"codes": codes} if codes else "")
     if isinstance(label, MaskLabel):
         structures = "; ".join(f"{code} = {meaning}" for code, meaning in label.structures.items())
-        return f"{label.meaning}: a mask beside each picture, named in column '{label.column}' ({structures})"
-    return (
-        f"{label.meaning}: time in column '{label.time}' ({unit_words(label.unit)}, at most {label.maximum_time:g}), "
-        f"observed event in column '{label.event}'"
-    )
+        return _("%(meaning)s: a mask beside each picture, named in column '%(column)s' (%(structures)s)") % {
+            "meaning": label.meaning,
+            "column": label.column,
+            "structures": structures,
+        }
+    return _(
+        "%(meaning)s: time in column '%(time)s' (%(unit)s, at most %(most)s), observed event in column '%(event)s'"
+    ) % {
+        "meaning": label.meaning,
+        "time": label.time,
+        "unit": unit_words(label.unit),
+        "most": plain(label.maximum_time),
+        "event": label.event,
+    }
 
 
 def _class_words(label: ClassLabel | Finding) -> str:
-    return (
-        f"{label.meaning}: yes where column '{label.column}' is {choice(label.positive)}, "
-        f"no where it is {choice(label.negative)}"
-    )
+    return _("%(meaning)s: yes where column '%(column)s' is %(yes)s, no where it is %(no)s") % {
+        "meaning": label.meaning,
+        "column": label.column,
+        "yes": choice(label.positive),
+        "no": choice(label.negative),
+    }
 
 
 def weights_words(plan: StudyPlan) -> list[str]:
     """What others have trained before this study, for each file: its hash, licence and provenance."""
     return [
-        f"Weights file {file.sha256}. Licence: {file.licence}. Provenance: {file.provenance}. Differential privacy "
-        "does not cover the people whose data trained it"
+        _(
+            "Weights file %(file)s. Licence: %(licence)s. Provenance: %(provenance)s. Differential privacy does not "
+            "cover the people whose data trained it"
+        )
+        % {"file": file.sha256, "licence": file.licence, "provenance": file.provenance}
         for file in plan.weights_files
     ]
 
 
 def model_words(plan: StudyPlan) -> str:
     """The model, its size and its public start."""
-    task, size = plan.task, f"{plural(plan.layout.size, 'parameter')} in 32-bit floats"
-    start = _start_words(plan)
+    task, size, start = plan.task, _size_words(plan.layout.size), _start_words(plan)
     if isinstance(task, Programmed):
-        return f"A model made by the researcher's program; {size}; starts {start}"
+        return _("A model made by the researcher's program; %(size)s; %(start)s") % {"size": size, "start": start}
     weighted = ""
     if isinstance(task, Outputs) and task.positive_weights:
-        weights = listed([f"{weight:g}" for weight in task.positive_weights])
-        weighted = f"; a positive outcome counts {weights} times (public)"
+        weights = listed([plain(weight) for weight in task.positive_weights])
+        weighted = _("; a positive outcome counts %(weights)s times (public)") % {"weights": weights}
     if isinstance(task, PIXEL_TASKS):
-        return f"{_network_words(task)}; {size}; starts {start}{weighted}"
-    inputs = plural(0 if plan.contract is None else len(plan.contract.feature_names), "input")
+        return f"{_network_words(task)}; {size}; {start}{weighted}"
+    count = 0 if plan.contract is None else len(plan.contract.feature_names)
+    inputs = ngettext("%(count)s input", "%(count)s inputs", count) % {"count": numeral(count)}
     if task.hidden:
-        layers = listed([str(units) for units in task.hidden])
-        kind = f"Multilayer perceptron with {layers} hidden units ({task.activation})"
+        kind = _("Multilayer perceptron with %(layers)s hidden units (%(activation)s)") % {
+            "layers": listed([str(units) for units in task.hidden]),
+            "activation": task.activation,
+        }
     else:
-        kind = {"tabular_classification": "Logistic regression", "tabular_regression": "Linear regression"}.get(
-            task.name, "Linear model"
-        )
+        kind = {
+            "tabular_classification": _("Logistic regression"),
+            "tabular_regression": _("Linear regression"),
+        }.get(task.name, _("Linear model"))
     outcome = {
-        "tabular_classification": "of the outcome's probability",
-        "tabular_regression": "of the quantity, by squared error",
-        "survival_cox": "of the log relative risk, by Cox's partial likelihood",
-        "survival_piecewise": "of the log relative risk, with a hazard constant on each interval of a public grid",
+        "tabular_classification": _("of the outcome's probability"),
+        "tabular_regression": _("of the quantity, by squared error"),
+        "survival_cox": _("of the log relative risk, by Cox's partial likelihood"),
+        "survival_piecewise": _("of the log relative risk, with a hazard constant on each interval of a public grid"),
     }[task.name]
     cuts = ""
     if isinstance(task, SurvivalPiecewise):
-        cuts = f"; grid cut at {listed([f'{cut:g}' for cut in task.cuts])}; public rate {task.baseline_rate:g}"
+        cuts = _("; grid cut at %(cuts)s; public rate %(rate)s") % {
+            "cuts": listed([plain(cut) for cut in task.cuts]),
+            "rate": plain(task.baseline_rate),
+        }
     if isinstance(task, TabularRegression):
-        cuts = f"; public centre {plain(task.center)} and scale {task.scale:g}"
-    return f"{kind} {outcome}; {inputs}, {size}; starts {start}{cuts}{weighted}"
+        cuts = _("; public centre %(centre)s and scale %(scale)s") % {
+            "centre": plain(task.center),
+            "scale": plain(task.scale),
+        }
+    return f"{kind} {outcome}; {inputs}, {size}; {start}{cuts}{weighted}"
+
+
+def _size_words(size: int) -> str:
+    return ngettext("%(count)s parameter in 32-bit floats", "%(count)s parameters in 32-bit floats", size) % {
+        "count": numeral(size)
+    }
 
 
 def _start_words(plan: StudyPlan) -> str:
     if isinstance(plan.model, TrainedModel):
-        return f"from the weights file {plan.model.file.sha256[:12]}"
-    return "from zeros" if plan.model.scheme == "zeros" else f"from public random weights (seed {plan.model.seed})"
+        return _("starts from the weights file %(file)s") % {"file": plan.model.file.sha256[:12]}
+    if plan.model.scheme == "zeros":
+        return _("starts from zeros")
+    return _("starts from public random weights (seed %(seed)s)") % {"seed": plan.model.seed}
 
 
 def _network_words(task: ImageClassification | ImageDenseNet | LinearProbe | ImageSegmentation) -> str:
     if isinstance(task, ImageSegmentation):
         widths = listed([str(width) for width in task.widths])
-        return f"U-Net with {widths} channels and group normalisation, for {plural(task.structures, 'structure')}"
+        return ngettext(
+            "U-Net with %(widths)s channels and group normalisation, for %(count)s structure",
+            "U-Net with %(widths)s channels and group normalisation, for %(count)s structures",
+            task.structures,
+        ) % {"widths": widths, "count": numeral(task.structures)}
     if isinstance(task.network, DenseNet121):
-        network = "DenseNet-121 with group normalisation"
+        network = _("DenseNet-121 with group normalisation")
     else:
         widths = listed([str(width) for width in task.network.widths])
-        network = f"convolutional network with {widths} channels and group normalisation"
+        network = _("convolutional network with %(widths)s channels and group normalisation") % {"widths": widths}
     if not isinstance(task, LinearProbe):
         return network[0].upper() + network[1:]
     source = task.weights
-    seen = f"public seed {source.seed}" if isinstance(source, PublicSeed) else f"weights file {source.sha256[:12]}"
-    return f"Linear model on what a frozen {network} ({seen}) makes of a picture"
+    if isinstance(source, PublicSeed):
+        seen = _("public seed %(seed)s") % {"seed": source.seed}
+    else:
+        seen = _("weights file %(file)s") % {"file": source.sha256[:12]}
+    return _("Linear model on what a frozen %(network)s (%(seen)s) makes of a picture") % {
+        "network": network,
+        "seen": seen,
+    }
 
 
 def plain(value: float) -> str:
     """A constant of the plan with a real minus sign."""
-    return f"{value:g}".replace("-", "\N{MINUS SIGN}")
+    return numeral(value)
 
 
 def unit_words(unit: str) -> str:
     """A UCUM code in plain form."""
-    return _UNITS.get(unit, unit)
-
-
-def choice(words: "tuple[str, ...] | list[str]") -> str:
-    """``a, b or c``; nothing of nothing."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}" if words else ""
+    return _(_UNITS[unit]) if unit in _UNITS else unit

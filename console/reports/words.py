@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from wardround.console.reports.numbers import delta_text, listed, plural
+from wardround.console.i18n import _, numeral
+from wardround.console.reports.numbers import choice, delta_text, listed, plural
 from wardround.console.reports.task_words import (
-    choice,
     label_words,
     model_words,
     plain,
@@ -111,15 +111,28 @@ def _picture(image: ImageInput) -> Fact:
 
 def picture_words(image: ImageInput) -> str:
     """What is read of a picture, and what it becomes."""
-    low, high = image.window
-    what = f"{image.modality} pictures, values {low:g} to {high:g}"
+    places = {"modality": image.modality, "low": plain(image.window[0]), "high": plain(image.window[1])}
     if image.intensity == "percentiles":
-        what = f"{image.modality} pictures, from the {low:g}th to the {high:g}th percentile of each one's own values"
+        what = (
+            _("%(modality)s pictures, from the %(low)sth to the %(high)sth percentile of each one's own values")
+            % places
+        )
+    else:
+        what = _("%(modality)s pictures, values %(low)s to %(high)s") % places
     if image.features == "histogram":
-        return f"{what}, as the square roots of the shares of {image.bins} equal parts of that range"
+        return _("%(what)s, as the square roots of the shares of %(bins)s equal parts of that range") % {
+            "what": what,
+            "bins": numeral(image.bins),
+        }
     size = " x ".join(str(count) for count in image.size)
-    step = "" if image.spacing is None else f" at {' x '.join(f'{step:g}' for step in image.spacing)} mm"
-    return f"{what}, as {size} pixels{step}, {'grey' if image.channels == 1 else 'in colour'}"
+    step = "" if image.spacing is None else _(" at %(step)s mm") % {"step": " x ".join(map(plain, image.spacing))}
+    colour = _("grey") if image.channels == 1 else _("in colour")
+    return _("%(what)s, as %(size)s pixels%(step)s, %(colour)s") % {
+        "what": what,
+        "size": size,
+        "step": step,
+        "colour": colour,
+    }
 
 
 def day(when: date) -> str:

@@ -21,8 +21,9 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from wardround.conf.said import said
 from wardround.console.web.roles import ROLES, Face, Role
-from wardround.console.web.store import accounts, failures, sessions
+from wardround.console.web.store import accounts, failures, history, sessions
 from wardround.protocol.errors import UsageError
 
 LEAST_PASSWORD: Final = 12
@@ -45,6 +46,9 @@ MOST_NAMES: Final = 10_000
 STEP_SECONDS: Final = 30
 _STEPS: Final = (-1, 0, 1)
 """Clocks of telephones may be off by one step."""
+
+MOST_HISTORY: Final = 50
+"""What happened to one account, the newest; more is forgotten."""
 
 _HASHES: Final = 2
 """Passwords hashed at a time: each takes 64 MiB."""
@@ -69,6 +73,15 @@ class Locked:
     """Too many wrong attempts: none is looked at for ``seconds``."""
 
     seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to an account. ``known``: in a browser that it had logged in from before."""
+
+    at: float
+    what: str
+    known: bool
 
 
 class Accounts:
@@ -127,52 +140,94 @@ class Accounts:
 
     def disable(self, name: str) -> None:
         """The account may not log in any more, and is logged out at once. Raises UsageError for an unknown one."""
-        self._change(name, disabled=True)
+        self._change(name, "disabled", disabled=True)
 
     def reset_totp(self, name: str) -> str:
         """A new TOTP secret, which is shown once; the account is enabled and logged out. The password stays."""
         secret = pyotp.random_base32()
-        self._change(name, totp_secret=secret, totp_step=0, disabled=False)
+        self._change(name, "reset", totp_secret=secret, totp_step=0, disabled=False)
         return secret
 
     def choose_language(self, name: str, language: str) -> None:
         with self._engine.begin() as store:
             store.execute(update(accounts).where(accounts.c.name == name).values(language=language))
 
-    def check_password(self, name: str, password: str) -> Account | Locked | None:
-        """The account whose password this is; None for any other name or password, for either reason."""
+    def history(self, name: str, most: int = MOST_HISTORY) -> list[Event]:
+        """What happened to an account, the newest first."""
+        asked = select(history).where(history.c.account == name).order_by(history.c.id.desc()).limit(most)
         with self._engine.begin() as store:
-            if (locked := self._locked(store, name)) is not None:
+            return [Event(row.at, row.what, row.known) for row in store.execute(asked).all()]
+
+    def check_password(self, name: str, password: str, browser: str | None = None) -> Account | Locked | None:
+        """The account whose password this is; None for any other name or password, for either reason.
+
+        ``browser``: what wrong attempts of a known browser are counted under; None: against the name.
+        """
+        with self._engine.begin() as store:
+            if (locked := self._locked(store, name, browser)) is not None:
                 return locked
             row = store.execute(select(accounts).where(accounts.c.name == name)).one_or_none()
         right = self._verify(self._nobody if row is None else row.password, password)
         if row is None or not right or row.disabled:
-            self._count_failure(name)
+            with self._engine.begin() as store:
+                self._failed(store, name, browser)
+                _note(store, "" if row is None else name, "wrong password", browser, self._clock())
             return None
         return _account(row)
 
-    def check_code(self, name: str, code: str) -> Account | Locked | None:
+    def check_code(
+        self, name: str, code: str, browser: str | None = None, *, login: bool = False
+    ) -> Account | Locked | None:
         """The account whose TOTP code this is now. A code is taken once: what was typed can be overheard."""
         typed = re.sub(r"\s", "", code)
         with self._engine.begin() as store:
-            if (locked := self._locked(store, name)) is not None:
+            if (locked := self._locked(store, name, browser)) is not None:
                 return locked
             row = store.execute(select(accounts).where(accounts.c.name == name)).one_or_none()
             step = None if row is None or row.disabled else _step_of(row.totp_secret, typed, self._clock())
             if row is None or step is None or step <= row.totp_step:
-                self._failed(store, name)
+                self._failed(store, name, browser)
+                _note(store, "" if row is None else name, "wrong code", browser, self._clock())
                 return None
-            store.execute(
-                update(accounts).where(accounts.c.name == name).values(totp_step=step, last_login=self._clock())
-            )
-            store.execute(delete(failures).where(failures.c.name == _key(name)))
+            store.execute(update(accounts).where(accounts.c.name == name).values(totp_step=step))
+            store.execute(delete(failures).where(failures.c.name == _key(name, browser)))
+            if login:
+                store.execute(update(accounts).where(accounts.c.name == name).values(last_login=self._clock()))
+                _note(store, name, "login", browser, self._clock())
         return _account(row)
 
-    def _change(self, name: str, **values: object) -> None:
+    def change_password(
+        self, name: str, old: str, code: str, new: str, browser: str | None = None
+    ) -> Account | Locked | None:
+        """Give the account a new password, for the old one and a code; every session of the account ends.
+
+        None when either was wrong: the answer does not say which. Nothing is changed then, and it counts as an attempt.
+
+        Raises:
+            UsageError: the new password will not do; nothing was looked at.
+        """
+        check_password(name, new)
+        if _normal(new) == _normal(old):
+            raise UsageError(said("the new password is the old one"), said("choose another one"))
+        answer = self.check_password(name, old, browser)
+        if isinstance(answer, Account):
+            answer = self.check_code(name, code, browser)
+        if not isinstance(answer, Account):
+            return answer
+        hashed = self._hash(new)
+        with self._engine.begin() as store:
+            store.execute(update(accounts).where(accounts.c.name == name).values(password=hashed))
+            store.execute(delete(sessions).where(sessions.c.account == name))
+            _note(store, name, "password changed", browser, self._clock())
+        return answer
+
+    def _change(self, name: str, what: str, **values: object) -> None:
         with self._engine.begin() as store:
             changed = store.execute(update(accounts).where(accounts.c.name == name).values(**values)).rowcount
             store.execute(delete(sessions).where(sessions.c.account == name))
             store.execute(delete(failures).where(failures.c.name == _key(name)))
+            if changed:
+                _note(store, name, what, None, self._clock())
         if not changed:
             raise UsageError(f"there is no account '{name}'", "the command 'account list' names them")
 
@@ -187,17 +242,13 @@ class Accounts:
             except (VerificationError, InvalidHashError):
                 return False
 
-    def _locked(self, store: Connection, name: str) -> Locked | None:
-        until = store.execute(select(failures.c.locked_until).where(failures.c.name == _key(name))).scalar()
+    def _locked(self, store: Connection, name: str, browser: str | None) -> Locked | None:
+        until = store.execute(select(failures.c.locked_until).where(failures.c.name == _key(name, browser))).scalar()
         left = 0.0 if until is None else until - self._clock()
         return Locked(math.ceil(left)) if left > 0 else None
 
-    def _count_failure(self, name: str) -> None:
-        with self._engine.begin() as store:
-            self._failed(store, name)
-
-    def _failed(self, store: Connection, name: str) -> None:
-        now, key = self._clock(), _key(name)
+    def _failed(self, store: Connection, name: str, browser: str | None) -> None:
+        now, key = self._clock(), _key(name, browser)
         store.execute(delete(failures).where(failures.c.at < now - FORGOTTEN_AFTER))
         before = store.execute(select(failures.c.count).where(failures.c.name == key)).scalar() or 0
         count = before + 1
@@ -213,10 +264,11 @@ def check_password(name: str, password: str) -> None:
     """Raise UsageError for a password that is too short, too long, or its account's name."""
     if not LEAST_PASSWORD <= len(_normal(password)) <= MOST_PASSWORD:
         raise UsageError(
-            f"a password has {LEAST_PASSWORD} to {MOST_PASSWORD} characters", "four words that you can remember will do"
+            said("a password has %(least)s to %(most)s characters", least=LEAST_PASSWORD, most=MOST_PASSWORD),
+            said("four words that you can remember will do"),
         )
     if name in password.lower() and len(password) < len(name) + LEAST_PASSWORD:
-        raise UsageError("the password is little more than the account's name", "choose words of your own")
+        raise UsageError(said("the password is little more than the account's name"), said("choose words of your own"))
 
 
 def provisioning_uri(account: str, secret: str, issuer: str) -> str:
@@ -238,8 +290,16 @@ def _normal(password: str) -> str:
     return unicodedata.normalize("NFKC", password)
 
 
-def _key(name: str) -> str:
-    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+def _key(name: str, browser: str | None = None) -> str:
+    counted = name if browser is None else f"{name} in browser {browser}"
+    return hashlib.sha256(counted.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _note(store: Connection, account: str, what: str, browser: str | None, now: float) -> None:
+    """Write down what happened. A name that is no account costs the same, so the time tells nothing."""
+    store.execute(insert(history).values(account=account, at=now, what=what, known=browser is not None))
+    newest = select(history.c.id).where(history.c.account == account).order_by(history.c.id.desc()).limit(MOST_HISTORY)
+    store.execute(delete(history).where(history.c.account == account, history.c.id.not_in(newest)))
 
 
 def _account(row: object) -> Account:

@@ -10,10 +10,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from wardround.console.web.guards import LoginNeeded, speak
+from wardround.console.web.given import given
+from wardround.console.web.guards import LoginNeeded, console, speak
 from wardround.console.web.i18n import N_, _
 from wardround.console.web.pages.login import LOGIN
-from wardround.console.web.rendering import given, render
+from wardround.console.web.rendering import render
+from wardround.console.web.roles import Face
 from wardround.console.web.security import Asgi, Receive, Refused, Scope, Send
 from wardround.protocol.errors import Unavailable, WardroundError
 
@@ -25,6 +27,7 @@ ERRORS: Final = {
     ),
     404: (N_("There is no such page."), N_("Use the navigation; an address from an older mail may have moved.")),
     405: (N_("This page cannot be asked so."), N_("Use the navigation and the buttons of the pages.")),
+    408: (N_("The form came too slowly."), N_("Look at the network, then send it again.")),
     409: (N_("This cannot be done now."), N_("Look at the page again: somebody may have decided meanwhile.")),
     413: (N_("What was sent is too long."), N_("Send less than one megabyte.")),
     429: (N_("There were too many attempts."), N_("Wait some minutes, then try again.")),
@@ -32,6 +35,15 @@ ERRORS: Final = {
     503: (N_("The site's daemon does not answer."), N_("IT starts it: wardround site start FOLDER. Then try again.")),
 }
 """Status -> what happened, and what to do."""
+
+HUB_AWAY: Final = (
+    N_("What this page needs does not answer now."),
+    N_(
+        "Try again in a moment. If it stays so, look at the coordinator's processes: wardround coordinator status "
+        "FOLDER."
+    ),
+)
+"""The same of a 503 on the coordinator's console: no daemon of a site is behind it."""
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +92,8 @@ async def error_page(request: Request, status: int, what: str = "", then: str = 
     """The page of one error; ``what`` and ``then`` in place of the usual lines."""
     await speak(request)
     usual = ERRORS.get(status, ERRORS[400] if status < 500 else ERRORS[500])
+    if status == 503 and console(request).face is Face.COORDINATOR:
+        usual = HUB_AWAY
     lines = given(what) if what else _(usual[0]), given(then) if then else _(usual[1])
     return render(request, "error.html.j2", status, title=_("Error %(status)s") % {"status": status}, lines=lines)
 

@@ -18,6 +18,9 @@ from wardround.console.web.sessions import BEFORE_COOKIE, COOKIE, Session
 
 CSRF_FIELD: Final = "csrf"
 
+ITSELF: Final = "x-wardround-itself"
+"""The header of a request that a live page makes by itself: nobody did anything, so it keeps no session awake."""
+
 
 class LoginNeeded(Exception):
     """Nobody is logged in here: the answer leads to the login."""
@@ -31,7 +34,8 @@ def console(request: Request) -> Any:
 def session_of(request: Request) -> Session | None:
     """The session of this request, whether or not it is complete; looked up once."""
     if not hasattr(request.state, "session"):
-        found: Session | None = console(request).sessions.find(request.cookies.get(COOKIE))
+        active = ITSELF not in request.headers
+        found: Session | None = console(request).sessions.find(request.cookies.get(COOKIE), active=active)
         request.state.session = found
         request.scope["wardround.role"] = found.role.value if found is not None and found.complete else "-"
     kept: Session | None = request.state.session
@@ -55,11 +59,20 @@ def viewer(request: Request) -> Session:
 Viewer: TypeAlias = Annotated[Session, Depends(viewer)]
 
 
-def page_guard(roles: frozenset[Role], writers: frozenset[Role]) -> Callable[..., Awaitable[None]]:
-    """A dependency that lets ``roles`` read a page and ``writers`` send its forms, and nobody else."""
+def page_guard(
+    roles: frozenset[Role],
+    writers: frozenset[Role],
+    asks: frozenset[str] = frozenset(),
+    *,
+    own_account: bool = False,
+) -> Callable[..., Awaitable[None]]:
+    """A dependency that lets ``roles`` read a page and ``writers`` send its forms, and nobody else; see ``Page``."""
+    writing = writers if own_account else writers - READS_ONLY
 
     async def guard(request: Request, looks: Viewer) -> None:
-        may = roles if request.method in SAFE else writers - READS_ONLY
+        may = roles if request.method in SAFE else writing
+        if request.url.path in asks:
+            may = roles
         if looks.role not in may:
             raise Refused(403)
         if request.method not in SAFE:
@@ -93,6 +106,14 @@ def csrf_token(request: Request) -> str | None:
     value = request.cookies.get(BEFORE_COOKIE)
     made: str | None = console(request).sessions.token(f"before {value}") if value else None
     return made
+
+
+def secret_field(form: FormData, name: str) -> str:
+    """A password as it was typed, spaces and all, or ""; a file or a far longer text is refused."""
+    value = form.get(name, "")
+    if not isinstance(value, str) or len(value) > 1000:
+        raise Refused(400)
+    return value
 
 
 def field(form: FormData, name: str, most: int = 1000) -> str:

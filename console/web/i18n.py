@@ -1,62 +1,43 @@
-"""Words in the reader's language, through gettext: English in the code, catalogues of PO files in ``locale``.
+"""The language of a request, and its dates and numbers, through Babel's locale data.
 
-A language has one PO file for each page or subject, so that pages are translated apart; they are read when a language
-is first used. The language of a request is the account's own, or the best of the browser's list. Dates and numbers
-follow it, through Babel's locale data.
+The language is the account's own, or the best of the browser's list. The words themselves are in ``console.i18n``,
+which the command line shares; pages take both from here.
 """
 
-import gettext as std
-import io
 import math
-from contextvars import ContextVar
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import cache
-from pathlib import Path
-from typing import Final
 
 from babel import Locale
-from babel.dates import format_date, format_time, format_timedelta
-from babel.messages.catalog import Catalog
-from babel.messages.mofile import write_mo
-from babel.messages.pofile import read_po
+from babel.dates import format_date, format_skeleton, format_time, format_timedelta
 from babel.numbers import format_decimal, format_percent
 
+from wardround.conf.said import Said
+from wardround.console.i18n import CODES, LANGUAGES, N_, SOURCE, _, ngettext, numeral, spoken, use
+from wardround.console.web.given import given
 from wardround.privacy.accounting import rounded_up
 
-FOLDER: Final = Path(__file__).with_name("locale")
-SOURCE: Final = "en"
-
-
-@dataclass(frozen=True, slots=True)
-class Language:
-    """A language of the console. ``draft``: nobody who speaks it has read the words yet, and the page says so."""
-
-    code: str
-    name: str
-    draft: bool = False
-
-
-LANGUAGES: Final = (
-    Language("en", "English"),
-    Language("fr", "Français"),
-    Language("de", "Deutsch", draft=True),
-    Language("vi", "Tiếng Việt", draft=True),
-)
-CODES: Final = tuple(language.code for language in LANGUAGES)
-
-_now: ContextVar[str] = ContextVar("language", default=SOURCE)
-
-
-def use(language: str) -> None:
-    """Speak ``language`` for the rest of this request."""
-    _now.set(language)
-
-
-def spoken() -> str:
-    """The language of this request."""
-    return _now.get()
+__all__ = [
+    "CODES",
+    "LANGUAGES",
+    "N_",
+    "SOURCE",
+    "_",
+    "ago",
+    "epsilon_up",
+    "iso",
+    "moment",
+    "negotiated",
+    "ngettext",
+    "number",
+    "number_full",
+    "numeral",
+    "one_digit",
+    "percent_up",
+    "said_again",
+    "spoken",
+    "use",
+]
 
 
 def negotiated(chosen: str | None, accepted: str) -> str:
@@ -70,43 +51,27 @@ def negotiated(chosen: str | None, accepted: str) -> str:
     return SOURCE
 
 
-def _(message: str) -> str:
-    """``message`` in the language of this request."""
-    return translations(spoken()).gettext(message)
+def said_again(text: str) -> str:
+    """A sentence that code outside of the console said, in the language of this request; another text as it is."""
+    if not isinstance(text, Said):
+        return _(text) if text else ""
+    words, values = _(text.template), {name: _again(value) for name, value in text.values.items()}
+    return words % values if values else words
 
 
-def ngettext(one: str, many: str, count: int) -> str:
-    """The form that ``count`` needs, in the language of this request; it is not filled in yet."""
-    return translations(spoken()).ngettext(one, many, count)
-
-
-def N_(message: str) -> str:
-    """Mark ``message`` for translation where it is only written down; ``_`` translates it when it is shown."""
-    return message
-
-
-@cache
-def translations(language: str) -> std.NullTranslations:
-    """The words of a language, all its PO files together."""
-    folder = FOLDER / language / "LC_MESSAGES"
-    merged = Catalog(locale=language if language in CODES else SOURCE)
-    for file in sorted(folder.glob("*.po")):
-        with file.open("rb") as content:
-            for message in read_po(content, locale=language):
-                if message.id and message.string and not message.fuzzy:
-                    merged[message.id] = message
-    if not len(merged):
-        return std.NullTranslations()
-    binary = io.BytesIO()
-    write_mo(binary, merged)
-    binary.seek(0)
-    return std.GNUTranslations(binary)
+def _again(value: str) -> str:
+    return said_again(value) if isinstance(value, Said) else given(value)
 
 
 def moment(at: "str | float | datetime") -> str:
     """A time as the reader writes it, in UTC and saying so: from seconds since the epoch or ISO 8601."""
     when = _moment(at)
     return f"{format_date(when, 'medium', _locale())}, {format_time(when, 'short', tzinfo=UTC, locale=_locale())} UTC"
+
+
+def day(at: str) -> str:
+    """A day as the reader writes it, from ISO 8601."""
+    return format_date(date.fromisoformat(at), "medium", _locale())
 
 
 def iso(at: "str | float | datetime") -> str:
@@ -139,9 +104,37 @@ def epsilon_up(epsilon: float) -> str:
     return format_decimal(Decimal(rounded_up(epsilon)), format="0.00", locale=_locale())
 
 
+def size(bytes_: int) -> str:
+    """A size in MB or GB of 2**20 and 2**30 bytes, with one digit behind the mark."""
+    if bytes_ >= 2**30:
+        return _("%(count)s GB") % {"count": one_digit(bytes_ / 2**30)}
+    return _("%(count)s MB") % {"count": one_digit(bytes_ / 2**20)}
+
+
 def percent_up(share: float) -> str:
     """A share in 0..1 as a whole percentage, rounded up."""
     return format_percent(Decimal(math.ceil(100 * Decimal(repr(share)))) / 100, locale=_locale())
+
+
+def percent_tenth_up(part: int, whole: int) -> str:
+    """``part`` of ``whole`` as a percentage with one digit behind the mark, never less than it is."""
+    tenths = Decimal(-(-1000 * part // whole)) / 1000
+    pattern = _locale().percent_formats[None].pattern.replace("#,##0", "#,##0.0")
+    return format_percent(tenths, format=pattern, locale=_locale())
+
+
+def percent(share: Decimal) -> str:
+    """A share as a percentage, with every digit that it has."""
+    return format_percent(share, locale=_locale(), decimal_quantization=False)
+
+
+def span(first: date, step: str) -> str:
+    """A day, week, month or year that begins at ``first``, as the reader writes it."""
+    if step == "year":
+        return str(first.year)
+    if step == "month":
+        return format_skeleton("yMMM", datetime(first.year, first.month, 1), locale=_locale())
+    return format_date(first, "medium", _locale())
 
 
 def _moment(at: "str | float | datetime") -> datetime:

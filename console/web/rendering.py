@@ -9,27 +9,19 @@ from fastapi import Request
 from jinja2 import Environment
 from starlette.responses import HTMLResponse
 
-from wardround.console.plan_words import plain
 from wardround.console.templates import environment
 from wardround.console.web import i18n
+from wardround.console.web.given import given
 from wardround.console.web.guards import csrf_token, session_of
 from wardround.console.web.page import GROUPS
 
 _TEMPLATES: Final = Path(__file__).with_name("templates")
-LONGEST: Final = 300
-"""Characters of a text from outside in a line; the rest is one click away or in the record."""
 
 
 def render(request: Request, template: str, status: int = 200, /, **values: Any) -> HTMLResponse:
     """The answer made of ``template``; ``values`` are what the page shows."""
     shown = templates().get_template(template).render(**_frame(request), **values)
     return HTMLResponse(shown, status)
-
-
-def given(text: object, most: int = LONGEST) -> str:
-    """A text from outside on one line: control and bidi characters spelt out, cut to ``most`` characters."""
-    whole = plain(str(text))
-    return whole if len(whole) <= most else f"{whole[: most - 1]}…"
 
 
 @cache
@@ -39,15 +31,20 @@ def templates() -> Environment:
     made.install_gettext_callables(i18n._, i18n.ngettext, newstyle=True)  # type: ignore[attr-defined]
     made.filters |= {
         "given": given,
+        "said_again": i18n.said_again,
+        "size": i18n.size,
         "moment": i18n.moment,
+        "day": i18n.day,
         "iso": i18n.iso,
         "ago": lambda at: i18n.ago(at, datetime.now(UTC)),
         "number": i18n.number,
         "percent_up": i18n.percent_up,
         "number_full": i18n.number_full,
+        "numeral": i18n.numeral,
+        "span": i18n.span,
         "up": i18n.epsilon_up,
     }
-    made.globals |= {"LANGUAGES": i18n.LANGUAGES, "GROUPS": GROUPS}
+    made.globals |= {"LANGUAGES": i18n.LANGUAGES, "GROUPS": GROUPS, "share": i18n.percent_tenth_up}
     return made
 
 
@@ -58,12 +55,15 @@ def _frame(request: Request) -> dict[str, Any]:
     looks = found if found is not None and found.complete else None
     pages = [page for page in console.pages if looks is not None and looks.role in page.roles and page.in_navigation]
     language = i18n.spoken()
+    open_notices = 0 if looks is None or console.noticing is None else console.noticing.count(looks.role)
     return {
         "face": console.face.value,
         "place": console.place,
         "viewer": looks,
         "csrf": csrf_token(request) or "",
         "navigation": pages,
+        "badges": {"/notices": open_notices},
+        "account_page": next((page.path for page in console.pages if page.own_account), None),
         "here": request.url.path,
         "language": language,
         "draft": any(one.code == language and one.draft for one in i18n.LANGUAGES),

@@ -4,6 +4,7 @@ And what every answer carries: headers under which a browser runs nothing that i
 checks stand around the whole application, so no page can forget them; ``guards`` adds what needs a session.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -24,6 +25,9 @@ SAFE: Final = frozenset({"GET", "HEAD"})
 ALLOWED_METHODS: Final = SAFE | {"POST"}
 MOST_BYTES: Final = 1 << 20
 """Of a request's body."""
+
+BODY_SECONDS: Final = 30.0
+"""Until a request's body is whole; who sends one slower holds a connection that others need."""
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -147,12 +151,19 @@ class Guard:
 
 
 def _bounded(receive: Receive) -> Receive:
-    """A body without a length is cut off where a page would no longer look at it."""
-    seen = 0
+    """A body without a length, or one that takes too long, is cut off where a page would no longer look at it."""
+    seen, whole, end = 0, False, time.monotonic() + BODY_SECONDS
 
     async def bounded() -> MutableMapping[str, Any]:
-        nonlocal seen
-        message = await receive()
+        nonlocal seen, whole
+        if whole:
+            return await receive()
+        try:
+            async with asyncio.timeout(max(0.0, end - time.monotonic())):
+                message = await receive()
+        except TimeoutError:
+            raise Refused(408) from None
+        whole = not message.get("more_body", False)
         seen += len(message.get("body", b""))
         if seen > MOST_BYTES:
             raise Refused(413)

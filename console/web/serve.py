@@ -4,9 +4,10 @@ import ipaddress
 import logging
 import logging.handlers
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from wardround.console.web.app import make_app
 from wardround.console.web.roles import Face
@@ -16,6 +17,28 @@ from wardround.protocol.errors import Unavailable, UsageError
 PORT: Final = 8640
 LOG_BYTES: Final = 5_000_000
 _MOST_CONNECTIONS: Final = 200
+HEAD_SECONDS: Final = 15.0
+"""From a connection to the head of its first request, and from a head's first byte to its last."""
+
+
+class Impatient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """uvicorn's protocol, which would wait for a request for ever: 200 silent connections would shut everybody out."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._late = self.loop.call_later(HEAD_SECONDS, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        begun = self.cycle is not None and not self.cycle.response_complete
+        if begun:
+            self._late.cancel()
+        elif self._late.cancelled():
+            self._late = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._late.cancel()
+        super().connection_lost(exc)
 
 
 def serve(
@@ -36,7 +59,13 @@ def serve(
         Unavailable: the port is taken.
     """
     tls = check_tls(listen, certificate, key)
-    app = make_app(folder, face, Names.of((listen, "127.0.0.1", "localhost"), port, origins, tls=tls), tls=tls)
+    app = make_app(
+        folder,
+        face,
+        Names.of((listen, "127.0.0.1", "localhost"), port, origins, tls=tls),
+        tls=tls,
+        certificate=certificate,
+    )
     log_to(folder)
     config = uvicorn.Config(
         app,
@@ -49,6 +78,7 @@ def serve(
         server_header=False,
         proxy_headers=False,
         ws="none",
+        http=Impatient,
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=3,

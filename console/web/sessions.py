@@ -45,6 +45,15 @@ class Session:
     csrf: str
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A session that goes on: when it began and was last used, in seconds since the epoch. ``this``: the asker's."""
+
+    begun_at: float
+    seen_at: float
+    this: bool
+
+
 class Sessions:
     """The sessions of one console. ``clock``: seconds since the epoch."""
 
@@ -92,6 +101,21 @@ class Sessions:
         with self._engine.begin() as store:
             over = sessions.c.created_at < self._clock() - MOST_SECONDS
             store.execute(delete(sessions).where(or_(sessions.c.hash == session.key, over)))
+
+    def of(self, session: Session) -> list[Begun]:
+        """The sessions of the same account that go on, the newest first."""
+        asked = select(sessions).where(sessions.c.account == session.account, sessions.c.complete)
+        with self._engine.begin() as store:
+            rows = store.execute(asked.order_by(sessions.c.created_at.desc())).all()
+        now = self._clock()
+        going = [row for row in rows if not _over(row.created_at, row.seen_at, row.complete, now)]
+        return [Begun(row.created_at, row.seen_at, row.hash == session.key) for row in going]
+
+    def end_others(self, session: Session) -> int:
+        """Log every other browser of this account out; returns how many sessions ended."""
+        others = delete(sessions).where(sessions.c.account == session.account, sessions.c.hash != session.key)
+        with self._engine.begin() as store:
+            return int(store.execute(others).rowcount)
 
     def token(self, of: str) -> str:
         """The CSRF token of a session, or of a browser that has none yet: nobody can make it without our secret."""

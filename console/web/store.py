@@ -29,7 +29,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 from wardround.protocol.errors import Unavailable, UsageError
 
 FILE: Final = "console.sqlite"
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the schema, in SQLite's user_version."""
 
 _TABLES: Final = MetaData()
@@ -64,6 +64,15 @@ failures: Final = Table(
     Column("locked_until", Float, nullable=False),
     Column("at", Float, nullable=False),
 )
+history: Final = Table(
+    "history",
+    _TABLES,
+    Column("id", Integer, primary_key=True),
+    Column("account", String, nullable=False, index=True, doc="empty for a name that is no account"),
+    Column("at", Float, nullable=False),
+    Column("what", String, nullable=False),
+    Column("known", Boolean, nullable=False, doc="whether the account had logged in from this browser before"),
+)
 settings: Final = Table(
     "settings", _TABLES, Column("name", String, primary_key=True), Column("value", LargeBinary, nullable=False)
 )
@@ -84,12 +93,13 @@ def open_console(folder: Path) -> Engine:
         event.listen(engine, "begin", _begin)
         with engine.begin() as store:
             version = store.exec_driver_sql("PRAGMA user_version").scalar_one()
-            if version not in (0, VERSION):
+            if version > VERSION:
                 raise UsageError(
                     f"'{path}' has version {version} of the schema, which this program does not know",
                     "a later version of this program made it: use that version",
                 )
-            if version == 0:
+            if version < VERSION:
+                # Version 1 had no history; tables that are there already stay as they are.
                 _TABLES.create_all(store)
                 store.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
         return engine

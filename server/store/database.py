@@ -47,6 +47,24 @@ def open_database(path: Path) -> Connection:
         return store
 
 
+def read_database(path: Path) -> Connection:
+    """The database at ``path`` for reading only; nothing is made. Raises as ``open_database`` does."""
+    with explained(path):
+        store = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=_WAIT_SECONDS
+        )
+        try:
+            if (version := _version(store)) != VERSION:
+                raise UsageError(
+                    f"'{path}' has version {version} of the schema, which this program does not know",
+                    "use the version of this program that made it",
+                )
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+
 @contextmanager
 def explained(path: Path | str) -> Iterator[None]:
     """Turn what SQLite and the disk say into one of our errors."""
@@ -84,7 +102,7 @@ def _create(store: Connection, path: Path) -> None:
         raise UsageError(
             f"'{path}' is no coordinator's database", "name the folder that 'wardround coordinator init' made"
         )
-    _write_ahead(store)
+    write_ahead(store)
     with transaction(store, path):
         if _version(store):
             return
@@ -103,7 +121,7 @@ def _statements(script: str) -> Iterator[str]:
             text = ""
 
 
-def _write_ahead(store: Connection) -> None:
+def write_ahead(store: Connection) -> None:
     """Give the file a write-ahead log. SQLite does not wait for others when it changes a file's journal: we do."""
     until = time.monotonic() + _WAIT_SECONDS
     while True:

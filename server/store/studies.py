@@ -25,6 +25,8 @@ from wardround.protocol.tensors import tensor_parts
 from wardround.server.store.checkpoint import write_checkpoint
 from wardround.server.study import Progress
 
+WITNESS: Final = "witness.sqlite"
+
 _SESSION: Final = TypeAdapter(Session)
 _MESSAGES: Final = TypeAdapter(tuple[tuple[Keys, ...], tuple[Deal, ...], tuple[Parcel, ...], tuple[Agreement, ...]])
 _UPLOADS: Final = TypeAdapter(tuple[Upload, ...])
@@ -49,11 +51,21 @@ class StudyFolder:
     @classmethod
     def create(cls, parent: Path, plan: StudyPlan) -> "StudyFolder":
         """The folder of ``plan`` below ``parent``; it may be there already."""
-        folder = cls(parent / f"{plan.study}-{plan.digest[:12]}")
+        folder = cls.of(parent, plan)
         (folder.path / "receipts").mkdir(parents=True, exist_ok=True, mode=0o700)
         if not (folder.path / "plan.json").exists():
             write_checkpoint(folder.path / "plan.json", plan.canonical)
         return folder
+
+    @classmethod
+    def of(cls, parent: Path, plan: StudyPlan) -> "StudyFolder":
+        """Where the folder of ``plan`` is or will be; nothing is made."""
+        return cls(parent / f"{plan.study}-{plan.digest[:12]}")
+
+    @property
+    def witness(self) -> Path:
+        """What the coordinator has cosigned and heard of ledgers: in its own folder, for all studies."""
+        return self.path.parent.parent / WITNESS
 
     @property
     def plan(self) -> StudyPlan:

@@ -1,1 +1,1 @@
-"""Every hospital of a simulation in one batched computation; ``engine`` makes the rounds, the rest is its mathematics."""
+"""Every hospital of a simulation in one computation: ``engine`` makes the rounds, the rest is its mathematics."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from wardround.client.daemon import DaemonStatus
+from wardround.client.desk import Desk, Switches
 from wardround.client.governance import CONSORTIUM_DOMAIN, grant_for, open_domain
 from wardround.client.office import RECORDABLE, Office
 from wardround.client.store.database import open_store
@@ -212,6 +213,18 @@ def test_a_plan_beyond_the_sites_policy_says_so_and_one_within_it_does_not(site:
     assert "3 rounds" in site.office.study(plan.digest).fault
     public = site.proposed("privacy=none", "rounds=2")
     assert "does not allow" in site.office.study(public.digest).fault
+
+
+def test_a_plan_that_costs_more_than_it_says_is_refused_by_office_and_desk_though_it_was_signed(site: Site) -> None:
+    """20 rounds of 5 steps at noise 2.84, q = 0.25 cost 3.52 at delta 1e-4, and the plan says 3."""
+    plan = site.proposed("rounds=20", "privacy.noise_multiplier=2.84")
+    assert "says epsilon 3 and costs 3.52, both at delta 0.0001; unit: " in site.office.study(plan.digest).fault
+    site.opened("training")
+    site.office.record([site.signed(grant_for(plan, "north"))])
+    desk = Desk(site.folder, Switches())
+    with pytest.raises(UsageError, match=r"costs 3\.52") as refused:
+        desk._hospital(plan.digest)
+    assert "another plan of the researcher" in refused.value.hint
 
 
 def test_the_office_sees_what_the_daemon_wrote_in_the_meantime(site: Site) -> None:

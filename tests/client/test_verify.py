@@ -28,6 +28,7 @@ from wardround.protocol.ledger import (
     Refuse,
     Reserve,
     SetClock,
+    Suspend,
 )
 
 SOUTH = Identity.generate("south")
@@ -58,6 +59,7 @@ def full(hospital: Any) -> Any:
     charges = hospital.ledger.state.missing_charges(90)
     lost = lost.model_copy(update={"charges": charges})
     hospital.ledger.record(hospital.approved(lost, hospital.anna, hospital.ben))
+    hospital.ledger.record(hospital.approved(Suspend(key=carl.public.key.hex(), reason="stolen"), hospital.ben))
     return hospital
 
 
@@ -83,7 +85,7 @@ def dated(hospital: Any) -> list[tuple[str, Fact]]:
 
 def test_a_ledger_with_every_kind_of_entry_holds(full: Any) -> None:
     kinds = {fact.kind for _, fact in dated(full)}
-    assert len(kinds) == 15, "a new kind: put one of it into this ledger"
+    assert len(kinds) == 16, "a new kind: put one of it into this ledger"
     found = verify_file(full.folder.database, key=full.folder.identity().public.key)
     assert (found.entries, found.countersigned_by, found.recoveries) == (len(entries_of(full)), ("south",), 1)
     assert found.head == full.ledger.tree().head()
@@ -188,6 +190,7 @@ def started_then_cancelled(facts: list[tuple[str, Fact]]) -> None:
         (altered("set_clock", wrong="2026-11-23T09:29:00Z"), "dated before"),
         (altered("countersign", root="cd" * 32), "countersigned another beginning"),
         (altered("inquiry", officer="mallory"), "no officer"),
+        (altered("suspend", reason="lost"), "does not belong to this entry"),
         (altered("open_ledger", site="west"), "opens the ledger of 'west'"),
         (altered("release", attempt=1, block="b9"), "block 'b9' is unknown"),
         (cheaper, "does not belong to this entry"),

@@ -21,8 +21,11 @@ def planned(study: str) -> StudyPlan:
 @pytest.mark.parametrize(
     ("study", "said"),
     [
-        ("lung_ct", "CT pictures, values -160 to 240, as 64 x 64 pixels, grey"),
-        ("lung_ct_histogram", "CT pictures, values -160 to 240, as the square roots of the shares of 64 equal parts"),
+        ("lung_ct", "CT pictures, values \N{MINUS SIGN}160 to 240, as 64 x 64 pixels, grey"),
+        (
+            "lung_ct_histogram",
+            "CT pictures, values \N{MINUS SIGN}160 to 240, as the square roots of the shares of 64 equal parts",
+        ),
         ("chest_xray", "DX pictures, values 0 to 255, as 28 x 28 pixels, grey"),
     ],
 )

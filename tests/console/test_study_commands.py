@@ -19,12 +19,13 @@ import typer
 from wardround.client.control.client import control
 from wardround.client.control.server import ControlServer
 from wardround.client.daemon import DaemonStatus
-from wardround.client.governance import CONSORTIUM_DOMAIN, charge_for
+from wardround.client.governance import CONSORTIUM_DOMAIN, charge_for, grant_for, open_domain
 from wardround.client.office import Office
 from wardround.client.settings import Roles
+from wardround.client.signing import request_for
 from wardround.client.store.database import open_store
 from wardround.client.store.folder import SiteFolder
-from wardround.client.store.keys import write_officer_key
+from wardround.client.store.keys import read_officer_key, write_officer_key
 from wardround.client.store.studies import Studies
 from wardround.conf.compose import compose_configuration
 from wardround.conf.planning import make_plan
@@ -49,11 +50,12 @@ from wardround.console.commands.site_study import (
 )
 from wardround.console.notices.looking import Looker
 from wardround.console.notices.watching import notices
-from wardround.console.plan_words import differences, in_words, plain
+from wardround.console.plan_changes import differences
+from wardround.console.plan_words import in_words, plain
 from wardround.privacy.budget import Allowed, may_spend
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.identity import Identity
-from wardround.protocol.ledger import Reserve
+from wardround.protocol.ledger import Close, Reserve, approve
 from wardround.protocol.messages import Standing
 from wardround.protocol.plan import StudyPlan
 
@@ -181,7 +183,7 @@ def test_approve_shows_the_plan_and_its_cost_asks_and_signs(site: Site, monkeypa
     shown = site.approve(plan.study, yes=False)
     assert site.standing(plan) is Standing.APPROVED
     assert "epsilon 2.99 at delta 0.0001; unit: " in shown and "adjacency: " in shown and "whoever colludes" in shown
-    for term in (plan.digest, plan.behaviour, plan.code_version, plan.governance.purpose, "mm[Hg]", "Approved by anna"):
+    for term in (plan.digest, plan.behaviour, plan.code_version, plan.governance.purpose, "mmHg", "Approved by anna"):
         assert term in shown, term
     assert "NO SECURE AGGREGATION" not in shown and "never one hospital's update" in shown
 
@@ -243,6 +245,49 @@ def test_a_plan_without_differential_privacy_needs_two_officers_and_a_reason(sit
     assert site.standing(plan) is Standing.APPROVED
     site.approve(plan.study, site.anna, site.ben, reason=why)
     assert site.office.study(plan.digest).grants[0].version == 2, "the waiver stands once, the grant is renewed"
+
+
+def test_a_plan_that_costs_more_than_it_says_can_neither_be_approved_nor_requested(site: Site, short: Path) -> None:
+    """20 rounds of 5 steps at noise 2.84, q = 0.25 cost 3.52 at delta 1e-4; the plan says 3."""
+    plan = site.propose(plan_of("rounds=20", PLAN[1]))
+    site.open("training")
+    says = (
+        "the plan says epsilon 3 and costs 3.52, both at delta 0.0001; unit: one patient of one site; adjacency: add "
+    )
+    for ask in (
+        lambda: site.approve(plan.study),
+        lambda: request_command(site.folder, plan.study, "training", 1, None, False, short / "request.json"),
+    ):
+        with pytest.raises(UsageError, match=f"cannot run here: {says}") as refused:
+            ask()
+        assert "another plan of the researcher" in refused.value.hint
+    assert site.standing(plan) is Standing.PROPOSED and not (short / "request.json").exists()
+    assert f"Not allowed here: {says}" in said(show_command, site.folder, plan.study, False)
+    (site.folder / "policy.yaml").write_text("epsilon_at_most: 100\nallow_unprotected: true\n")
+    assert "costs 3.52" in site.office.study(plan.digest).fault, "no policy lets it run"
+    honest = site.propose(plan_of("rounds=20", PLAN[1], "privacy.epsilon=3.52"))
+    site.approve(honest.digest)
+    assert site.standing(honest) is Standing.APPROVED
+
+
+def test_a_closed_domain_does_not_keep_a_plan_from_being_revoked(site: Site) -> None:
+    plan = site.propose(plan_of(*DIST))
+    site.open("training", CONSORTIUM_DOMAIN)
+    site.approve(plan.study)
+    anna = read_officer_key(site.anna, PASSPHRASE)
+    for domain, left in ((CONSORTIUM_DOMAIN, ["training"]), ("training", [])):
+        closing = approve(Close(domain=domain, reason="the ward was closed"), site.office.ledger_key, anna)
+        site.office.record([closing.model_dump_json().encode()])
+        if left:
+            said(revoke_command, site.folder, plan.study, [site.anna])
+            grants = site.office.study(plan.digest).grants
+            assert [grant.domain for grant in grants if grant.blocks == 0] == left
+            assert site.standing(plan) is Standing.REVOKED
+            with pytest.raises(UsageError, match="has no budget, or is closed"):
+                site.approve(plan.study)
+    with pytest.raises(UsageError, match="this plan is over: every data domain") as over:
+        said(revoke_command, site.folder, plan.study, [site.anna])
+    assert "pausing" in over.value.hint
 
 
 def test_only_an_officers_key_and_passphrase_approve(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -489,11 +534,57 @@ def test_two_officers_sign_a_waiver_elsewhere(site: Site, tmp_path: Path) -> Non
         signed_elsewhere(site, tmp_path, plan, reason="short")
     shown, back = signed_elsewhere(site, tmp_path, plan, site.anna, reason="a pilot on public data")
     assert "NO DIFFERENTIAL PRIVACY. Reason: a pilot on public data" in shown
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="still lacks a signature"):
         record_command(site.folder, back)  # one officer alone
     _, back = signed_elsewhere(site, tmp_path, plan, site.anna, site.ben, reason="a pilot on public data")
     record_command(site.folder, back)
     assert site.standing(plan) is Standing.APPROVED
+
+
+def test_a_second_officer_signs_what_the_first_has_signed_and_nobody_signs_twice(site: Site, tmp_path: Path) -> None:
+    plan = site.propose(plan_of("privacy=none", "secagg=on"))
+    site.open("training")
+    (site.folder / "policy.yaml").write_text("allow_mask_only: true")
+    shown, half = signed_elsewhere(site, tmp_path, plan, site.anna, reason="a pilot on public data")
+    assert "half signed. Another officer signs it" in shown
+    for keys in ([site.anna], [site.ben, site.anna]):
+        with pytest.raises(UsageError, match="'anna' has signed this already"):
+            sign_command(half, keys, tmp_path / "never.json", True)
+    changed = json.loads(half.read_text())
+    changed["facts"][0]["reason"] = "a better reason"
+    with pytest.raises(UsageError, match="a signature of officer 'anna' is not hers"):
+        sign_command(_written(tmp_path / "changed.json", changed), [site.ben], tmp_path / "never.json", True)
+    changed = json.loads(half.read_text())
+    changed["facts"][1]["approvals"] = []
+    with pytest.raises(UsageError, match="not all signed by the same officers"):
+        sign_command(_written(tmp_path / "part.json", changed), [site.ben], tmp_path / "never.json", True)
+    with redirect_stderr(io.StringIO()) as output:
+        sign_command(half, [site.ben], tmp_path / "whole.json", True)
+    assert re.search(r"Officer 'anna' has signed this already, with the key [0-9a-f ]{39}\.", output.getvalue())
+    assert not (tmp_path / "never.json").exists()
+    assert "signed by anna, ben" in said(record_command, site.folder, tmp_path / "whole.json")
+    assert site.standing(plan) is Standing.APPROVED
+
+
+def test_a_request_to_open_a_domain_says_its_budget_and_nothing_else_is_signed_with_it(
+    site: Site, tmp_path: Path
+) -> None:
+    fact = open_domain("children", 4.0, 1e-4)
+    request = json.loads(request_for(None, "north", site.office.ledger_key, [fact]))
+    with redirect_stderr(io.StringIO()) as output:
+        sign_command(_written(tmp_path / "domain.json", request), [site.anna], tmp_path / "signed.json", True)
+    assert "the data domain 'children' is opened: epsilon at most 4 at delta 0.0001; unit:" in output.getvalue()
+    record_command(site.folder, tmp_path / "signed.json")
+    assert {line.domain for line in site.office.books().budgets} == {"children"}
+    plan = plan_of()
+    grant = json.loads(grant_for(plan, "north").model_dump_json())
+    for more in ({"order": 3}, {"epsilon_cap": None, "order": None}, grant):
+        bad = request | {"facts": [more if "kind" in more else request["facts"][0] | more]}
+        with pytest.raises(UsageError, match="more than its plan"):
+            sign_command(_written(tmp_path / "bad.json", bad), [site.anna], tmp_path / "never.json", True)
+    with pytest.raises(UsageError, match="a data domain belongs to no plan"):
+        under = request | {"plan": json.loads(plan.canonical)}
+        sign_command(_written(tmp_path / "bad.json", under), [site.anna], tmp_path / "never.json", True)
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,12 @@ import pytest
 from wardround.client.link import Proxy
 from wardround.client.store.database import open_copy
 from wardround.client.store.ledger import Ledger
+from wardround.client.store.witnessing import witnessing
 from wardround.protocol.ledger import BlockState, Release
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.receipt import chain_fault
 from wardround.server.store.studies import StudyFolder
+from wardround.server.store.witness import kept_alarms
 
 Planned = Callable[..., StudyPlan]
 SOAK = os.environ.get("WARDROUND_SOAK") == "1"
@@ -57,6 +59,10 @@ def check_ledgers(deployed: Any, plan: StudyPlan, folder: StudyFolder) -> None:
         in_sums = sum(receipt.line[site].outcome == "replied" for receipt in receipts)
         assert ledger.charged(plan.digest) >= in_sums, f"{site} is charged less than it gave"
         ledger.close()
+        seen = witnessing(place.database, site)
+        assert len(seen.own) >= 2 and "coordinator" in {one.witness for one in seen.own}, seen.own
+        assert not seen.alarms, f"{site} accuses somebody of a restart or a kill: {seen.alarms}"
+    assert kept_alarms(folder.witness) == []
 
 
 def kill_while_running(deployed: Any, plan: StudyPlan, targets: list[str], pause: float) -> None:

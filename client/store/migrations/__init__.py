@@ -3,7 +3,7 @@
 from importlib.resources import files
 from typing import Final
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The version of the schema that this code reads and writes."""
 
 

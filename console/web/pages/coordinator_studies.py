@@ -8,6 +8,7 @@ from starlette.responses import Response
 from wardround.console.web.guards import Viewer, console
 from wardround.console.web.i18n import N_, _
 from wardround.console.web.page import Page
+from wardround.console.web.pages.coordinator_study import study_words
 from wardround.console.web.queries.coordinator import HubView
 from wardround.console.web.rendering import render
 from wardround.console.web.roles import Face, Role
@@ -16,25 +17,21 @@ router = APIRouter()
 
 PAGE: Final = Page(
     face=Face.COORDINATOR,
-    path="/",
+    path="/studies",
     title=N_("Studies"),
     group="now",
     roles=frozenset({Role.COORDINATOR, Role.RESEARCHER}),
     router=router,
 )
 
-STATES: Final = {
-    "proposed": N_("Proposed"),
-    "running": N_("Running"),
-    "stopped": N_("Stopped"),
-    "finished": N_("Finished"),
-    "needs_people": N_("Needs people"),
-}
+MOST: Final = 100
+"""Studies on the page, the newest: who has more asks the command line."""
 
 
-@router.get("/")
+@router.get("/studies")
 def studies(request: Request, looks: Viewer) -> Response:
     """The list."""
     view: HubView = console(request).queries.view()
-    states = {study.digest: _(STATES.get(study.state, study.state)) for study in view.studies}
-    return render(request, "coordinator_studies.html.j2", title=_("Studies"), view=view, states=states)
+    shown = [(study, study_words(study)) for study in view.studies[:MOST]]
+    hidden = len(view.studies) - len(shown)
+    return render(request, "coordinator_studies.html.j2", title=_("Studies"), studies=shown, hidden=hidden)

@@ -6,8 +6,9 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from wardround.console.web.accounts import Locked
-from wardround.console.web.guards import Form, Viewer, console, field, session_of
+from wardround.console.web.accounts import Accounts, Locked
+from wardround.console.web.attempts import attempt, remember
+from wardround.console.web.guards import Form, Viewer, console, field, secret_field, session_of
 from wardround.console.web.i18n import CODES, _
 from wardround.console.web.rendering import render
 from wardround.console.web.security import Refused
@@ -38,13 +39,14 @@ def login(request: Request) -> Response:
 @router.post(LOGIN)
 def check(request: Request, form: Form) -> Response:
     """The first step: name and password."""
-    name = field(form, "name", 200)
-    answer = console(request).accounts.check_password(name, _password(form.get("password", "")))
+    name, password = field(form, "name", 200), secret_field(form, "password")
+    accounts: Accounts = console(request).accounts
+    answer = attempt(request, name, lambda browser: accounts.check_password(name, password, browser))
     if isinstance(answer, Locked):
-        return _wait(_login_page(request, 429, _too_many()), answer)
+        return wait(_login_page(request, 429, too_many()), answer)
     if answer is None:
         return _login_page(request, 403, _("Name or password is wrong."))
-    return _begin(request, answer.name, complete=False, then=SECOND)
+    return begin(request, answer.name, complete=False, then=SECOND)
 
 
 @router.get(SECOND)
@@ -62,12 +64,16 @@ def check_second(request: Request, form: Form) -> Response:
     found = session_of(request)
     if found is None or found.complete:
         return _to(LOGIN)
-    answer = console(request).accounts.check_code(found.account, field(form, "code", 40))
+    name, code = found.account, field(form, "code", 40)
+    accounts: Accounts = console(request).accounts
+    answer = attempt(request, name, lambda browser: accounts.check_code(name, code, browser, login=True))
     if isinstance(answer, Locked):
-        return _wait(_second_page(request, 429, _too_many()), answer)
+        return wait(_second_page(request, 429, too_many()), answer)
     if answer is None:
         return _second_page(request, 403, _("The code is wrong, or it was used before. Wait for the next one."))
-    return _begin(request, found.account, complete=True, then="/")
+    begun = begin(request, name, complete=True, then="/")
+    remember(request, begun, name)
+    return begun
 
 
 @router.post("/logout")
@@ -91,22 +97,17 @@ def language(request: Request, form: Form, looks: Viewer) -> Response:
         raise Refused(400)
     console(request).accounts.choose_language(looks.account, code)
     back = field(form, "back", 200)
-    known = {page.path for page in console(request).pages}
-    return _to(back if back in known else "/")
+    known = any(page.holds(back) for page in console(request).pages)
+    return _to(back if known else "/")
 
 
-def _begin(request: Request, account: str, *, complete: bool, then: str) -> Response:
+def begin(request: Request, account: str, *, complete: bool, then: str) -> Response:
+    """A new session in the place of this request's, and the way to ``then``."""
     value = console(request).sessions.begin(account, complete=complete, instead_of=session_of(request))
     answer = _to(then)
     _set(answer, COOKIE, value)
     answer.delete_cookie(BEFORE_COOKIE, secure=True, httponly=True, samesite="strict")
     return answer
-
-
-def _password(typed: object) -> str:
-    if not isinstance(typed, str) or len(typed) > 1000:
-        raise Refused(400)
-    return typed
 
 
 def _login_page(request: Request, status: int = 200, fault: str = "") -> Response:
@@ -117,11 +118,13 @@ def _second_page(request: Request, status: int = 200, fault: str = "") -> Respon
     return render(request, "second.html.j2", status, title=_("Second factor"), fault=fault)
 
 
-def _too_many() -> str:
+def too_many() -> str:
+    """What is said to somebody who has to wait."""
     return _("Too many wrong attempts. Wait some minutes, then try again.")
 
 
-def _wait(answer: Response, locked: Locked) -> Response:
+def wait(answer: Response, locked: Locked) -> Response:
+    """``answer``, with how long to wait in its header."""
     answer.headers["retry-after"] = str(locked.seconds)
     return answer
 

@@ -1,21 +1,24 @@
 """*Overview* of a hospital: what was used and what is left, what waits for whom, and what runs now."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
+from wardround.console.notices.watching import Level, Notice
+from wardround.console.web.given import given
 from wardround.console.web.guards import Viewer, console
-from wardround.console.web.i18n import N_, _, moment, ngettext, number, one_digit, spoken, use
-from wardround.console.web.live import Status, TooMany
+from wardround.console.web.i18n import N_, _, moment, ngettext, number, one_digit, said_again
+from wardround.console.web.live import Status
 from wardround.console.web.page import Page
-from wardround.console.web.queries.site import Budget, Expiry, SiteView, StudyLine
-from wardround.console.web.rendering import given, render
+from wardround.console.web.queries.noticing import kind, waiting_for
+from wardround.console.web.queries.site import Budget, SiteView, StudyLine
+from wardround.console.web.rendering import render
 from wardround.console.web.roles import Face, Role
-from wardround.console.web.security import Refused
-from wardround.console.web.sessions import COOKIE
+from wardround.console.web.streaming import stream
+from wardround.console.web.wayfinding import where
 from wardround.privacy.meaning import in_a_hundred, meaning
 from wardround.protocol.errors import UsageError
 
@@ -39,11 +42,16 @@ STATES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Something that waits for a person. ``kind``: how urgent, "alert" or "note"; ``words`` and ``more`` are shown."""
+    """Something that waits for a person. ``kind``: how urgent, "alert" or "note"; ``words`` and ``more`` are shown.
+
+    ``href``: where it is dealt with, by a link that says ``link``.
+    """
 
     kind: str
     words: str
     more: str
+    href: str = ""
+    link: str = ""
 
 
 @router.get("/")
@@ -52,14 +60,14 @@ def overview(request: Request, looks: Viewer) -> Response:
     queries = console(request).queries
     status: Status = console(request).ask()
     view: SiteView = queries.view()
-    expiries: list[Expiry] = queries.expiries()
+    found: list[Notice] = console(request).noticing.look(status, view)
     return render(
         request,
         "overview.html.j2",
         title=_("Overview"),
         view=view,
         budgets=[(budget, left_words(budget), meaning_words(budget)) for budget in view.budgets],
-        waiting=waiting(looks.role, view, status, expiries),
+        waiting=waiting(looks.role, found, console(request).pages),
         status=status,
         live=live_words(status, next((one for one in view.studies if one.digest == status.last_plan), None)),
     )
@@ -68,25 +76,12 @@ def overview(request: Request, looks: Viewer) -> Response:
 @router.get("/live")
 async def live(request: Request, looks: Viewer) -> Response:
     """The daemon's status as it changes, as server-sent events."""
-    hub, sessions, language = console(request).live, console(request).sessions, spoken()
-    cookie, queries = request.cookies.get(COOKIE), console(request).queries
+    queries = console(request).queries
 
     def words(status: Status) -> dict[str, str]:
-        use(language)
         return live_words(status, queries.study(status.last_plan) if status.last_plan else None)
 
-    stream = hub.events(looks.key, words, lambda: sessions.find(cookie, active=False) is not None)
-    try:
-        first = await anext(stream)
-    except TooMany:
-        raise Refused(503) from None
-
-    async def whole() -> AsyncIterator[bytes]:
-        yield first
-        async for event in stream:
-            yield event
-
-    return StreamingResponse(whole(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+    return await stream(request, looks, words)
 
 
 def live_words(status: Status, study: StudyLine | None) -> dict[str, str]:
@@ -116,56 +111,26 @@ def _study_words(status: Status, study: StudyLine | None) -> str:
     }
 
 
-def waiting(role: Role, view: SiteView, status: Status, expiries: list[Expiry]) -> list[Waiting]:
-    """What waits for a person of this role, the urgent first. An auditor decides nothing, so nothing waits for her."""
-    found: list[Waiting] = []
-    if role is Role.AUDITOR:
-        return found
-    if not status.answers:
-        found.append(
-            Waiting(
-                "alert",
-                _("The site's daemon does not answer."),
-                _("No round is answered, and nothing can be decided here. IT starts it: wardround site start FOLDER."),
-            )
+def waiting(role: Role, found: Sequence[Notice], pages: Sequence[Page]) -> list[Waiting]:
+    """What waits for a person of this role, the urgent first, by the rules of the notices."""
+    return [
+        Waiting(
+            "note" if one.level is Level.NOTE else "alert",
+            said_again(one.sentence),
+            said_again(one.cure),
+            where(one, role, pages),
+            _("Read and decide") if kind(one) == "study" else _("Look at it"),
         )
-    elif status.state == "paused":
-        why = _("Reason: %(reason)s") % {"reason": given(status.reason)} if status.reason else ""
-        found.append(Waiting("alert", _("The site is paused: no round is answered."), why))
-    if status.answers and status.link != "up":
-        found.append(
-            Waiting(
-                "alert",
-                _("The link to the coordinator is down."),
-                _("Rounds go on when it is back. IT looks for the cause: wardround site doctor FOLDER."),
-            )
-        )
-    found += [_expiry(expiry) for expiry in expiries]
-    if role is Role.OFFICER:
-        found += [_undecided(study) for study in view.undecided]
-    return found
-
-
-def _expiry(expiry: Expiry) -> Waiting:
-    when = {"name": given(expiry.name, 80), "at": moment(expiry.at)}
-    if expiry.days < 0:
-        words = _("The certificate %(name)s ended on %(at)s.") % when
-    else:
-        words = _("The certificate %(name)s ends on %(at)s.") % when
-    return Waiting("alert", words, _("IT asks the operator of the coordinator for a new one."))
-
-
-def _undecided(study: StudyLine) -> Waiting:
-    return Waiting(
-        "note",
-        _("A study waits for your decision: %(title)s") % {"title": given(study.title, 160)},
-        _("Plan %(digest)s, received %(at)s.") % {"digest": study.digest[:12], "at": moment(study.received_at)},
-    )
+        for one in waiting_for(role, found)
+    ]
 
 
 def meaning_words(budget: Budget) -> str:
-    """In one sentence what the epsilon of a budget means; "" where there is none to explain."""
-    if budget.epsilon is None or not budget.rounds_charged:
+    """In one sentence what the epsilon of a budget means; "" where there is none to explain.
+
+    Beside rounds without a guarantee no sentence about all that has left would be true.
+    """
+    if budget.epsilon is None or not budget.rounds_charged or budget.without_privacy:
         return ""
     try:
         found = meaning(budget.epsilon, budget.delta)
@@ -182,7 +147,7 @@ def left_words(budget: Budget) -> str:
     if budget.closed:
         return _("This data domain is closed: nothing is charged to it again.")
     if budget.rounds_left is None or budget.studies_left is None:
-        return _("No study was approved on it yet, so there is none to compare with.")
+        return _("No study with a privacy guarantee was approved on it yet, so there is none to compare with.")
     rounds = ngettext("%(count)s more round", "%(count)s more rounds", budget.rounds_left)
     studies = ngettext("%(count)s more study", "%(count)s more studies", budget.studies_left)
     return _("%(studies)s like the last one would fit, or %(rounds)s of it.") % {

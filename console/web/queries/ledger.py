@@ -15,9 +15,12 @@ from typing import Final
 from wardround.client.store.database import explained, open_copy
 from wardround.client.store.fold import Fold, Misfit
 from wardround.client.store.ledger import stored_entries
+from wardround.console.web.queries.leaving import Leaving
+from wardround.console.web.queries.record import Record
+from wardround.console.web.queries.spending import Spendings
 from wardround.protocol.entry import DatedFact, Entry
 from wardround.protocol.errors import UsageError
-from wardround.protocol.ledger import Grant, Release
+from wardround.protocol.ledger import Grant, Release, SetClock
 
 DATABASE: Final = "ledger.sqlite"
 
@@ -26,19 +29,40 @@ DATABASE: Final = "ledger.sqlite"
 class Books(Fold):
     """A ledger, and besides what pages ask of its history. Read it under ``LedgerReader.read`` only.
 
-    ``granted``: the number of each plan's last grant on a domain; ``released_at``: the time of the last release.
+    ``granted``: the number of each plan's last grant on a domain; ``released_at``: the time of the last release;
+    ``record``: every entry, to be searched and proved; ``spendings``: what was charged, and when;
+    ``leaving``: what left; ``clock_set_at``: when an officer last let time begin
+    again.
     """
 
     granted: dict[tuple[str, str], int] = field(default_factory=dict)
     released_at: str = ""
+    record: Record = field(default_factory=Record)
+    spendings: Spendings = field(default_factory=Spendings)
+    leaving: Leaving = field(default_factory=Leaving)
+    clock_set_at: str = ""
 
     def take(self, entry: Entry) -> DatedFact:
         dated = Fold.take(self, entry)
+        self.record.take(entry, dated, self.state.blocks)
         if isinstance(dated.fact, Grant):
             self.granted[dated.fact.plan, dated.fact.domain] = entry.number
         elif isinstance(dated.fact, Release):
             self.released_at = dated.at
+        elif isinstance(dated.fact, SetClock):
+            self.clock_set_at = dated.at
+        self.spendings.take(entry.number, dated, self.state)
+        self.leaving.take(entry.number, dated, self.state)
         return dated
+
+    def like_last(self, domain: str) -> tuple[int, int] | None:
+        """(price of a round in units, rounds) of the grant that was signed last on ``domain`` and is not revoked."""
+        of = [(number, plan) for (plan, name), number in self.granted.items() if name == domain]
+        for _, plan in sorted(of, reverse=True):
+            grant = self.state.grants[plan, domain]
+            if grant.fact.blocks and grant.price:
+                return grant.price, grant.fact.blocks
+        return None
 
 
 class LedgerReader:
@@ -46,7 +70,7 @@ class LedgerReader:
 
     def __init__(self, path: Path, site: str) -> None:
         self._path = path / DATABASE
-        self._site = site
+        self.site = site
         self._lock = threading.Lock()
         self._books = Books()
 
@@ -67,7 +91,7 @@ class LedgerReader:
             self._books = Books()
         books = self._books
         try:
-            for entry in stored_entries(store, self._site, books.state.size):
+            for entry in stored_entries(store, self.site, books.state.size):
                 books.take(entry)
             books.check_signature()
         except Misfit as misfit:
@@ -83,6 +107,6 @@ class LedgerReader:
         if last is None:
             return True
         row = store.execute(
-            "SELECT hash, signature FROM entries WHERE site = ? AND number = ?", (self._site, last.number)
+            "SELECT hash, signature FROM entries WHERE site = ? AND number = ?", (self.site, last.number)
         ).fetchone()
         return row is not None and (bytes(row[0]), bytes(row[1])) == (last.hash, last.signature)

@@ -4,12 +4,10 @@ Everything comes from the site's folder, read-only; ``LedgerReader`` keeps the s
 accountant of the command line and kept until another round is charged.
 """
 
-import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from sqlite3 import Connection
-from typing import Final
 
 from cryptography import x509
 
@@ -18,15 +16,17 @@ from wardround.client.joining import joined_link
 from wardround.client.office import GrantLine, standing_of
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.studies import StoredStudy, Studies
+from wardround.console.web.queries.budget import BudgetQueries
+from wardround.console.web.queries.epsilons import Epsilons
 from wardround.console.web.queries.ledger import Books, LedgerReader
-from wardround.privacy.accounting import epsilon
-from wardround.privacy.books import Domain, repeated, without_waived
+from wardround.console.web.queries.papers import Papers
+from wardround.console.web.queries.plans import Plans
+from wardround.console.web.queries.recount import Recount
+from wardround.console.web.queries.releases import ReleaseQueries
+from wardround.privacy.books import Domain, without_waived
 from wardround.protocol.errors import WardroundError
 from wardround.protocol.events import DpEvent
 from wardround.protocol.messages import Standing
-
-CERTIFICATE_DAYS: Final = 30
-"""So many days before its end a certificate waits for somebody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class StudyLine:
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """A certificate that ends soon, or has ended: ``days`` may be negative."""
+    """When a certificate ends: ``days`` from now, negative if it has ended."""
 
     name: str
     days: int
@@ -97,23 +97,27 @@ class SiteQueries:
     def __init__(self, folder: SiteFolder) -> None:
         self.folder = folder
         self.ledger = LedgerReader(folder.path, folder.site)
-        self._epsilons: dict[str, tuple[tuple[tuple[DpEvent, int], ...], float | None]] = {}
-        self._counting = threading.Lock()
+        self.recount = Recount(folder.path)
+        self.papers = Papers(folder.path)
+        self.epsilons = Epsilons()
+        plans = Plans()
+        self.budgets = BudgetQueries(self.ledger, self.epsilons, plans)
+        self.releases = ReleaseQueries(folder.site, self.ledger, plans)
 
     def view(self) -> SiteView:
         """Everything that the overview shows of the ledger. Raises WardroundError when it cannot be read."""
         with self.ledger.read() as (books, store):
             opened = [(name, domain) for name, domain in sorted(books.state.domains.items()) if domain.allowance]
             spent = {name: without_waived(books.state.events(domain=name)) for name, _ in opened}
-            likes = {name: _like_last(books, name) for name, _ in opened}
+            likes = {name: books.like_last(name) for name, _ in opened}
             studies = _studies(books, store)
             entries, last_at, released_at = books.state.size, books.last_at, books.released_at
-            named = books.state.officers
+            named, gone = books.state.officers, set(books.state.suspended)
         return SiteView(
             entries,
             last_at,
             released_at,
-            tuple(sorted(named.officers)) if named else (),
+            tuple(sorted(name for name, key in named.officers.items() if key not in gone)) if named else (),
             tuple(self._budget(name, domain, *spent[name], likes[name]) for name, domain in opened),
             studies,
         )
@@ -122,16 +126,23 @@ class SiteQueries:
         """One proposed plan and how it stands, or None."""
         with self.ledger.read() as (books, store):
             held = Studies(store).get(digest)
-            return None if held is None else _line(books, held)
+            return None if held is None else study_line(books, held)
 
     def warm(self) -> None:
         """Fold the ledger and compute its epsilons before somebody waits for a page; a fault shows on the page."""
         with suppress(WardroundError):
             self.view()
+            for name in self.budgets.names():
+                self.budgets.domain(name)
 
-    def expiries(self, now: datetime | None = None) -> list[Expiry]:
-        """Certificates of the link that end within ``CERTIFICATE_DAYS`` days; none for a site that has not joined."""
-        when, found = datetime.now(UTC) if now is None else now, []
+    def clock_set_at(self) -> str:
+        """When an officer last signed that time begins again, or ""."""
+        with self.ledger.read() as (books, _):
+            return books.clock_set_at
+
+    def certificates(self, now: datetime | None = None) -> list[Expiry]:
+        """The certificates of the link and when each ends; none for a site that has not joined."""
+        when, found = datetime.now(UTC) if now is None else now, list[Expiry]()
         try:
             if (link := joined_link(self.folder)) is None:
                 return []
@@ -141,8 +152,7 @@ class SiteQueries:
             return []
         for certificate in certificates:
             days = (certificate.not_valid_after_utc - when).days
-            if days < CERTIFICATE_DAYS:
-                found.append(Expiry(certificate.subject.rfc4514_string(), days, certificate.not_valid_after_utc))
+            found.append(Expiry(certificate.subject.rfc4514_string(), days, certificate.not_valid_after_utc))
         return found
 
     def _budget(
@@ -154,7 +164,7 @@ class SiteQueries:
         fit = left // price if price and not domain.closed else None
         return Budget(
             name=name,
-            epsilon=self._epsilon(name, tuple(events), domain.fact.delta),
+            epsilon=self.epsilons.of((name,), events, domain.fact.delta),
             cap=domain.fact.epsilon_cap,
             delta=domain.fact.delta,
             consortium=name == CONSORTIUM_DOMAIN,
@@ -167,34 +177,13 @@ class SiteQueries:
             without_privacy=waived,
         )
 
-    def _epsilon(self, domain: str, events: tuple[tuple[DpEvent, int], ...], delta: float) -> float | None:
-        """Kept until another round is charged: the accountant takes some tenths of a second for a new sum."""
-        with self._counting:
-            kept = self._epsilons.get(domain)
-            if kept is None or kept[0] != events:
-                try:
-                    found = epsilon(repeated(events), delta)
-                except ArithmeticError:
-                    found = None
-                kept = self._epsilons[domain] = events, found
-            return kept[1]
-
-
-def _like_last(books: Books, domain: str) -> tuple[int, int] | None:
-    """(price of a round in units, rounds) of the grant on ``domain`` that was signed last and is not revoked."""
-    of = [(number, plan) for (plan, name), number in books.granted.items() if name == domain]
-    for _, plan in sorted(of, reverse=True):
-        grant = books.state.grants[plan, domain]
-        if grant.fact.blocks and grant.price:
-            return grant.price, grant.fact.blocks
-    return None
-
 
 def _studies(books: Books, store: Connection) -> tuple[StudyLine, ...]:
-    return tuple(_line(books, held) for held in Studies(store).all())
+    return tuple(study_line(books, held) for held in Studies(store).all())
 
 
-def _line(books: Books, held: StoredStudy) -> StudyLine:
+def study_line(books: Books, held: StoredStudy) -> StudyLine:
+    """A proposed plan as the ledger says it stands."""
     grants = tuple(
         GrantLine(domain, grant.fact.version, grant.fact.blocks, grant.used)
         for (plan, domain), grant in books.state.grants.items()
@@ -202,5 +191,5 @@ def _line(books: Books, held: StoredStudy) -> StudyLine:
     )
     plan = held.plan
     charged = max((grant.used for grant in grants), default=0)
-    standing = standing_of(held, grants)
+    standing = standing_of(held, grants, bool(books.state.plan_suspended_by(held.digest)))
     return StudyLine(plan.digest, plan.study, plan.title, held.received_at, standing, plan.rounds, charged)

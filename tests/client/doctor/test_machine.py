@@ -38,6 +38,7 @@ def looked(examined: Examined) -> dict[str, State]:
         rights.check_link_folder,
         rights.check_separation,
         local.check_ledger,
+        local.check_witnesses,
         sources.check_data,
         rights.check_data_rights,
         sources.check_opt_outs,

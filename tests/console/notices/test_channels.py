@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from wardround.console.commands.site_notify import tell
 from wardround.console.notices.channels import SIGNATURE, Email, Webhook, signature
+from wardround.console.notices.journal import JOURNAL, Journal
 from wardround.console.notices.settings import EmailSettings, WebhookSettings
 from wardround.console.notices.told import Told
 from wardround.console.notices.watching import Seen, notices
@@ -258,6 +259,9 @@ def test_each_matter_is_told_once_and_again_when_it_comes_back(
     assert look(SEEN) == 1 and "503" in said[-1] and look(SEEN) == 0
     assert look(Seen("north", NOW, answers=False)) == 0 and look(SEEN) == 0
     assert keys()[-1] == ["daemon/silent"] and len(keys()) == 5
+    kept = Journal(tmp_path / JOURNAL).read()
+    assert [each.outcome.value for each in kept] == ["sent", "sent", "failed", "sent", "sent"]
+    assert "503" in kept[2].why and [told.key for told in kept[-1].notices] == keys()[0]
 
 
 def test_a_file_of_what_was_told_that_is_damaged_tells_everything_again(tmp_path: Path) -> None:

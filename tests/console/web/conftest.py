@@ -4,34 +4,46 @@ A page's test takes ``world`` (the hospital), ``client_as("officer")`` (logged i
 (the same in Chromium). The daemon is a stub behind the real office and control server, so that tests say how it stands.
 """
 
+import asyncio
+import json
 import os
+import re
 import shutil
 import socket
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import date
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote, urlencode
 
+import pyarrow.csv
 import pyotp
 import pytest
 import uvicorn
 from argon2 import PasswordHasher
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.testclient import TestClient
 
 from wardround.client.control.server import ControlServer
 from wardround.client.daemon import DaemonStatus
-from wardround.client.governance import CONSORTIUM_DOMAIN, grant_for, open_domain
+from wardround.client.desk import Desk, Switches
+from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, grant_for, open_domain
 from wardround.client.office import Office
 from wardround.client.settings import Roles
 from wardround.client.store.database import open_store
 from wardround.client.store.folder import SiteFolder
+from wardround.client.store.members import Members, Part
+from wardround.client.store.receipts import Receipts
+from wardround.client.store.roster import PinnedRoster
 from wardround.client.store.studies import Studies
 from wardround.conf.compose import compose_configuration
 from wardround.conf.planning import make_plan
@@ -39,18 +51,44 @@ from wardround.conf.schema import parse_configuration
 from wardround.console.web.accounts import Accounts
 from wardround.console.web.app import make_app
 from wardround.console.web.roles import ROLES, Face
-from wardround.console.web.security import Names
+from wardround.console.web.security import HEADERS, Names
+from wardround.console.web.sessions import COOKIE
 from wardround.console.web.store import open_console
+from wardround.privacy.meaning import conditions
+from wardround.protocol.errors import Unavailable
 from wardround.protocol.identity import Identity
-from wardround.protocol.ledger import Release, Reserve, Start, approve
+from wardround.protocol.ledger import Close, Release, Reserve, Start, Waive, approve
+from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.plan import StudyPlan
+from wardround.protocol.receipt import FIRST, Receipt, SiteLine
+from wardround.server.certificates import own_ca
+from wardround.server.conductor import Conductor, Progressing, Wanted
+from wardround.server.enrolment import Enrolment
 from wardround.server.folder import CoordinatorFolder
+from wardround.server.store.checkpoint import write_checkpoint
+from wardround.server.store.database import open_database
 from wardround.server.store.registry import Registry
+from wardround.server.store.sites import Sites
+from wardround.server.store.studies import StudyFolder
+from wardround.simulations.cohorts import declared_patients
+from wardround.simulations.consortium import simulated_roster
+from wardround.simulations.datasets import load_dataset
+from wardround.simulations.desks import DeskCarrier
 
 PASSWORD = "four words that nobody guesses"
 PORT = 8640
 WEAK = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 """Argon2id as weak as the library allows: tests log in often."""
+
+KEPT = ("rounds=20", "privacy.noise_multiplier=2.84", "privacy.epsilon=4")
+BROKEN = KEPT[:2]
+"""The same plan with the claim that it has by default, epsilon 3: it costs 3.52."""
+
+REASON = "the ethics board of VA has not met, says Doctor Lee"
+"""Why a hospital refuses a plan: its coordinator never hears it."""
+
+ANNA = Identity.generate("anna")
+"""The officer of each of the coordinator's hospitals."""
 
 HOSTILE = "<script>alert(1)</script> & \u202egnorts\u202c <img src=x onerror=alert(2)> \x1b[2J \u200b" + "W" * 400
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -130,7 +168,7 @@ class Daemon:
 def plan_of(*overrides: str, **changes: Any) -> StudyPlan:
     """A plan of the heart disease study at three hospitals; ``changes`` are fields of it, past all checks of text."""
     declared = "+data.declared={east:200,north:200,south:200}"
-    settings = overrides or ("rounds=20", "privacy.noise_multiplier=2.84")
+    settings = overrides or KEPT
     given = compose_configuration(["study=heart_disease", "data.dataset=null", declared, *settings])
     made = make_plan(parse_configuration(given), {"east": 200, "north": 200, "south": 200}, date(2026, 11, 20))
     return StudyPlan.model_validate(made.model_dump() | changes) if changes else made
@@ -166,6 +204,10 @@ class World:
     def code(self, name: str) -> str:
         """The account's next code: the clock goes on first, because each is taken once."""
         self.clock.later(30)
+        return self.now(name)
+
+    def now(self, name: str) -> str:
+        """The account's code at this moment, whether or not it was taken."""
         return pyotp.TOTP(self.secrets[name]).at(int(self.clock.now))
 
 
@@ -175,6 +217,10 @@ class SiteWorld(World):
 
     anna: Identity = field(default_factory=lambda: Identity.generate("anna"))
     ben: Identity = field(default_factory=lambda: Identity.generate("ben"))
+    east: Identity = field(default_factory=lambda: Identity.generate("east"))
+    coordinator: Identity = field(default_factory=lambda: Identity.generate(COORDINATOR))
+    studies: dict[str, str] = field(default_factory=dict)
+    """Digests of studies that a test looks for, by its own names."""
 
     def begin(self) -> None:
         self.folder = SiteFolder.create(self.path, "north", [self.anna.public, self.ben.public])
@@ -203,11 +249,43 @@ class SiteWorld(World):
         content: bytes = fact.model_dump_json().encode()
         return content
 
+    def numbers(self, kind: type) -> list[int]:
+        """Numbers of the ledger's entries of a kind."""
+        ledger = self.folder.ledger()
+        found = [number for number, fact in enumerate(ledger.facts(), 1) if isinstance(fact, kind)]
+        ledger.close()
+        return found
+
     def opened(self, *domains: str) -> None:
         self.office.record([self.signed(open_domain(domain, 8.0, 1e-4)) for domain in domains])
 
     def granted(self, plan: StudyPlan, *domains: str) -> None:
         self.office.record([self.signed(grant_for(plan, "north", domain)) for domain in domains or ("training",)])
+
+    def receipted(self, plan: StudyPlan, *rounds: int) -> list[Receipt]:
+        """Receipts of these rounds, in which east and this hospital answered: signed by all three, and kept."""
+        store, own = open_store(self.folder.database), self.folder.identity()
+        today = datetime.now(UTC).date()
+        roster = simulated_roster([self.east, own], self.coordinator, (), today)
+        pinned = PinnedRoster(store, own.public).held()
+        if pinned is None:
+            pinned = PinnedRoster(store, own.public).pin(roster.canonical, roster.digest)
+        made: list[Receipt] = []
+        for number in rounds:
+            lines = [
+                SiteLine(site=site, outcome="replied", detail="", rounds_asked=number, epsilon_at_most=0.1 * number)
+                for site in ("east", "north")
+            ]
+            receipt = Receipt(
+                study=plan.study, plan=plan.digest, roster=pinned.digest, roster_epoch=1, round_number=number,
+                attempt=1, at="2026-11-29T08:00:00Z", state="closed", model_before=f"{number:064x}",
+                model_after=f"{number + 1:064x}", sites=tuple(lines), voided_by=(), conditions=conditions(1e-4),
+                previous=made[-1].digest if made else FIRST,
+            )  # fmt: skip
+            made.append(receipt.signed_by(self.coordinator).signed_by(self.east).signed_by(own))
+            Receipts(store).keep(made[-1])
+        store.close()
+        return made
 
     def ran(self, plan: StudyPlan, rounds: int, domain: str = "training", first: int = 1) -> None:
         """So many rounds of an approved plan, from ``first`` on: charged, started, released."""
@@ -220,10 +298,35 @@ class SiteWorld(World):
             ledger.record(Release(block=block, attempt=1, content=f"{number:064x}"))
         ledger.close()
 
+    def spend(self, plan: StudyPlan, domain: str = "training") -> None:
+        """Rounds of an approved plan until the filter admits none."""
+        number, event = 0, grant_for(plan, "north", domain).event
+        ledger = self.folder.ledger()
+        while True:
+            number += 1
+            block = f"{plan.digest[:8]}-{domain}-{number}"
+            fact = Reserve(domain=domain, block=block, plan=plan.digest, round_number=number, event=event)
+            if ledger.reserve(fact) is not None:
+                break
+            ledger.record(Start(block=block))
+            ledger.record(Release(block=block, attempt=1, content=f"{number:064x}"))
+        ledger.close()
+
+    def end_certificates(self) -> None:
+        """The site has joined, and the certificate of the coordinator's authority has ended."""
+        pem, _ = own_ca("Hub of the north", datetime.now(UTC) - timedelta(days=4000))
+        link = self.path / "link"
+        link.mkdir()
+        (link / "ca.pem").write_bytes(pem)
+        (self.path / "link.json").write_text(json.dumps({"link": str(link)}))
+
 
 @contextmanager
-def site_world(path: Path, *, full: bool, control: bool = True) -> Iterator[SiteWorld]:
-    """A hospital. ``full``: with budgets, and studies that are running, proposed, refused and hostile; else new."""
+def site_world(path: Path, *, full: bool, control: bool = True, last: str = HOSTILE) -> Iterator[SiteWorld]:
+    """A hospital. ``full``: with budgets, and studies that are running, proposed and refused; else new.
+
+    ``last`` is the title of the last one, which is hostile where nothing else is asked for.
+    """
     made = SiteWorld(path / "north", Face.SITE)
     made.begin()
     if full:
@@ -231,14 +334,16 @@ def site_world(path: Path, *, full: bool, control: bool = True) -> Iterator[Site
         running = made.proposed(plan_of())
         made.granted(running, "training", CONSORTIUM_DOMAIN)
         made.ran(running, 7)
+        made.receipted(running, 1, 2, 3, 4, 5, 6)
         waits = made.proposed(plan_of("rounds=10", "privacy.noise_multiplier=3.5", title="A second look at chest pain"))
         refused = made.proposed(plan_of("rounds=3", "privacy.noise_multiplier=2.84"))
         made.office.refuse(refused.digest, "the ethics reference is missing")
-        made.proposed(plan_of("rounds=2", "privacy.noise_multiplier=2.9", title=HOSTILE))
+        made.proposed(plan_of("rounds=2", "privacy.noise_multiplier=2.9", title=last))
         made.ran(running, 7, CONSORTIUM_DOMAIN)
         made.daemon = Daemon(running.digest)
         made.office._daemon = made.daemon
-        made.examples = {"digest": waits.digest, "domain": "training"}
+        made.examples = {"digest": waits.digest, "domain": "training", "number": "5", "plan": running.digest}
+        made.examples |= {"charge": str(made.numbers(Reserve)[0]), "release": str(made.numbers(Release)[0])}
     if control:
         made.serve_control()
     yield made
@@ -262,6 +367,13 @@ def shown() -> Iterator[SiteWorld]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def friendly() -> Iterator[SiteWorld]:
+    """The same where no stranger means harm: for pictures that people are shown."""
+    with short_folder() as folder, site_world(folder, full=True, last="Who comes back within 30 days") as made:
+        yield made
+
+
 @pytest.fixture
 def world() -> Iterator[SiteWorld]:
     """A hospital of one's own, with the same in it."""
@@ -276,17 +388,192 @@ def new_world() -> Iterator[SiteWorld]:
         yield made
 
 
+class Ended(Exception):
+    """The coordinator's process ends here."""
+
+
+@dataclass
+class HubWorld(World):
+    """A coordinator whose studies really ran, with four hospitals of this disk behind the real conductor.
+
+    ``finished``: ``va`` was lost in round 2, and ``switzerland`` did not help to open the sum of round 3; ``stuck``:
+    three void rounds; ``going``: in its second round; ``proposed``: with a hostile title, two approvals, one refusal.
+    """
+
+    plans: dict[str, StudyPlan] = field(default_factory=dict)
+    seen: dict[str, Progressing] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        self.folder = CoordinatorFolder.create(self.path, "Hub of the north", "hub.example.org", 8443)
+        self.registry = Registry(self.folder.database)
+        self.make_accounts()
+
+    def place(self, name: str) -> StudyFolder:
+        return StudyFolder.of(self.folder.studies, self.plans[name])
+
+    def join(self, hospitals: dict[str, SiteFolder]) -> None:
+        today, now = datetime.now(UTC).date(), datetime.now(UTC)
+        identities = [hospital.identity() for hospital in hospitals.values()]
+        self.roster = simulated_roster(identities, self.folder.identity(), (), today)
+        with closing(open_database(self.folder.database)) as store:
+            sites = Sites(store)
+            sites.put_in_force(self.roster)
+            for name, hospital in [*hospitals.items(), ("bern", None)]:
+                key = Identity.generate(name) if hospital is None else hospital.identity()
+                sites.join(name, key.public.key, node_key(), now)
+            sites.revoke("bern", now)
+        for number, name in enumerate(hospitals, 7):
+            self.registry.registered(name, number)
+        Enrolment(self.folder).invite("lyon", 14)
+        for hospital in hospitals.values():
+            with closing(open_store(hospital.database)) as store:
+                PinnedRoster(store, hospital.identity().public).pin(self.roster.canonical, self.roster.digest)
+
+    def conduct(
+        self, name: str, plan: StudyPlan, carrier: Any, sleep: Callable[[float], None] = lambda _: None
+    ) -> None:
+        """Run a study as its process does, from its proposal to its end or to an exception."""
+        self.plans[name] = plan
+        self.registry.propose(plan)
+        place = StudyFolder.create(self.folder.studies, plan)
+        wanted = Wanted.PROPOSED if name == "proposed" else Wanted.RUNNING
+        self.registry.want(plan.digest, wanted.value)
+
+        def told(seen: Progressing) -> None:
+            self.seen[name] = seen
+            content = asdict(seen) | {"at": time.time(), "pid": os.getpid()}
+            write_checkpoint(place.path / "status.json", json.dumps(content).encode())
+
+        conductor = Conductor(
+            place, self.folder.identity(), lambda: self.roster, carrier, lambda: wanted, told, sleep=sleep
+        )
+        try:
+            conductor.run()
+            self.registry.ended(plan.digest, "finished", "")
+        except Unavailable as error:
+            self.registry.ended(plan.digest, "needs_people", error.message)
+        except Ended:
+            pass
+
+
+class Losing(DeskCarrier):
+    """Loses answers: ``lost`` is asked with the exchange, the site, and the number of the exchange of that kind.
+
+    ``ends``: the coordinator's process ends before this exchange of this number.
+    """
+
+    def __init__(
+        self, plan: StudyPlan, desks: Any, lost: Any = lambda kind, site, number: False, ends: Any = None
+    ) -> None:
+        self._counted: Counter[str] = Counter()
+        super().__init__(plan.digest, desks, lambda kind, site, _: lost(kind, site, self._counted[kind]))
+        self._ends = ends
+
+    def exchange(self, kind: str, *arguments: Any, **options: Any) -> Iterator[Any]:
+        self._counted[kind] += 1
+        for heard, outcome in enumerate(super().exchange(kind, *arguments, **options)):
+            if (kind, self._counted[kind]) == self._ends and heard == 2:
+                raise Ended
+            yield outcome
+
+
+def node_key() -> str:
+    key = ec.generate_private_key(ec.SECP384R1()).public_key()
+    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def hospitals_of(path: Path) -> dict[str, SiteFolder]:
+    """Four hospitals with the heart disease data and one officer each."""
+    made = {}
+    for part in load_dataset("heart_disease", "complete").tables:
+        folder = made[part.site] = SiteFolder.create(path / part.site, part.site, [ANNA.public])
+        (folder.path / "data").mkdir()
+        pyarrow.csv.write_csv(part.table, folder.path / "data" / "patients.csv")
+        (folder.path / "site.yaml").write_text("data:\n  - {connector: csv, path: data/patients.csv}\n")
+        with closing(open_store(folder.database)) as store:
+            ids, test = part.table.column("patient").to_pylist(), set(part.test_rows.tolist())
+            members = Members(store, folder.patients_key())
+            members.enrol([one for row, one in enumerate(ids) if row not in test], TRAINING_DOMAIN, Part.TRAIN)
+        grant(folder, [open_domain(TRAINING_DOMAIN, 12.0, 1e-4)])
+    return made
+
+
+def grant(folder: SiteFolder, facts: list[Any]) -> None:
+    """What the hospital's officer signs."""
+    ledger = folder.ledger()
+    for fact in facts:
+        ledger.record(approve(fact, folder.identity().public.key.hex(), ANNA))
+    ledger.close()
+
+
+def hub_plan(*overrides: str, **changes: Any) -> StudyPlan:
+    """A plan for the four hospitals, of one step a round: it takes no time."""
+    wanted = ["study=heart_disease", "privacy.noise_multiplier=2.84", "local.steps=1", *overrides]
+    configuration = parse_configuration(compose_configuration(wanted))
+    made = make_plan(configuration, declared_patients(configuration), datetime.now(UTC).date())
+    return StudyPlan.model_validate(made.model_dump() | changes) if changes else made
+
+
 @pytest.fixture(scope="session")
-def hub() -> Iterator[World]:
-    """A coordinator with two studies. Many tests look at it, so none may change it."""
+def hub() -> Iterator[HubWorld]:
+    """A coordinator with studies that really ran. Many tests look at it, so none may change it."""
     with short_folder() as folder:
-        opened = CoordinatorFolder.create(folder / "hub", "Hub of the north", "hub.example.org", 8443)
-        registry = Registry(opened.database)
-        plan = plan_of()
-        for one in (plan, plan_of("rounds=2", "privacy.noise_multiplier=2.9", title=HOSTILE)):
-            registry.propose(one)
-        made = World(folder / "hub", Face.COORDINATOR, examples={"digest": plan.digest})
-        made.make_accounts()
+        made = HubWorld(folder / "hub", Face.COORDINATOR)
+        made.begin()
+        hospitals = hospitals_of(folder)
+        made.join(hospitals)
+        desks = {site: Desk(hospital, Switches()) for site, hospital in hospitals.items()}
+        plans = {
+            "finished": hub_plan("rounds=4"),
+            "stuck": hub_plan("rounds=5", attempts=1),
+            "going": hub_plan("rounds=6"),
+            "proposed": hub_plan("rounds=2", title=HOSTILE),
+        }
+        for name, plan in plans.items():
+            for site in list(hospitals)[:2] if name == "proposed" else hospitals:
+                grant(hospitals[site], [grant_for(plan, site, TRAINING_DOMAIN)])
+
+        def dropping(kind: str, site: str, number: int) -> bool:
+            return (kind, site, number) in {("train.round", "va", 2), ("query.open", "switzerland", 3)}
+
+        def away(kind: str, site: str, number: int) -> bool:
+            return kind == "train.round" and site in ("hungarian", "va")
+
+        def refuse(seconds: float) -> None:
+            with closing(open_store(hospitals["va"].database)) as store:
+                studies = Studies(store)
+                held = studies.get(plans["proposed"].digest)
+                studies.refuse(held.digest, REASON)
+            if held.refused is not None and made.seen["proposed"].standing.get("va") == "refused":
+                raise Ended
+
+        made.conduct("finished", plans["finished"], Losing(plans["finished"], desks, dropping))
+        made.conduct("stuck", plans["stuck"], Losing(plans["stuck"], desks, away))
+        made.conduct("going", plans["going"], Losing(plans["going"], desks, ends=("train.round", 2)))
+        made.conduct("proposed", plans["proposed"], Losing(plans["proposed"], desks), refuse)
+        made.examples = {"digest": plans["finished"].digest, "name": "plan.json"}
+        yield made
+
+
+@pytest.fixture
+def hub_copy(hub: HubWorld) -> Iterator[HubWorld]:
+    """The same coordinator, of one's own: its folder may be changed."""
+    with short_folder() as folder:
+        shutil.copytree(hub.path, folder / "hub")
+        made = replace(hub, path=folder / "hub", clock=Clock(), secrets=dict(hub.secrets))
+        made.clock.now = hub.clock.now  # its accounts have taken the codes of that time
+        made.folder = CoordinatorFolder.open(made.path)
+        made.registry = Registry(made.folder.database)
+        made.roster = hub.roster
+        yield made
+
+
+@pytest.fixture
+def new_hub() -> Iterator[HubWorld]:
+    """A coordinator to which nothing has happened yet."""
+    with short_folder() as folder:
+        made = HubWorld(folder / "hub", Face.COORDINATOR)
+        made.begin()
         yield made
 
 
@@ -452,7 +739,8 @@ def helpers() -> SimpleNamespace:
     """What tests of this folder call by name, since they cannot import this file."""
     return SimpleNamespace(
         PASSWORD=PASSWORD, PORT=PORT, HOSTILE=HOSTILE, WEAK=WEAK, Served=Served, csrf=csrf, log_in=log_in,
-        new_client=new_client, plan_of=plan_of,
+        new_client=new_client, plan_of=plan_of, REASON=REASON, Asker=Asker, filled=filled,
+        missing_headers=missing_headers, World=World, BROKEN=BROKEN,
     )  # fmt: skip
 
 
@@ -472,3 +760,213 @@ def _screenshot(page: Any, name: str) -> None:
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+HOSTILE_TITLES = {
+    "script": HOSTILE,
+    "markup": "</title></textarea><svg onload=alert(3)><iframe src=javascript:alert(4)></iframe>\"' onfocus=alert(5)",
+    "right to left": "\u05d0\u05d1\u05d2 \u0627\u0644\u0639\u0631\u0628\u064a\u0629 \u202e12\u2066 (34) \u200f",
+    "long": "T" * 10_000,
+    "words": "word " * 2_000,
+    "template": "{{7*7}} {% for a in b %} ${7*7} #{7*7} <%= 7*7 %> %(number)s {number}",
+    "formula": "=cmd|' /C calc'!A0",
+    "control": "a\x00b\x07c\x1b[31md\r\nSet-Cookie: x=1\u2028e\ufeff\U000e0041",
+    "marks": "Z" + "\u0301\u0323" * 300,
+    "empty": " ",
+}
+"""Titles that a stranger may give a study, by what they try."""
+
+
+@contextmanager
+def hostile_world(path: Path) -> Iterator[SiteWorld]:
+    """A hospital where every text that a stranger may write is hostile; ``studies`` has their digests."""
+    with site_world(path, full=True) as made:
+        for number, (name, title) in enumerate(HOSTILE_TITLES.items()):
+            plan = made.proposed(plan_of(f"rounds={number + 30}", "privacy.noise_multiplier=6.0", title=title))
+            made.studies[name] = plan.digest
+            if number % 3 == 0:
+                made.office.refuse(plan.digest, HOSTILE_TITLES["script"] + HOSTILE_TITLES["right to left"])
+        made.daemon.change(last_plan=made.studies["script"], state="paused", reason=HOSTILE_TITLES["markup"])
+        yield made
+
+
+@contextmanager
+def alarm_world(path: Path) -> Iterator[SiteWorld]:
+    """A hospital where all is wrong at once.
+
+    Paused, cut off, a certificate that has ended, a budget of which no round is left, sums without privacy that
+    officers signed, a closed domain, and studies that are revoked and refused.
+    """
+    with site_world(path, full=True) as made:
+        made.opened("imaging", "small")
+        spent = made.proposed(plan_of("rounds=500", "privacy.noise_multiplier=2.84", title="Chest pain, every day"))
+        made.granted(spent)
+        made.spend(spent)
+        sums = made.proposed(plan_of("rounds=5", "privacy=none", title="Counts of last year, sums only"))
+        reason = "counts that are published anyway"
+        waiver = Waive(domain="small", plan=sums.digest, reason=reason)
+        made.office.record([made.signed(waiver, made.anna, made.ben)])
+        made.granted(sums, "small")
+        made.ran(sums, 3, "small")
+        close = Close(domain="imaging", reason="the pictures have gone back to the archive")
+        made.office.record([made.signed(close, made.anna, made.ben)])
+        revoked = made.proposed(plan_of("rounds=8", "privacy.noise_multiplier=3.5", title="A study that was revoked"))
+        made.granted(revoked, "training")
+        grant = grant_for(revoked, "north", "training")
+        made.office.record([made.signed(grant.model_copy(update={"version": 2, "blocks": 0}))])
+        made.end_certificates()
+        made.daemon.change(state="paused", link="down", reason="the disk is full", refusals=3)
+        made.examples |= {"digest": revoked.digest}
+        yield made
+
+
+@pytest.fixture(scope="session")
+def alarm() -> Iterator[SiteWorld]:
+    """A hospital where all is wrong. Many tests look at it, so none may change it."""
+    with short_folder() as folder, alarm_world(folder) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def fresh() -> Iterator[SiteWorld]:
+    """A hospital to which nothing has happened yet. Many tests look at it, so none may change it."""
+    with short_folder() as folder, site_world(folder, full=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def hostile() -> Iterator[SiteWorld]:
+    """A hospital full of hostile texts. Many tests look at it, so none may change it."""
+    with short_folder() as folder, hostile_world(folder) as made:
+        yield made
+
+
+@pytest.fixture
+def own_hub(hub: World) -> Iterator[World]:
+    """The same coordinator, of one's own: forms may be sent to it."""
+    with short_folder() as folder:
+        shutil.copytree(hub.path, folder / "hub")
+        yield replace(hub, path=folder / "hub", secrets=dict(hub.secrets))
+
+
+@pytest.fixture(scope="session")
+def worlds(shown: SiteWorld, hub: World) -> dict[str, World]:
+    """A console of each face with something on every page."""
+    return {"site": shown, "coordinator": hub}
+
+
+class Examples(dict[str, str]):
+    """What stands for the parameters of a path; one that the world has no example of is 1."""
+
+    def __missing__(self, name: str) -> str:
+        return "1"
+
+
+def filled(path: str, world: World) -> str:
+    """A page's path with its parameters filled in from the world's examples."""
+    return re.sub(r"\{(\w+)(:\w+)?\}", lambda found: Examples(world.examples)[found[1]], path)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an application answered; an answer without an end is left after its first bytes."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def __getitem__(self, name: str) -> str:
+        return next((value for key, value in self.headers if key == name), "")
+
+    @property
+    def text(self) -> str:
+        return self.body.decode(errors="replace")
+
+
+class Asker:
+    """Asks an application as a browser of one account does, without a socket; ``role`` None: nobody is logged in.
+
+    ``pauses``: so many seconds pass before a body comes.
+    """
+
+    def __init__(self, app: Any, role: str | None) -> None:
+        self.app = app
+        self.cookie, self.token = "", "0" * 64
+        self.pauses = 0.0
+        if role is not None:
+            self.begin(role)
+
+    def begin(self, role: str, *, complete: bool = True) -> None:
+        """A new session of the account that is named as its role."""
+        sessions = self.app.console.sessions
+        self.cookie = sessions.begin(role, complete=complete)
+        self.token = sessions.find(self.cookie).csrf
+
+    def ask(self, method: str, path: str, body: bytes = b"", *, query: str = "", **headers: str | None) -> Answer:
+        """One request; ``headers`` are added, or left out where they are None."""
+        own = {
+            "host": f"127.0.0.1:{PORT}",
+            "origin": f"https://127.0.0.1:{PORT}",
+            "sec-fetch-site": "same-origin",
+            "accept-language": "en",
+            "cookie": f"{COOKIE}={self.cookie}" if self.cookie else None,
+            "content-type": "application/x-www-form-urlencoded" if body else None,
+            "content-length": str(len(body)) if body else None,
+        } | {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = [(name.encode(), value.encode("utf-8")) for name, value in own.items() if value is not None]
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "https",
+            "path": unquote(path), "raw_path": path.encode("utf-8"), "query_string": query.encode("utf-8"),
+            "root_path": "", "headers": sent, "client": ("127.0.0.1", 4711), "server": ("127.0.0.1", PORT),
+        }  # fmt: skip
+        return asyncio.run(self._asked(scope, body))
+
+    def send(self, path: str, fields: dict[str, str] | None = None, **headers: str | None) -> Answer:
+        """A form with this session's token."""
+        return self.ask("POST", path, urlencode({"csrf": self.token} | (fields or {})).encode(), **headers)
+
+    async def _asked(self, scope: dict[str, Any], body: bytes) -> Answer:
+        started: dict[str, Any] = {}
+        parts: list[bytes] = []
+        sent, over = False, asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            nonlocal sent
+            if not sent:
+                sent = True
+                await asyncio.sleep(self.pauses)
+                return {"type": "http.request", "body": body, "more_body": False}
+            await over.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                started.update(message)
+            else:
+                parts.append(message.get("body", b""))
+                endless = b"text/event-stream" in dict(started["headers"]).get(b"content-type", b"")
+                if endless or not message.get("more_body"):
+                    over.set()
+
+        asked = asyncio.ensure_future(self.app(scope, receive, send))
+        ended = asyncio.ensure_future(over.wait())
+        await asyncio.wait({asked, ended}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({asked}, timeout=5)
+        for task in (asked, ended):
+            task.cancel()
+        await asyncio.gather(asked, ended, return_exceptions=True)
+        headers = tuple((name.decode().lower(), value.decode("latin-1")) for name, value in started["headers"])
+        return Answer(started["status"], headers, b"".join(parts))
+
+
+def missing_headers(answer: Any, path: str) -> list[str]:
+    """Which of the headers that every answer must carry this one does not, and which it carries and must not."""
+    kept = "no-cache" if path.startswith("/static/") else "no-store"
+    wanted = HEADERS | {"cache-control": kept, "strict-transport-security": "max-age=31536000"}
+    wrong = [f"{name}: {answer[name]}" for name, value in wanted.items() if answer[name] != value]
+    wrong += [name for name, _ in answer.headers if name in ("server", "x-powered-by", "access-control-allow-origin")]
+    cookies = [value for name, value in answer.headers if name == "set-cookie"]
+    flags = ("; HttpOnly", "; Path=/", "; SameSite=strict", "; Secure")
+    wrong += [cookie.split("=")[0] for cookie in cookies if not all(flag in cookie for flag in flags)]
+    wrong += [cookie for cookie in cookies if not cookie.startswith("__Host-") or "Domain" in cookie]
+    return wrong + ([] if "unsafe" not in answer["content-security-policy"] else ["unsafe"])

@@ -6,7 +6,7 @@ import pytest
 from fastapi import APIRouter
 
 from wardround.console.web.app import make_app
-from wardround.console.web.errors import ERRORS
+from wardround.console.web.errors import ERRORS, HUB_AWAY
 from wardround.console.web.page import Page
 from wardround.console.web.pages import PAGES
 from wardround.console.web.roles import ROLES, Face
@@ -46,6 +46,25 @@ def test_an_error_becomes_its_status_and_two_lines(client: Any, which: str) -> N
         assert line.replace("'", "&#39;") in answer.text
     assert "4711" not in answer.text and "\u202e" not in answer.text
     assert answer.headers.get("retry-after") == ("7" if which.isdecimal() else None)
+
+
+def test_a_coordinator_is_not_told_of_a_sites_daemon(hub: Any, helpers: Any) -> None:
+    router, roles = APIRouter(), frozenset(ROLES[Face.COORDINATOR])
+
+    @router.get("/raise")
+    def fail() -> None:
+        raise Refused(503)
+
+    page = Page(Face.COORDINATOR, "/raise", "Raise", "run", roles, router)
+    names = Names.of(("127.0.0.1",), helpers.PORT, tls=True)
+    app = make_app(
+        hub.path, Face.COORDINATOR, names, tls=True, clock=hub.clock, pages=[*PAGES, page], hasher=helpers.WEAK
+    )
+    with helpers.new_client(app) as client:
+        helpers.log_in(client, hub, "researcher")
+        answer = client.get("/raise")
+        assert answer.status_code == 503 and "daemon" not in answer.text and "wardround site" not in answer.text
+        assert HUB_AWAY[0] in answer.text and "wardround coordinator status" in answer.text
 
 
 @pytest.mark.server("chromium")

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 
 from wardround.console.web import i18n
 from wardround.console.web.i18n import LANGUAGES, negotiated
+from wardround.console.web.page import Page
+from wardround.console.web.pages import PAGES
+from wardround.console.web.roles import Face, Role
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -36,7 +40,7 @@ def test_every_word_is_translated_and_none_is_stale() -> None:
     ],
 )
 def test_a_gap_in_a_language_is_found(tmp_path: Path, old: str, new: str, fault: str) -> None:
-    for part in ("scripts/words.py", "console/web"):
+    for part in ("scripts/words.py", "console", "client/doctor"):
         (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-r", str(ROOT / part), str(tmp_path / part)], check=True)
     file = tmp_path / "console/web/locale/fr/LC_MESSAGES/console.po"
@@ -45,6 +49,19 @@ def test_a_gap_in_a_language_is_found(tmp_path: Path, old: str, new: str, fault:
     file.write_text(text.replace(old, new), encoding="utf-8")
     found = words(tmp_path)
     assert found.returncode == 1 and fault in found.stdout
+
+
+def test_a_sentence_that_no_catalogue_could_know_is_found(tmp_path: Path) -> None:
+    for part in ("scripts/words.py", "console", "client/doctor"):
+        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-r", str(ROOT / part), str(tmp_path / part)], check=True)
+    assert words(tmp_path).returncode == 0
+    file = tmp_path / "client/doctor/local.py"
+    text, old = file.read_text(encoding="utf-8"), 'said("Only %(size)s are free.", size=size)'
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, 'f"Only {size} are free."'), encoding="utf-8")
+    found = words(tmp_path)
+    assert found.returncode == 1 and "local.py" in found.stderr and "said() it" in found.stderr
 
 
 @pytest.mark.parametrize(
@@ -115,3 +132,49 @@ def test_every_language_fits_a_telephone(shown: Any, visits: Any, axe: Any, scre
         window.select_option("#language", "en")
         window.click("form[action='/language'] button")
         assert wide == 0
+
+
+EACH = [(page, role) for page in PAGES for role in sorted(page.roles)]
+
+
+@pytest.mark.parametrize(("page", "role"), EACH, ids=lambda one: str(getattr(one, "path", one)).strip("/"))
+def test_who_chooses_a_language_stays_on_the_page(
+    page: Page, role: Role, shown: Any, hub: Any, helpers: Any, seats: Any
+) -> None:
+    """Through the form that the page itself shows, on every page of both consoles, with and without parameters."""
+    world = {Face.SITE: shown, Face.COORDINATOR: hub}[page.face]
+    client, path = seats(world, role.value), page.path.format(**world.examples)
+    fields = re.findall(r'name="(csrf|back)" value="([^"]*)"', client.get(path).text.split('action="/language"', 1)[1])
+    form = dict(fields[:2])
+    assert form["back"] == path
+    answer = client.post("/language", data=form | {"language": "en"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, path)
+
+
+@pytest.fixture(scope="module")
+def seats(helpers: Any) -> Iterator[Any]:
+    """One login for each role of each console."""
+    made: dict[tuple[str, str], Any] = {}
+
+    def client(world: Any, role: str) -> Any:
+        if (key := (str(world.path), role)) not in made:
+            made[key] = helpers.new_client(world.app())
+            helpers.log_in(made[key], world, role)
+        return made[key]
+
+    yield client
+    for one in made.values():
+        one.close()
+
+
+def test_no_address_outside_of_the_registry_is_gone_back_to(shown: Any, seats: Any, helpers: Any) -> None:
+    client, digest = seats(shown, "officer"), shown.examples["digest"]
+    for back in (
+        f"/studies/{digest}/x",
+        "/studies/",
+        "/studies/..",
+        f"/studies/{digest}/plan.json",
+        "/studies//decide",
+    ):
+        data = {"language": "en", "back": back, "csrf": helpers.csrf(client)}
+        assert client.post("/language", data=data, follow_redirects=False).headers["location"] == "/", back

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
@@ -17,10 +18,13 @@ from cryptography.x509 import load_pem_x509_certificate
 from wardround.client.control.server import ControlServer
 from wardround.client.governance import CONSORTIUM_DOMAIN, charge_for, grant_for
 from wardround.client.settings import Roles
-from wardround.console.web.live import MOST_LISTENERS, MOST_OF_ONE, NO_ANSWER, Live, TooMany, status_of
+from wardround.console.notices.watching import notices
+from wardround.console.web.listeners import MOST_LISTENERS, MOST_OF_ONE, TooMany
+from wardround.console.web.live import NO_ANSWER, Live, status_of
 from wardround.console.web.pages.overview import left_words, live_words, waiting
 from wardround.console.web.queries.ledger import Books
-from wardround.console.web.queries.site import Expiry, SiteQueries
+from wardround.console.web.queries.noticing import Noticing
+from wardround.console.web.queries.site import SiteQueries
 from wardround.console.web.roles import Role
 from wardround.console.web.sessions import COOKIE
 from wardround.privacy.accounting import epsilon, rounded_up
@@ -86,8 +90,8 @@ def test_no_epsilon_stands_without_its_conditions(client_as: Any) -> None:
 
 def test_each_role_sees_what_is_its_own(client_as: Any) -> None:
     texts = {role: text_of(client_as(role).get("/")) for role in ("officer", "it", "auditor")}
-    assert "A study waits for your decision: A second look at chest pain" in texts["officer"]
-    assert "waits for your decision" not in texts["it"] and "Nothing waits for you." in texts["it"]
+    assert re.search(r"The study 'A second look at chest pain' \(\w+\) waits for a decision", texts["officer"])
+    assert "waits for a decision" not in texts["it"] and "Nothing waits for you." in texts["it"]
     assert "What waits for you" not in texts["auditor"] and "Entries of the ledger" in texts["auditor"]
     assert "Entries of the ledger" not in texts["officer"]
 
@@ -114,31 +118,31 @@ def test_a_pause_and_a_link_that_is_down_wait_for_it_and_officer(world: Any, cli
     world.daemon.change(state="paused", reason="the disk is <b>full</b>", link="down")
     for role in ("it", "officer"):
         text = text_of(client_as(role).get("/"))
-        assert "The site is paused: no round is answered. Reason: the disk is <b>full</b>" in text
-        assert "The link to the coordinator is down." in text
+        assert "The site is paused: the disk is <b>full</b>. It answers no round until" in text
+        assert "The link to the coordinator is down since" in text
 
 
 def test_a_certificate_that_ends_soon_is_named(world: Any) -> None:
-    view, at = SiteQueries(world.folder).view(), datetime(2026, 12, 24, tzinfo=UTC)
-    status = status_of(world.daemon.status())
-    for days, words in ((3, "ends on 24 Dec 2026"), (-1, "ended on 24 Dec 2026")):
-        found = waiting(Role.IT, view, status, [Expiry("CN=hub", days, at)])
+    queries, at = SiteQueries(world.folder), datetime(2026, 12, 24, tzinfo=UTC)
+    noticing = Noticing(queries, lambda: status_of(world.daemon.status()))
+    for days, words in ((3, "ends on 2026-12-24"), (-1, "ended on 2026-12-24")):
+        seen = noticing.seen(at - timedelta(days=days), status_of(world.daemon.status()), queries.view())
+        found = waiting(Role.IT, notices(replace(seen, certificate_ends=at)), ())
         assert [words in one.words for one in found] == [True]
 
 
 def test_certificates_of_the_link_are_read_with_their_days(world: Any) -> None:
     queries, now = SiteQueries(world.folder), datetime.now(UTC)
-    assert queries.expiries() == []
+    assert queries.certificates() == []
     pem, _ = own_ca("Hub of the north", now)
     link = world.path / "link"
     link.mkdir()
     (link / "ca.pem").write_bytes(pem)
     (world.path / "link.json").write_text(json.dumps({"link": str(link)}))
     end = load_pem_x509_certificate(pem).not_valid_after_utc
-    assert queries.expiries(now) == []
-    (found,) = queries.expiries(end - timedelta(days=10, hours=1))
+    (found,) = queries.certificates(end - timedelta(days=10, hours=1))
     assert found.days == 10 and "Hub of the north" in found.name
-    assert queries.expiries(end + timedelta(days=1))[0].days < 0
+    assert queries.certificates(end + timedelta(days=1))[0].days < 0
 
 
 def test_studies_stand_as_the_office_says(world: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from wardround.console.web import i18n
+from wardround.console import i18n
 from wardround.console.web.page import Page
 from wardround.console.web.pages import PAGES
 from wardround.console.web.roles import ROLES, Role
@@ -21,7 +21,7 @@ from wardround.console.web.security import POLICY
 EACH = [(page, role) for page in PAGES for role in ROLES[page.face]]
 MOST_BYTES = 100_000
 OPEN, SHUT = "⟦", "⟧"
-SHOWN_ATTRIBUTES = ("alt", "aria-label", "data-label", "data-lost", "placeholder", "title")
+SHOWN_ATTRIBUTES = ("alt", "aria-label", "data-label", "data-lost", "data-said", "placeholder", "title")
 NOT_WORDS = ("code", "script", "style", "time")
 DATA = re.compile(r"Wardround|\d{1,2} [A-Z][a-z]+ \d{4}, [\d:]+ UTC")
 """A name, and a time as it is written in English."""
@@ -35,11 +35,6 @@ def ident(value: object) -> str:
 def page_and_role(request: pytest.FixtureRequest) -> tuple[Page, Role]:
     found: tuple[Page, Role] = request.param
     return found
-
-
-@pytest.fixture(scope="session")
-def worlds(shown: Any, hub: Any) -> dict[str, Any]:
-    return {"site": shown, "coordinator": hub}
 
 
 @pytest.fixture(scope="session")
@@ -85,6 +80,18 @@ def test_a_page_and_all_that_it_loads_is_small(
     assert len(answer.content) + sum(len(client.get(path).content) for path in loaded) < MOST_BYTES
 
 
+def test_every_block_of_the_style_sheet_is_closed(shown: Any, helpers: Any) -> None:
+    """One that is left open hides all rules behind it from some widths, and no page is wrong enough to fail."""
+    with helpers.new_client(shown.app()) as client:
+        style = client.get("/static/console.css").text
+    depths = [0]
+    for brace in re.findall(r"[{}]", re.sub(r"/\*.*?\*/", "", style, flags=re.S)):
+        depths.append(depths[-1] + (1 if brace == "{" else -1))
+    assert depths[-1] == 0 and min(depths) == 0
+    comments = [style[: found.start()] for found in re.finditer(r"^/\*", style, flags=re.M)]
+    assert all(before.count("{") == before.count("}") for before in comments), "a section begins inside of a block"
+
+
 def test_every_word_of_a_page_can_be_translated(
     page_and_role: tuple[Page, Role], clients: Any, worlds: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,13 +109,24 @@ def test_words_that_cannot_be_translated_are_found() -> None:
     assert untranslated(text) == ["No", "Go"]
 
 
+def views() -> Iterator[tuple[Page, Role, str, int]]:
+    """Each page in both themes and widths for the first role that sees it; for others what differs most."""
+    for page in PAGES:
+        allowed = [role for role in ROLES[page.face] if role in page.roles]
+        for role in ROLES[page.face]:
+            if role is allowed[0]:
+                yield from ((page, role, scheme, width) for scheme, width in product(("light", "dark"), (360, 1280)))
+            else:
+                yield page, role, "light", 360
+                if role in allowed:
+                    yield page, role, "dark", 1280
+
+
 @pytest.mark.server("chromium")
-@pytest.mark.parametrize(("scheme", "width"), list(product(("light", "dark"), (360, 1280))))
+@pytest.mark.parametrize(("page", "role", "scheme", "width"), list(views()), ids=ident)
 def test_a_page_is_accessible_and_fits_in_a_real_browser(
-    page_and_role: tuple[Page, Role], scheme: str, width: int, worlds: dict[str, Any], visits: Any, axe: Any,
-    screenshot: Any,
-) -> None:  # fmt: skip
-    page, role = page_and_role
+    page: Page, role: Role, scheme: str, width: int, worlds: dict[str, Any], visits: Any, axe: Any, screenshot: Any
+) -> None:
     with visits.page(worlds[page.face.value], role.value, scheme=scheme, width=width) as window:
         answer = window.goto(address(page, worlds))
         name = re.sub(r"\W+", "-", f"{page.face.value}-{page.path.strip('/') or 'overview'}").strip("-")

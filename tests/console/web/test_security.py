@@ -1,11 +1,13 @@
 """What a hostile page, link, proxy or study can do to the console: each is tried, and beside it what is let in."""
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from wardround.console.web import security
 from wardround.console.web.pages import PAGES
 from wardround.console.web.roles import Role
 from wardround.console.web.security import HEADERS, MOST_BYTES, Names
@@ -153,6 +155,18 @@ def test_what_a_stranger_wrote_is_shown_as_text(client_as: ClientAs, helpers: An
     assert "W" * 400 not in text
 
 
+def test_a_body_that_comes_too_slowly_is_refused(world: Any, helpers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(security, "BODY_SECONDS", 0.5)
+    asker = helpers.Asker(world.app(), "officer")
+    fields = {"language": "en"}
+    assert asker.send("/language", fields).status == 303
+    asker.pauses = 1.0
+    began = time.monotonic()
+    answer = asker.send("/language", fields)
+    assert answer.status == 408 and "too slowly" in answer.text and time.monotonic() - began < 5
+    assert helpers.missing_headers(answer, "/language") == []
+
+
 @pytest.mark.server("chromium")
 def test_no_script_of_a_study_runs_in_a_real_browser(shown: Any, visits: Any) -> None:
     with visits.page(shown, "officer") as window:
@@ -188,14 +202,16 @@ def test_an_auditor_and_nobody_in_the_wrong_role_changes_anything(
     world: Any, client_as: ClientAs, helpers: Any
 ) -> None:
     assert routes(world.app())
+    assert {page.path for page in PAGES if page.own_account} == {"/account"}, "who only reads may send these forms"
     for role in (Role.OFFICER, Role.IT, Role.AUDITOR):
         client = client_as(role.value)
         token = helpers.csrf(client)
         for page in PAGES:
-            if page.face is not world.face or (role in page.writers and role is not Role.AUDITOR):
+            writes = role in page.writers and (role is not Role.AUDITOR or page.own_account)
+            if page.face is not world.face or writes:
                 continue
             for method, path in routes_of(page.router):
-                if method == "POST":
+                if method == "POST" and not (path in page.asks and role in page.roles):
                     where = path.format(**world.examples)
                     assert client.post(where, data={"csrf": token}).status_code == 403, (role, path)
 

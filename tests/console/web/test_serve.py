@@ -1,12 +1,16 @@
 """The console as IT starts it: its commands, its address and certificate, and what it leaves behind."""
 
+import asyncio
 import os
 import re
 import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +18,12 @@ from typing import Any
 import httpx
 import pyotp
 import pytest
+import uvicorn
 from typer.testing import CliRunner
 
 from wardround.console.cli import app
+from wardround.console.web import serve
+from wardround.console.web.roles import Face
 from wardround.console.web.serve import check_tls
 from wardround.protocol.errors import UsageError
 from wardround.server.certificates import issue, own_ca
@@ -139,6 +146,67 @@ def test_a_coordinator_has_its_console_too(hub: Any) -> None:
     assert re.search(r"^researcher +researcher ", listed.output, re.M)
     wrong = run("coordinator", "account", "add", str(hub.path), "anna", "--role", "officer")
     assert isinstance(wrong.exception, UsageError)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The port of a server with the protocol that consoles are served with, of which nobody may be slow."""
+    monkeypatch.setattr(serve, "HEAD_SECONDS", 0.6)
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await asyncio.sleep(1.2 if scope["path"] == "/slow" else 0.0)
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(answer, http=serve.Impatient, lifespan="off", log_config=None, timeout_keep_alive=9)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.02)
+        yield listening.getsockname()[1]
+        server.should_exit = True
+        thread.join(20)
+
+
+HEAD = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize("begun", ["", "half a head", "half a second head"])
+def test_who_sends_no_whole_head_is_hung_up_on(impatient: int, begun: str) -> None:
+    with socket.create_connection(("127.0.0.1", impatient), 10) as line:
+        if begun == "half a second head":
+            line.sendall(HEAD % b"")
+            heard = b""
+            while not heard.endswith(b"ok"):
+                heard += line.recv(1000)
+        line.sendall(HEAD[:9] if begun else b"")
+        began = time.monotonic()
+        with suppress(ConnectionResetError):
+            assert line.recv(1000) == b""
+        assert 0.3 < time.monotonic() - began < 5
+
+
+def test_who_sends_whole_heads_is_heard_again_and_waited_for(impatient: int) -> None:
+    with socket.create_connection(("127.0.0.1", impatient), 10) as line:
+        for path in (b"", b"slow", b""):
+            line.sendall(HEAD % path)
+            heard = b""
+            while not heard.endswith(b"ok"):
+                heard += line.recv(1000)
+        time.sleep(1.0)
+        line.sendall(HEAD % b"")
+        assert line.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_a_console_is_served_so(new_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[Any] = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server: served.append(server.config))
+    monkeypatch.setattr(serve, "log_to", lambda folder: None)
+    serve.serve(new_world.path, Face.SITE)
+    assert served[0].http is serve.Impatient and served[0].limit_concurrency == 200 and not served[0].proxy_headers
 
 
 def free_port() -> int:

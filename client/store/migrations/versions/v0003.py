@@ -1,4 +1,4 @@
-"""What strategies let this site remember between rounds."""
+"""What was heard of ledgers, and when a head was cosigned."""
 
 from alembic import op
 
@@ -9,5 +9,5 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    for statement in statements("0003_memory.sql"):
+    for statement in statements("0003_watch.sql"):
         op.execute(statement)
