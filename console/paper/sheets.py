@@ -29,7 +29,7 @@ def language(tag: str) -> NullTranslations:
         return i18n.translations(tag)
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"papers in '{tag}' need '{error.name}', which is not installed here",
+            f"papers in '{tag}' need '{str(error.name).partition('.')[0]}', which is not installed here",
             "install wardround with its extra: wardround[paper]",
         ) from error
 
