@@ -31,7 +31,7 @@ def dpia_sheet(paper: Paper, about: About, digest: str, signed: str, words: Word
 
 def _blocks(paper: Paper, about: About, words: Words) -> Iterator[Block]:
     _ = words._
-    asked = _("To be written")
+    asked = _("To be written:")
     yield Box(
         _("How to use this annex"),
         (

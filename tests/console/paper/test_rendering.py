@@ -70,7 +70,7 @@ WHOLE = {
         r"against (?:everyone, whoever colludes|the coordinator [^;]*(?:; other sites keep their noise)?); rounded up"
     ),
     "fr": re.compile(
-        r"ε \d+,\d\d (\()?à δ 0,\d+ ; unité : un patient d’un site ; adjacence : ajout ou retrait d’un patient ; "
+        r"ε \d+,\d\d (\()?à δ 0,\d+ ; unité : un patient d’un site ; adjacence : ajout ou retrait d’un patient ; "  # noqa: RUF001
         r"face à : (?:tous, quels que soient les complices|le coordinateur [^;]*"
         r"(?:; les autres sites gardent leur bruit)?) ?; arrondi vers le haut"
     ),
@@ -120,9 +120,9 @@ def test_an_epsilon_without_its_conditions_would_be_seen() -> None:
     assert bare_epsilons(whole) == 0
     assert bare_epsilons(f"{whole} and ε 3.00") == 1
     assert bare_epsilons(whole.replace("unit: one patient of one site; ", "")) == 1
-    whole = "ε 2,99 (à δ 0,0001 ; unité : un patient d’un site ; adjacence : ajout ou retrait d’un patient ; face à : tous, quels que soient les complices ; arrondi vers le haut)"  # noqa: E501
+    whole = "ε 2,99 (à δ 0,0001 ; unité : un patient d’un site ; adjacence : ajout ou retrait d’un patient ; face à : tous, quels que soient les complices ; arrondi vers le haut)"  # noqa: E501, RUF001
     assert bare_epsilons(whole, "fr") == 0
-    assert bare_epsilons(whole.replace("adjacence : ajout ou retrait d’un patient ; ", ""), "fr") == 1
+    assert bare_epsilons(whole.replace("adjacence : ajout ou retrait d’un patient ; ", ""), "fr") == 1  # noqa: RUF001
     assert bare_in_json([{"epsilon": 2.99}]) == 1
     assert bare_in_json({"epsilon": {"value": "2.99", "delta": 1e-4, "unit": "patient", "adjacency": "x"}}) == 1
 
