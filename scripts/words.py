@@ -112,12 +112,19 @@ def catalogues(language: str) -> dict[str, Catalog]:
 
 
 def faults(language: str) -> Iterator[tuple[str, str]]:
-    """(kind, message) of everything that is wrong in a language: missing, stale, or with other places to fill in."""
+    """(kind, message) of everything that is wrong in a language: missing, stale, in two files, or with other places.
+
+    All files of a language make one catalogue: of a message in two of them only one is ever said.
+    """
     everything, held = said(), [message for one in catalogues(language).values() for message in one if message.id]
     known = {tuple(message.id) if message.pluralizable else message.id for message in held if _filled(message)}
     yield from (("missing", str(key)) for key in wanted(language) if key not in known)
+    met = set()
     for message in held:
         key = tuple(message.id) if message.pluralizable else message.id
+        if key in met:
+            yield "twice", str(message.id)
+        met.add(key)
         if key not in everything:
             yield "stale", str(message.id)
         elif _filled(message) and not _same_places(message):
