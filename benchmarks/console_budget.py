@@ -160,7 +160,7 @@ def paints(address: str, cookies: httpx.Cookies, paths: dict[str, str]) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="10,000 entries instead of 100,000; under two minutes")
+    parser.add_argument("--quick", action="store_true", help="10,000 entries instead of 100,000; under a minute")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     rounds = 3_334 if arguments.quick else 33_334
@@ -224,14 +224,15 @@ def main() -> None:
         ledger.close()
         listening.close()
     for each in rows:
-        goal = "" if each["goal"] is None else f"goal {each['goal']:,}"
-        print(f"{case:>16}  {each['metric']:<42} {each['value']:>10,.1f} {each['unit']:<6} {goal}")
+        against = "" if each["ratio"] is None else f"{each['ratio']:.2f} of the {each['against']}"
+        print(f"{case:>16}  {each['metric']:<42} {each['value']:>10,.1f} {each['unit']:<6} {against}")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 def row(case: str, metric: str, value: float, unit: str, goal: int | None) -> dict[str, object]:
-    return {"case": case, "metric": metric, "value": value, "unit": unit, "goal": goal}
+    against, ratio = (None, None) if goal is None else (f"goal of {goal:,} {unit}", value / goal)
+    return {"case": case, "metric": metric, "value": value, "unit": unit, "against": against, "ratio": ratio}
 
 
 if __name__ == "__main__":

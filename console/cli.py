@@ -338,7 +338,7 @@ def main() -> None:
 
 def _stop(code: int) -> None:
     if code == INTERRUPTED:
-        hint = "an unfinished run goes on with: wardround simulate simulation.resume=FOLDER"
+        hint = "run it again; an unfinished simulation goes on with: wardround simulate simulation.resume=FOLDER"
         fail(WardroundError("interrupted", hint), INTERRUPTED)
     sys.exit(code)
 

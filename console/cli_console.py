@@ -19,7 +19,7 @@ def add(under: typer.Typer, face: Face) -> None:
     def console(
         folder: Folder,
         listen: Annotated[str, typer.Option(help="The address to listen at; another needs TLS.")] = "127.0.0.1",
-        port: Annotated[int, typer.Option(help="The port.")] = 8640,
+        port: Annotated[int, typer.Option(min=1, max=65535, help="The port.")] = 8640,
         certificate: Annotated[Path | None, typer.Option(help="A certificate (PEM) with its chain.")] = None,
         key: Annotated[Path | None, typer.Option(help="The key of that certificate.")] = None,
         origin: Annotated[

@@ -12,7 +12,7 @@ from wardround.protocol.errors import UsageError
 Folder: TypeAlias = Annotated[Path, typer.Argument(help="The site's folder.")]
 Study: TypeAlias = Annotated[str, typer.Argument(help="The study's name, or the beginning of its plan's digest.")]
 Out: TypeAlias = Annotated[Path, typer.Option(help="A new file: .pdf, .html or .json.")]
-Language: TypeAlias = Annotated[str, typer.Option(help="The paper's language, where the console has it.")]
+Language: TypeAlias = Annotated[str, typer.Option(help="The paper's language: en or fr.")]
 
 
 def add(site: typer.Typer, app: typer.Typer) -> None:

@@ -2,11 +2,13 @@
 
 A language has one PO file for each page or subject, so that pages are translated apart; they are read when a language
 is first used. Nothing but the standard library is imported for English, so that a command line without the console's
-libraries says the same words; Babel reads the catalogues of any other language, which only the console speaks.
+libraries says the same words; Babel reads the catalogues of any other language, which the console and papers speak.
 """
 
 import gettext as std
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from decimal import Decimal
@@ -48,6 +50,16 @@ def use(language: str) -> None:
     _now.set(language)
 
 
+@contextmanager
+def speaking(language: str) -> Iterator[None]:
+    """Speak ``language`` within, and what was spoken before from then on."""
+    before = _now.set(language)
+    try:
+        yield
+    finally:
+        _now.reset(before)
+
+
 def spoken() -> str:
     """The language of this request; English outside of one."""
     return _now.get()
@@ -71,8 +83,13 @@ def N_(message: str) -> str:
 def numeral(value: float) -> str:
     """A number of a plan, as exactly as the plan has it: ``12,345`` of them, or ``0.0001``; with the reader's marks."""
     text = f"{value:,}" if isinstance(value, int) else f"{Decimal(repr(value)).normalize():f}"
-    thousands, decimals = _MARKS.get(spoken(), _MARKS[SOURCE])
-    return text.translate({ord(","): thousands, ord("."): decimals, ord("-"): "\N{MINUS SIGN}"})
+    return marked(text, spoken()).replace("-", "\N{MINUS SIGN}")
+
+
+def marked(number: str, language: str) -> str:
+    """``1,234.5`` with the marks of ``language``."""
+    thousands, decimals = _MARKS.get(language, _MARKS[SOURCE])
+    return number.translate({ord(","): thousands, ord("."): decimals})
 
 
 @cache

@@ -11,6 +11,7 @@ signature of the party that raised the alarm says who noticed first. A statement
 as recovered answers an alarm, and does not remove it.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
 from typing import Final, Literal
@@ -132,7 +133,7 @@ def answered(alarm: Alarm, statement: Statement, accused: PublicIdentity) -> boo
     return any(statement.excuses(head) for head in heads)
 
 
-def false_witnesses(alarm: Alarm, known: dict[str, PublicIdentity]) -> tuple[str, ...]:
+def false_witnesses(alarm: Alarm, known: Mapping[str, PublicIdentity]) -> tuple[str, ...]:
     """Who of ``known`` has cosigned both heads of a fork, which no honest witness does."""
     if alarm.kind is not AlarmKind.FORK or alarm.second.startswith("{"):
         return ()

@@ -22,8 +22,19 @@ WEB = CONSOLE / "web"
 OF_A_SUBJECT = {
     "plan": ("plan_words.py", "plan_changes.py", "reports/numbers.py", "reports/task_words.py", "reports/words.py"),
     "entries": ("paper/entry_words.py", "paper/kinds.py"),
+    "paper": (
+        "paper/anchor_words.py",
+        "paper/audit_words.py",
+        "paper/dpia_words.py",
+        "paper/statement_words.py",
+        "paper/study_words.py",
+        "paper/terms.py",
+    ),
 }
 """Words outside the pages, which command line, papers and pages share: their PO file, and where they stand."""
+
+SIGNED = frozenset({"paper"})
+"""PO files of words that a hospital signs: no draft of a language needs them, because no paper is made in a draft."""
 
 SUBJECTS = {CONSOLE / name: subject for subject, names in OF_A_SUBJECT.items() for name in names}
 LOCALE = WEB / "locale"
@@ -55,6 +66,12 @@ def said() -> dict[str | tuple[str, str], str]:
             for sentence in sentences(file):
                 found.setdefault(sentence, page)
     return found
+
+
+def wanted(language: str) -> dict[str | tuple[str, str], str]:
+    """What ``language`` must say: everything, or where it is a draft all but what a hospital signs."""
+    draft = any(one.code == language and one.draft for one in LANGUAGES)
+    return {key: page for key, page in said().items() if not (draft and page in SIGNED)}
 
 
 def sentences(file: Path) -> Iterator[str]:
@@ -95,13 +112,20 @@ def catalogues(language: str) -> dict[str, Catalog]:
 
 
 def faults(language: str) -> Iterator[tuple[str, str]]:
-    """(kind, message) of everything that is wrong in a language: missing, stale, or with other places to fill in."""
-    wanted, held = said(), [message for one in catalogues(language).values() for message in one if message.id]
+    """(kind, message) of everything that is wrong in a language: missing, stale, in two files, or with other places.
+
+    All files of a language make one catalogue: of a message in two of them only one is ever said.
+    """
+    everything, held = said(), [message for one in catalogues(language).values() for message in one if message.id]
     known = {tuple(message.id) if message.pluralizable else message.id for message in held if _filled(message)}
-    yield from (("missing", str(key)) for key in wanted if key not in known)
+    yield from (("missing", str(key)) for key in wanted(language) if key not in known)
+    met = set()
     for message in held:
         key = tuple(message.id) if message.pluralizable else message.id
-        if key not in wanted:
+        if key in met:
+            yield "twice", str(message.id)
+        met.add(key)
+        if key not in everything:
             yield "stale", str(message.id)
         elif _filled(message) and not _same_places(message):
             yield "other places", str(message.id)
@@ -111,7 +135,7 @@ def add(language: str) -> int:
     """Add what is missing with an empty translation; returns how many."""
     held, added = catalogues(language), 0
     known = {tuple(m.id) if m.pluralizable else m.id for one in held.values() for m in one if m.id}
-    for key, page in said().items():
+    for key, page in wanted(language).items():
         if key not in known:
             held.setdefault(page, Catalog(locale=language, domain=page)).add(key)
             added += 1
@@ -151,8 +175,8 @@ def main() -> int:
                 print(f"{language.code}: {kind}: {message}")
                 gaps += 1
         missing = sum(kind == "missing" for kind, _ in found)
-        there, draft = len(said()) - missing, " (draft)" if language.draft else ""
-        print(f"{language.code}: {there} of {len(said())} messages{draft}")
+        whole, draft = len(wanted(language.code)), " (draft)" if language.draft else ""
+        print(f"{language.code}: {whole - missing} of {whole} messages{draft}")
     return 1 if gaps else 0
 
 

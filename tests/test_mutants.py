@@ -63,7 +63,9 @@ def misfits(list_of_mutants: list[Any], tree: Path) -> list[str]:
     found = []
     for mutant in list_of_mutants:
         try:
-            ast.parse(SCRIPT["mutated"](mutant, tree))
+            code = SCRIPT["mutated"](mutant, tree)
+            if mutant.file.endswith(".py"):
+                ast.parse(code)
         except (SCRIPT["Unfit"], SyntaxError) as error:
             found.append(f"{mutant.name}: {error}")
         for test in mutant.tests:

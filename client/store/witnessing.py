@@ -57,15 +57,16 @@ class Witnessing:
     others: tuple[Cosigned, ...]
     alarms: tuple[AlarmView, ...]
 
-    @property
-    def open(self) -> tuple[AlarmView, ...]:
-        return tuple(alarm for alarm in self.alarms if alarm.answered is None)
+
+def all_alarms(database: Path, site: str) -> tuple[AlarmView, ...]:
+    """Alarms on ledgers, the oldest first. Raises as ``witnessing``."""
+    with explained(database), closing(open_copy(database)) as store:
+        return tuple(alarms_in(store, site))
 
 
 def open_alarms(database: Path, site: str) -> tuple[AlarmView, ...]:
-    """Alarms on ledgers that nothing has answered, the oldest first. Raises as ``witnessing``."""
-    with explained(database), closing(open_copy(database)) as store:
-        return tuple(alarm for alarm in alarms_in(store, site) if alarm.answered is None)
+    """Those that nothing has answered."""
+    return tuple(alarm for alarm in all_alarms(database, site) if alarm.answered is None)
 
 
 def witnessing(database: Path, site: str) -> Witnessing:

@@ -26,12 +26,12 @@ def serve_command(
     origins: list[str],
 ) -> None:
     """Serve the pages until Ctrl-C."""
-    from wardround.console.web.serve import check_tls, serve
+    from wardround.console.web.serve import serve
 
-    scheme = "https" if check_tls(listen, certificate, key) else "http"
-    shown = f"[{listen}]" if ":" in listen else listen
-    typer.echo(f"Console of '{folder}' at {scheme}://{shown}:{port}/; Ctrl-C stops it.")
-    serve(folder, face, listen, port, certificate, key, tuple(origins))
+    def listening(address: str) -> None:
+        typer.echo(f"Console of '{folder}' at {address}; Ctrl-C stops it.")
+
+    serve(folder, face, listen, port, certificate, key, tuple(origins), listening)
 
 
 def add_command(folder: Path, face: Face, name: str, role: str) -> None:

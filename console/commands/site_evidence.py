@@ -8,13 +8,13 @@ import typer
 from wardround.client.store.database import open_store
 from wardround.client.store.evidence import Evidence, Exhibit
 from wardround.client.store.folder import SiteFolder
-from wardround.client.store.witnessing import witnessing
+from wardround.client.store.witnessing import all_alarms
 from wardround.protocol.alarm import AlarmKind
 
 
 def _alarms(site: SiteFolder) -> list[Exhibit]:
     """Alarms on ledgers that prove themselves, each with its evidence inside."""
-    found = witnessing(site.database, site.site).alarms
+    found = all_alarms(site.database, site.site)
     return [Exhibit(alarm.kind, alarm.since, alarm.content) for alarm in found if alarm.kind is not AlarmKind.SILENCE]
 
 

@@ -28,7 +28,7 @@ def checkpoint(paper: Paper, words: Words) -> Iterator[Block]:
     yield Facts(
         (
             Fact(_("Ledger of"), clean(paper.site)),
-            Fact(_("Entries"), f"{found.head.size:,}"),
+            Fact(_("Entries"), words.number(found.head.size)),
             Fact(_("Root of its tree"), found.head.root.hex(), code=True),
             Fact(_("Hash of the checkpoint"), checkpoint_hash(anchor, paper.site), code=True),
             Fact(_("Site's key"), paper.key, code=True),
@@ -45,9 +45,9 @@ def footer(paper: Paper, kind: str, digest: str, words: Words) -> Footer:
     size, hash_ = checkpoint_of(paper.anchor, paper.site).head.size, checkpoint_hash(paper.anchor, paper.site)
     return Footer(
         lines=(
-            f"{clean(paper.site)} · {kind} · {paper.made_at[:10]}",
+            f"{clean(paper.site)} · {kind} · {words.day(paper.made_at[:10])}",
             _("Check without a network: wardround report verify FILE --key KEY"),
-            _("Checkpoint of {size} entries: {hash}").format(size=f"{size:,}", hash=hash_),
+            _("Checkpoint of {size} entries: {hash}").format(size=words.number(size), hash=hash_),
             _("Signed content: {digest}").format(digest=digest),
         ),
         code=f"wardround {paper.site} {size}\ncheckpoint {hash_}\ncontent {digest}",
@@ -62,7 +62,7 @@ def _former(anchor: Anchor, site: str, words: Words) -> str:
         return _("no earlier report was given")
     before = parse_checkpoint(parse_note(anchor.former.note.encode(), site).text, site)
     return _("the former report's checkpoint of {size} entries; the proof is in the signed content").format(
-        size=f"{before.head.size:,}"
+        size=words.number(before.head.size)
     )
 
 
@@ -79,11 +79,11 @@ def _witnesses(anchor: Anchor, size: int, words: Words) -> Iterator[Block]:
         Row(
             (
                 Cell(clean(one.witness)),
-                Cell(f"{one.size:,}"),
+                Cell(words.number(one.size)),
                 Cell(
                     _("all of this paper's entries")
                     if one.size >= size
-                    else _("the first {count} of {size}").format(count=f"{one.size:,}", size=f"{size:,}")
+                    else _("the first {count} of {size}").format(count=words.number(one.size), size=words.number(size))
                 ),
                 Cell(fingerprint(bytes.fromhex(one.key)), code=True),
             )

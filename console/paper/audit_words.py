@@ -11,7 +11,7 @@ from wardround.console.paper.entry_words import entry_words
 from wardround.console.paper.excerpt import HIGHLIGHTED
 from wardround.console.paper.model import Audit, Budget, Line, Paper, Run, Spending
 from wardround.console.paper.proofs import in_order
-from wardround.console.paper.terms import Words, clean, digest_short, moment, percent_up, units_down
+from wardround.console.paper.terms import Words, clean, digest_short, percent_up, units_down
 
 
 def audit_sheet(paper: Paper, audit: Audit, digest: str, signed: str, words: Words) -> Sheet:
@@ -19,8 +19,10 @@ def audit_sheet(paper: Paper, audit: Audit, digest: str, signed: str, words: Wor
     _, period = words._, audit.period
     kind = _("Audit report")
     return Sheet(
-        eyebrow=f"Wardround · {kind} · {moment(paper.made_at)}",
-        title=_("{site}, {since} to {until}").format(site=clean(paper.site), since=period.since, until=period.until),
+        eyebrow=f"Wardround · {kind} · {words.moment(paper.made_at)}",
+        title=_("{site}, {since} to {until}").format(
+            site=clean(paper.site), since=words.day(period.since), until=words.day(period.until)
+        ),
         lead=_summary(audit, words),
         blocks=tuple(_blocks(paper, audit, words)),
         footer=footer(paper, kind, digest, words),
@@ -61,7 +63,7 @@ def budget_blocks(budget: Budget, words: Words) -> Iterator[Block]:
     """A domain: its cap, what is spent, what the filter leaves, and which study spent it."""
     _ = words._
     left = max(0, budget.allowance - budget.used)
-    closed = f" ({_('closed')})" if budget.closed else ""
+    closed = _(" (closed)") if budget.closed else ""
     against = (
         _(", as the coordinator and colluding hospitals see its patients") if budget.domain == CONSORTIUM_DOMAIN else ""
     )
@@ -73,13 +75,13 @@ def budget_blocks(budget: Budget, words: Words) -> Iterator[Block]:
             Fact(
                 _("Filter"),
                 _("{used} used; headroom {left} of {whole} (Rényi divergence of order {order})").format(
-                    used=percent_up(budget.used, budget.allowance),
-                    left=units_down(left),
-                    whole=units_down(budget.allowance),
+                    used=words.marked(percent_up(budget.used, budget.allowance)),
+                    left=words.marked(units_down(left)),
+                    whole=words.marked(units_down(budget.allowance)),
                     order=budget.order,
                 ),
             ),
-            Fact(_("Rounds charged"), f"{budget.blocks:,}"),
+            Fact(_("Rounds charged"), words.number(budget.blocks)),
             *_waived(budget, words),
         )
     )
@@ -114,8 +116,8 @@ def _spending(one: Spending, words: Words) -> Row:
     name = clean(one.study) if one.study else digest_short(one.plan)
     cells = (
         Cell(name, digest_short(one.plan)),
-        Cell(f"{one.in_period:,}"),
-        Cell(f"{rounds:,}"),
+        Cell(words.number(one.in_period)),
+        Cell(words.number(rounds)),
         words.cell(one.epsilon),
     )
     return Row(cells, Tone.PLAIN if one.epsilon else Tone.ALERT)
@@ -129,7 +131,9 @@ def _highlights(audit: Audit, words: Words) -> Iterator[Block]:
         yield Box(_("No waiver, no recovery"), (_("Nothing of that kind was written in this period."),))
         return
     texts = [
-        f"{_('Entry')} {line.number:,}, {moment(line.at)}: {_says(line, audit, words)}"
+        _("Entry {number}, {when}: {says}").format(
+            number=words.number(line.number), when=words.moment(line.at), says=_says(line, audit, words)
+        )
         for line in audit.lines
         if line.kind in HIGHLIGHTED
     ]
@@ -156,8 +160,8 @@ def _refusals(audit: Audit, words: Words) -> Iterator[Block]:
             (
                 Cell(clean(one.study) if one.study else digest_short(one.plan)),
                 Cell(clean(one.reason)),
-                Cell(f"{one.count:,}"),
-                Cell(moment(one.first_at), "" if one.count == 1 else f"\N{EN DASH} {moment(one.last_at)}"),
+                Cell(words.number(one.count)),
+                Cell(words.moment(one.first_at), "" if one.count == 1 else f"\N{EN DASH} {words.moment(one.last_at)}"),
             )
         )
         for one in audit.refusals
@@ -207,18 +211,17 @@ def _excerpt(audit: Audit, words: Words) -> Iterator[Block]:
 
 def _run(run: Run, words: Words) -> Row:
     _ = words._
-    numbers = f"{run.first:,}" if run.first == run.last else f"{run.first:,} \N{EN DASH} {run.last:,}"
-    until = "" if run.first == run.last else f"\N{EN DASH} {moment(run.last_at)}"
-    return Row(
-        (Cell(numbers), Cell(moment(run.first_at), until), Cell(_("counted")), Cell(""), Cell(words.kinds(run.kinds)))
-    )
+    numbers = words.numbers(run.first, run.last)
+    until = "" if run.first == run.last else f"\N{EN DASH} {words.moment(run.last_at)}"
+    when = Cell(words.moment(run.first_at), until)
+    return Row((Cell(numbers), when, Cell(_("counted")), Cell(""), Cell(words.kinds(run.kinds))))
 
 
 def _line(line: Line, audit: Audit, words: Words) -> Row:
     alert = line.kind in HIGHLIGHTED
     cells = (
-        Cell(f"{line.number:,}"),
-        Cell(moment(line.at)),
+        Cell(words.number(line.number)),
+        Cell(words.moment(line.at)),
         Cell(words.kind(line.kind), strong=alert),
         Cell(clean(line.domain or "")),
         Cell(_says(line, audit, words)),

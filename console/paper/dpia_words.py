@@ -10,16 +10,16 @@ from wardround.console.paper.anchor_words import checkpoint, footer
 from wardround.console.paper.audit_words import budget_blocks
 from wardround.console.paper.blocks import Blank, Block, Box, Bullets, Heading, Sheet, Text
 from wardround.console.paper.model import About, Paper
-from wardround.console.paper.terms import Words, clean, moment
+from wardround.console.paper.terms import Words, clean
 from wardround.protocol.plan import PrivacyMode
 
 
 def dpia_sheet(paper: Paper, about: About, digest: str, signed: str, words: Words) -> Sheet:
     """``digest`` names the signed content; ``signed`` is the file name under which it is attached."""
     _ = words._
-    kind = _("DPIA annex")
+    kind, law = _("DPIA annex"), _("DPIA annex (GDPR Art. 35)")
     return Sheet(
-        eyebrow=f"Wardround · {kind} (GDPR Art. 35) · {clean(paper.site)} · {moment(paper.made_at)}",
+        eyebrow=f"Wardround · {law} · {clean(paper.site)} · {words.moment(paper.made_at)}",
         title=clean(about.plan.title),
         lead=_("A template: what is printed are facts that the software knows; what is asked, people must write."),
         blocks=tuple(_blocks(paper, about, words)),
@@ -31,7 +31,7 @@ def dpia_sheet(paper: Paper, about: About, digest: str, signed: str, words: Word
 
 def _blocks(paper: Paper, about: About, words: Words) -> Iterator[Block]:
     _ = words._
-    asked = _("To be written")
+    asked = _("To be written:")
     yield Box(
         _("How to use this annex"),
         (

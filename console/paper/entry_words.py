@@ -19,8 +19,8 @@ def entry_words(fact: Mapping[str, Any], plan: str, words: Words, round_number: 
     """
     _ = words._
     by = clean(", ".join(one["officer"] for one in fact.get("approvals", ())))
-    signed = f"; {_('signed by {officers}').format(officers=by)}" if by else ""
-    return _fact_words(fact, plan, words, round_number) + signed
+    said = _fact_words(fact, plan, words, round_number)
+    return _("{said}; signed by {officers}").format(said=said, officers=by) if by else said
 
 
 def _fact_words(fact: Mapping[str, Any], plan: str, words: Words, round_number: int | None) -> str:

@@ -171,7 +171,7 @@ class Page(FPDF):
 
     def blank(self, label: str, asks: str, lines: int) -> None:
         """A field to write into: a dashed frame, what is asked, and empty lines."""
-        said = [*self._lines(Area(4, self.epw - 8, [Piece(f"{label}: {asks}", STRONG)]))]
+        said = [*self._lines(Area(4, self.epw - 8, [Piece(f"{label} {asks}", STRONG)]))]
         height = _height(said) + 8.5 * lines + 5
         self.need(height + 2)
         self.space(1)

@@ -6,7 +6,7 @@ from wardround.console.paper import study_words
 from wardround.console.paper.anchor_words import checkpoint, footer
 from wardround.console.paper.blocks import Block, Sheet
 from wardround.console.paper.model import About, Paper
-from wardround.console.paper.terms import Words, clean, moment
+from wardround.console.paper.terms import Words, clean
 
 
 def statement_sheet(paper: Paper, about: About, digest: str, signed: str, words: Words) -> Sheet:
@@ -14,7 +14,7 @@ def statement_sheet(paper: Paper, about: About, digest: str, signed: str, words:
     _ = words._
     kind = _("Privacy statement")
     return Sheet(
-        eyebrow=f"Wardround · {kind} · {clean(paper.site)} · {moment(paper.made_at)}",
+        eyebrow=f"Wardround · {kind} · {clean(paper.site)} · {words.moment(paper.made_at)}",
         title=clean(about.plan.title),
         lead=_(
             "What the study '{study}' reads at {site}, what left, what it cost patients' privacy, and who approved it."

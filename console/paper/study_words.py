@@ -22,7 +22,7 @@ from wardround.console.paper.blocks import (
     Tone,
 )
 from wardround.console.paper.model import About, Line, Paper, Spending
-from wardround.console.paper.terms import Words, clean, delta_text, moment
+from wardround.console.paper.terms import Words, clean, delta_text
 from wardround.console.reports.task_words import label_words, unit_words, weights_words
 from wardround.console.reports.words import picture_words
 from wardround.protocol.contract import DataContract, NumberColumn
@@ -43,6 +43,7 @@ def standing(about: About, words: Words) -> str:
 def purpose(about: About, words: Words) -> Iterator[Block]:
     """Why, who answers for it, and until when."""
     _, terms = words._, about.plan.governance
+    begun, until = (words.day(day.isoformat()) for day in (terms.proposed_on, terms.expires_on))
     yield Heading(_("Purpose and responsibility"))
     yield Facts(
         (
@@ -52,7 +53,7 @@ def purpose(about: About, words: Words) -> Iterator[Block]:
             Fact(_("Ethics reference"), clean(terms.ethics_reference)),
             Fact(_("Recipients of the model"), clean("; ".join(terms.recipients))),
             Fact(_("Permitted use"), clean(terms.permitted_use)),
-            Fact(_("Valid"), f"{terms.proposed_on.isoformat()} \N{EN DASH} {terms.expires_on.isoformat()}"),
+            Fact(_("Valid"), f"{begun} \N{EN DASH} {until}"),
             Fact(_("Takes part"), clean(", ".join(one.site for one in about.plan.participants))),
             Fact(_("Standing at this site"), standing(about, words)),
         )
@@ -66,7 +67,9 @@ def columns(about: About, words: Words) -> Iterator[Block]:
     if contract is None:
         yield Text(_("The plan describes no columns: it was made by a program, for simulations only."))
         return
-    rows = [Row((Cell(clean(c.name), code=True), Cell(clean(c.meaning)), Cell(_range(c)))) for c in contract.columns]
+    rows = [
+        Row((Cell(clean(c.name), code=True), Cell(clean(c.meaning)), Cell(_range(c, words)))) for c in contract.columns
+    ]
     rows.append(
         Row(
             (
@@ -117,7 +120,14 @@ def left(about: About, words: Words) -> Iterator[Block]:
         return
     total = sum(one.answers for one in about.left)
     rows = tuple(
-        Row((Cell(one.span), Cell(_rounds(one.first_round, one.last_round)), Cell(f"{one.answers:,}")))
+        Row(
+            tuple(
+                map(
+                    Cell,
+                    (words.day(one.span), words.numbers(one.first_round, one.last_round), words.number(one.answers)),
+                )
+            )
+        )
         for one in about.left
     )
     yield Table(
@@ -179,7 +189,7 @@ def exact(paper: Paper, about: About, words: Words) -> Iterator[Block]:
             Fact(_("Plan digest"), about.digest, code=True),
             Fact(_("Code version of the plan"), clean(about.plan.code_version), code=True),
             Fact(_("Behaviour digest of the plan"), about.plan.behaviour, code=True),
-            Fact(_("Plan received"), moment(about.received_at)),
+            Fact(_("Plan received"), words.moment(about.received_at)),
             *software(paper, words),
         )
     )
@@ -222,9 +232,11 @@ def not_claimed(about: About | None, words: Words) -> Iterator[Block]:
     yield Bullets(tuple(items))
 
 
-def _range(column: object) -> str:
+def _range(column: object, words: Words) -> str:
     if isinstance(column, NumberColumn):
-        return clean(f"{column.minimum:g} \N{EN DASH} {column.maximum:g} {unit_words(column.unit)}")
+        unit = "" if column.unit == "1" else f" {unit_words(column.unit)}"
+        low, high = (words.marked(words.marked(f"{one:g}")) for one in (column.minimum, column.maximum))
+        return clean(f"{low} \N{EN DASH} {high}{unit}")
     codes = getattr(column, "codes", {})
     return clean("; ".join(f"{code} = {meaning}" for code, meaning in codes.items()))
 
@@ -235,17 +247,13 @@ def _pictures(contract: DataContract, words: Words) -> Iterator[Block]:
         yield Text(_("Of each picture: {what}.").format(what=clean(picture_words(contract.image))))
 
 
-def _rounds(first: int, last: int) -> str:
-    return f"{first:,}" if first == last else f"{first:,} \N{EN DASH} {last:,}"
-
-
 def _unbounded(plan: StudyPlan, words: Words) -> Iterator[str]:
     _ = words._
     if plan.privacy.secure_aggregation:
         yield _(
             "This study has no differential privacy. The coordinator sees only sums over all {sites} hospitals, and "
             "nothing bounds what these tell of a patient."
-        ).format(sites=len(plan.participants))
+        ).format(sites=words.number(len(plan.participants)))
         yield _("No epsilon can be stated. Two officers of the site signed that it may run, and why.")
     else:
         yield _("This study has no differential privacy and no secure aggregation: for public or synthetic data only.")
@@ -275,11 +283,13 @@ def _promise_facts(about: About, words: Words) -> Iterator[Fact]:
                 "patients drawn by Poisson sampling with probability {q}, each patient's gradient clipped to "
                 "norm {clip}, Gaussian noise of {sigma} times that"
             ).format(
-                q=f"{terms.sampling_probability:g}", clip=f"{terms.clip_norm:g}", sigma=f"{terms.noise_multiplier:g}"
+                q=words.marked(words.marked(f"{terms.sampling_probability:g}")),
+                clip=words.marked(words.marked(f"{terms.clip_norm:g}")),
+                sigma=words.marked(words.marked(f"{terms.noise_multiplier:g}")),
             ),
         )
     if terms.delta is not None:
-        yield Fact("δ", delta_text(terms.delta))
+        yield Fact("δ", words.marked(words.marked(delta_text(terms.delta))))
     yield Fact(_("Unit"), _("one patient of one site"))
     yield Fact(_("Adjacency"), _("add or remove one patient"))
     yield Fact(_("Who may collude"), _colluders(plan, words))
@@ -333,7 +343,8 @@ def _domains_table(about: About, words: Words) -> Iterator[Block]:
             else _("against everyone")
         )
         blocks = words.ngettext("{count} round approved", "{count} rounds approved", one.blocks)
-        rows.append(Row((Cell(clean(one.domain), f"{name}; {blocks}"), so_far, most)))
+        below = _("{against}; {rounds}").format(against=name, rounds=blocks)
+        rows.append(Row((Cell(clean(one.domain), below), so_far, most)))
     yield Table(
         _("What the ledger has charged, and what all rounds that officers approved would cost."),
         (Column(_("Data domain"), 3), Column(_("Charged so far"), 4), Column(_("All approved rounds"), 4)),
@@ -345,15 +356,15 @@ def _approval(line: Line, words: Words) -> Row:
     _ = words._
     fact = json.loads(line.content or "{}").get("fact", {})
     officers = clean(", ".join(one["officer"] for one in fact.get("approvals", ())))
-    when = Cell(moment(line.at))
+    when = Cell(words.moment(line.at))
     if line.kind == "waive":
         said = _("waiver for '{domain}': no privacy guarantee, sums only; reason: {reason}").format(
             domain=clean(fact["domain"]), reason=clean(fact["reason"])
         )
-        return Row((Cell(f"{line.number:,}"), when, Cell(officers), Cell(said)), Tone.ALERT)
+        return Row((Cell(words.number(line.number)), when, Cell(officers), Cell(said)), Tone.ALERT)
     if fact.get("blocks"):
         rounds = words.ngettext("{count} round", "{count} rounds", fact["blocks"])
         said = _("approval of {rounds} on '{domain}'").format(rounds=rounds, domain=clean(fact["domain"]))
     else:
         said = _("approval for '{domain}' revoked").format(domain=clean(fact.get("domain", "")))
-    return Row((Cell(f"{line.number:,}"), when, Cell(officers), Cell(said)))
+    return Row((Cell(words.number(line.number)), when, Cell(officers), Cell(said)))

@@ -8,6 +8,7 @@ import asyncio
 import json
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Final, Generic, TypeVar
@@ -26,7 +27,7 @@ class TooMany(Exception):
     """No further listener is taken."""
 
 
-class Listeners(Generic[Seen]):
+class Listeners(ABC, Generic[Seen]):
     """The streams of one console. ``_watch`` of a subclass calls ``_tell`` with each new value."""
 
     def __init__(self, heartbeat: float = HEARTBEAT_SECONDS) -> None:
@@ -84,9 +85,9 @@ class Listeners(Generic[Seen]):
                 if not self._listeners:
                     self._interrupt()
 
+    @abstractmethod
     def _watch(self) -> None:
         """Tell each new value; returns when ``_nobody``."""
-        raise NotImplementedError
 
     def _interrupt(self) -> None:
         """Let a watch that waits notice that nobody listens; the lock is held."""

@@ -3,6 +3,9 @@
 import ipaddress
 import logging
 import logging.handlers
+import socket
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +44,19 @@ class Impatient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         super().connection_lost(exc)
 
 
+class Announced(uvicorn.Server):
+    """A server that says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, listens: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listens = listens
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._listens()
+
+
 def serve(
     folder: Path,
     face: Face,
@@ -49,10 +65,12 @@ def serve(
     certificate: Path | None = None,
     key: Path | None = None,
     origins: tuple[str, ...] = (),
+    listening: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM.
 
     Args:
+        listening: told the console's address once it takes requests, and not before.
         origins: further addresses as browsers show them, for example https://console.example.org
     Raises:
         UsageError: an address that others reach without a certificate, or files that are none.
@@ -83,9 +101,11 @@ def serve(
         timeout_keep_alive=15,
         timeout_graceful_shutdown=3,
     )
-    server = uvicorn.Server(config)
+    shown = f"[{listen}]" if ":" in listen else listen
+    server = Announced(config, lambda: listening(f"{'https' if tls else 'http'}://{shown}:{port}/"))
     try:
-        server.run()
+        with suppress(KeyboardInterrupt):  # the server has ended in order before it passes Ctrl-C on
+            server.run()
     except SystemExit:
         raise Unavailable(
             f"the console cannot listen at {listen}:{port}", "another program may use the port: give --port"

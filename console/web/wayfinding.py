@@ -9,24 +9,22 @@ from wardround.console.web.queries.noticing import kind
 from wardround.console.web.roles import Role
 
 WHERE: Final = {
-    "study": ("/studies/{digest}",),
-    "round": ("/studies/{digest}",),
-    "budget": ("/budget",),
-    "link": ("/health",),
-    "daemon": ("/health",),
-    "certificate": ("/health",),
-    "alarm": ("/audit",),
-    "ledger": ("/audit/witnesses",),
-    "officer-keys": ("/officers",),
+    "study": "/studies/{digest}",
+    "round": "/studies/{digest}",
+    "budget": "/budget",
+    "link": "/health",
+    "daemon": "/health",
+    "certificate": "/health",
+    "alarm": "/audit",
+    "ledger": "/audit/witnesses",
+    "officer-keys": "/officers",
 }
-"""What a notice is about -> pages where something can be done; the first that this console has and the role may see."""
+"""What a notice is about -> the page where something can be done."""
 
 
 def where(notice: Notice, role: Role, pages: Sequence[Page]) -> str:
-    """The page of this console where something can be done about it, or ""."""
-    known = {page.path for page in pages if role in page.roles}
-    parts = notice.key.split("/")
-    for path in WHERE.get(kind(notice), ()):
-        if path in known:
-            return path.format(digest=parts[1])
-    return ""
+    """The page of this console where something can be done about it, if the role may see it; else ""."""
+    path = WHERE.get(kind(notice), "")
+    if not any(page.path == path and role in page.roles for page in pages):
+        return ""
+    return path.format(digest=notice.key.split("/")[1])

@@ -205,7 +205,8 @@ def test_an_officer_approves_and_revokes_and_an_auditor_takes_the_proof_away(
     with console(place.path) as url:
         # The officer finds a study that waits, and reads what it costs.
         window = log_in(browser, url, officer)
-        until(window, deployed, "/", f"A study waits for your decision: {re.escape(plan.title)}", 240)
+        waits = rf"The study '{re.escape(plan.title)}' \({plan.digest[:12]}\) waits for a decision\."
+        until(window, deployed, "/", waits, 240)
         until(window, deployed, f"/studies/{plan.digest}", "Standing Proposed", 30)
         cost = rounded_up(epsilon([grant_for(plan, HERE).event] * ROUNDS, plan.privacy.delta))
         assert str(cost) in text_of(window) and not facts_of(place, Grant)

@@ -15,9 +15,9 @@ from wardround.client.doctor.examined import examined_from
 from wardround.client.doctor.local import check_witnesses
 from wardround.client.gossip import TURNS
 from wardround.client.store.database import open_store
-from wardround.client.store.witnessing import witnessing
+from wardround.client.store.witnessing import AlarmView, witnessing
 from wardround.console.commands.site_evidence import evidence_command
-from wardround.console.commands.site_witnessed import witnessing_command
+from wardround.console.commands.site_witnessed import in_words, witnessing_command
 from wardround.protocol.alarm import AlarmKind, false_witnesses, parse_alarm, proven, raise_alarm
 from wardround.protocol.bulletin import cycle
 from wardround.protocol.checkpoint import Checkpoint
@@ -224,6 +224,8 @@ def test_a_witness_that_signs_both_sides_of_a_fork_is_named_by_its_own_signature
     alarm = raise_alarm(FORK, LIAR, texts[0].decode(), texts[1].decode(), "2026-11-23T09:00:00Z", honest)
     known = {one.site: one.public for one in (liar, false, honest)}
     assert proven(alarm, liar.public) and false_witnesses(alarm, known) == ("hungarian",)
+    view = AlarmView(FORK, LIAR, "cleveland", alarm.at, alarm.at, None, "About.", alarm.digest, alarm.canonical, "")
+    assert "Signed both, as no honest witness does: hungarian." in in_words(view, known)
 
 
 def test_a_witness_that_breaks_its_own_ledger_is_accused_like_any_other(ledgers: Ledgers) -> None:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from wardround.console.web.given import given
 from wardround.console.web.guards import Viewer, console
 from wardround.console.web.i18n import N_, _, ngettext, number, percent, percent_tenth_up, span
+from wardround.console.web.left_words import fits_words, left_words
 from wardround.console.web.page import Page
 from wardround.console.web.queries.budget import DomainBudget, StudySpending
 from wardround.console.web.queries.timeline import Timeline
@@ -80,17 +81,6 @@ def budget_of_domain(request: Request, looks: Viewer, domain: str) -> Response:
     )
 
 
-def left_words(budget: DomainBudget) -> str:
-    """What the filter would still admit, in rounds and studies."""
-    if budget.closed:
-        return _("This data domain is closed: nothing is charged to it again.")
-    if budget.rounds_left is None or budget.studies_left is None:
-        return _("No study with a privacy guarantee was approved on it yet, so there is none to compare with.")
-    return _("%(studies)s like the last one would fit, or %(rounds)s of it.") % _fits(
-        budget.studies_left, budget.rounds_left
-    )
-
-
 def forecast_words(budget: DomainBudget) -> list[str]:
     """Where the filter stands if all that is granted runs, sentence by sentence."""
     forecast = budget.forecast
@@ -113,7 +103,7 @@ def forecast_words(budget: DomainBudget) -> list[str]:
     elif forecast.rounds_left is not None and forecast.studies_left is not None:
         said.append(
             _("After that, %(studies)s like the last one would fit, or %(rounds)s of it.")
-            % _fits(forecast.studies_left, forecast.rounds_left)
+            % fits_words(forecast.studies_left, forecast.rounds_left)
         )
     said.append(
         _(
@@ -122,13 +112,6 @@ def forecast_words(budget: DomainBudget) -> list[str]:
         )
     )
     return said
-
-
-def _fits(studies: int, rounds: int) -> dict[str, str]:
-    return {
-        "studies": ngettext("%(count)s more study", "%(count)s more studies", studies) % {"count": number(studies)},
-        "rounds": ngettext("%(count)s more round", "%(count)s more rounds", rounds) % {"count": number(rounds)},
-    }
 
 
 def _bar(budget: DomainBudget) -> Markup:

@@ -10,7 +10,8 @@ from starlette.responses import Response
 from wardround.console.notices.watching import Level, Notice
 from wardround.console.web.given import given
 from wardround.console.web.guards import Viewer, console
-from wardround.console.web.i18n import N_, _, moment, ngettext, number, one_digit, said_again
+from wardround.console.web.i18n import N_, _, moment, number, one_digit, said_again
+from wardround.console.web.left_words import left_words
 from wardround.console.web.live import Status
 from wardround.console.web.page import Page
 from wardround.console.web.queries.noticing import kind, waiting_for
@@ -140,17 +141,3 @@ def meaning_words(budget: Budget) -> str:
         "An attacker who wrongly accuses 1 in 100 people that were not in the data rightly accuses at most %(right)s "
         "in 100 that were, by all that has left so far (for Gaussian noise; by guessing 1.0)."
     ) % {"right": one_digit(float(in_a_hundred(found.gaussian)))}
-
-
-def left_words(budget: Budget) -> str:
-    """How much of the last kind of study still fits, as the filter would admit it."""
-    if budget.closed:
-        return _("This data domain is closed: nothing is charged to it again.")
-    if budget.rounds_left is None or budget.studies_left is None:
-        return _("No study with a privacy guarantee was approved on it yet, so there is none to compare with.")
-    rounds = ngettext("%(count)s more round", "%(count)s more rounds", budget.rounds_left)
-    studies = ngettext("%(count)s more study", "%(count)s more studies", budget.studies_left)
-    return _("%(studies)s like the last one would fit, or %(rounds)s of it.") % {
-        "studies": studies % {"count": number(budget.studies_left)},
-        "rounds": rounds % {"count": number(budget.rounds_left)},
-    }

@@ -86,10 +86,6 @@ class SiteView:
     budgets: tuple[Budget, ...]
     studies: tuple[StudyLine, ...]
 
-    @property
-    def undecided(self) -> tuple[StudyLine, ...]:
-        return tuple(study for study in self.studies if study.standing is Standing.PROPOSED)
-
 
 class SiteQueries:
     """Reads one site's folder. May be used from any thread; nothing in it is ever written."""

@@ -162,17 +162,21 @@ class Story:
     kept: bytes
     """The checkpoint that the witness holds."""
 
-    def statement(self, kind: Kind = Kind.STATEMENT) -> Signed:
+    def statement(self, kind: Kind = Kind.STATEMENT, language: str = "en") -> Signed:
         source = self.site.source()
-        return sign(statement(source, self.plan.digest, kind=kind, clock=lambda: MADE), source.identity)
+        paper = statement(source, self.plan.digest, kind=kind, language=language, clock=lambda: MADE)
+        return sign(paper, source.identity)
 
-    def audit(self, former: bytes | None = None, since: date = date(2026, 11, 1)) -> Signed:
+    def audit(self, former: bytes | None = None, since: date = date(2026, 11, 1), language: str = "en") -> Signed:
         source = self.site.source()
-        report = audit_report(source, since, date(2026, 12, 23), former=former, clock=lambda: MADE)
+        until = date(2026, 12, 23)
+        report = audit_report(source, since, until, former=former, language=language, clock=lambda: MADE)
         return sign(report, source.identity)
 
-    def paper(self, kind: Kind) -> Signed:
-        return self.audit(self.kept) if kind is Kind.AUDIT else self.statement(kind)
+    def paper(self, kind: Kind, language: str = "en") -> Signed:
+        if kind is Kind.AUDIT:
+            return self.audit(self.kept, language=language)
+        return self.statement(kind, language)
 
 
 @pytest.fixture

@@ -82,6 +82,8 @@ def test_whoever_does_not_trust_a_page_makes_one_of_the_signed_content(
         (("--from", "2020-01-01", "--to", "2020-02-01", "--out", "x.pdf"), "begun after 2020-02-01"),
         (("--from", "2026-11-01", "--to", "2026-12-01", "--out", "x.doc"), "not written as '.doc'"),
         (("--from", "2026-11-01", "--to", "2026-12-01", "--out", "x.pdf", "--language", "xx"), "no translation"),
+        (("--from", "2026-11-01", "--to", "2026-12-01", "--out", "x.pdf", "--language", "de"), "is a draft"),
+        (("--from", "2026-11-01", "--to", "2026-12-01", "--out", "x.json", "--language", "vi"), "is a draft"),
     ],
 )
 def test_what_cannot_be_is_said_in_two_lines_and_leaves_no_file(

@@ -64,15 +64,22 @@ def json_text(file: bytes) -> str:
 
 
 ALONE = re.compile(r"ε (?:≤ )?\d")
-WHOLE = re.compile(
-    r"ε \d+\.\d\d (\()?at δ 0\.\d+; unit: one patient of one site; adjacency: add or remove one patient; "
-    r"against (?:everyone, whoever colludes|the coordinator [^;]*(?:; other sites keep their noise)?); rounded up"
-)
+WHOLE = {
+    "en": re.compile(
+        r"ε \d+\.\d\d (\()?at δ 0\.\d+; unit: one patient of one site; adjacency: add or remove one patient; "
+        r"against (?:everyone, whoever colludes|the coordinator [^;]*(?:; other sites keep their noise)?); rounded up"
+    ),
+    "fr": re.compile(
+        r"ε \d+,\d\d (\()?à δ 0,\d+ ; unité : un patient d’un site ; adjacence : ajout ou retrait d’un patient ; "  # noqa: RUF001
+        r"face à : (?:tous, quels que soient les complices|le coordinateur [^;]*"
+        r"(?:; les autres sites gardent leur bruit)?) ?; arrondi vers le haut"
+    ),
+}
 
 
-def bare_epsilons(text: str) -> int:
+def bare_epsilons(text: str, language: str = "en") -> int:
     """Epsilons with a value that lack delta, unit, adjacency or who may collude."""
-    return len(ALONE.findall(text)) - len(WHOLE.findall(text))
+    return len(ALONE.findall(text)) - len(WHOLE[language].findall(text))
 
 
 def bare_in_json(content: Any) -> int:
@@ -89,17 +96,18 @@ def bare_in_json(content: Any) -> int:
     return found
 
 
+@pytest.mark.parametrize("language", ["en", "fr"])
 @pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("mode", ["local", "dist", "masks"])
 def test_every_epsilon_of_every_rendering_has_its_conditions_beside_it(
-    telling: Callable[[str], Any], mode: str, kind: Kind
+    telling: Callable[[str], Any], mode: str, kind: Kind, language: str
 ) -> None:
-    signed = telling(mode).paper(kind)
+    signed, whole = telling(mode).paper(kind, language), WHOLE[language]
     texts = [html_text(render(signed, ".html")), pdf_text(render(signed, ".pdf"))]
-    assert [bare_epsilons(text) for text in texts] == [0, 0]
-    assert len({len(WHOLE.findall(text)) for text in texts}) == 1, "the renderings have as many"
+    assert [bare_epsilons(text, language) for text in texts] == [0, 0]
+    assert len({len(whole.findall(text)) for text in texts}) == 1, "the renderings have as many"
     if mode != "masks":
-        assert WHOLE.search(texts[0]) and WHOLE.search(texts[1])
+        assert whole.search(texts[0]) and whole.search(texts[1])
     content = json.loads(signed.file)["content"]
     for part in ("about", "audit"):
         if content[part] is not None:
@@ -112,6 +120,9 @@ def test_an_epsilon_without_its_conditions_would_be_seen() -> None:
     assert bare_epsilons(whole) == 0
     assert bare_epsilons(f"{whole} and ε 3.00") == 1
     assert bare_epsilons(whole.replace("unit: one patient of one site; ", "")) == 1
+    whole = "ε 2,99 (à δ 0,0001 ; unité : un patient d’un site ; adjacence : ajout ou retrait d’un patient ; face à : tous, quels que soient les complices ; arrondi vers le haut)"  # noqa: E501, RUF001
+    assert bare_epsilons(whole, "fr") == 0
+    assert bare_epsilons(whole.replace("adjacence : ajout ou retrait d’un patient ; ", ""), "fr") == 1  # noqa: RUF001
     assert bare_in_json([{"epsilon": 2.99}]) == 1
     assert bare_in_json({"epsilon": {"value": "2.99", "delta": 1e-4, "unit": "patient", "adjacency": "x"}}) == 1
 

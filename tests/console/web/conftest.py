@@ -353,11 +353,9 @@ def site_world(path: Path, *, full: bool, control: bool = True, last: str = HOST
 @contextmanager
 def short_folder() -> Iterator[Path]:
     """A folder with a path short enough for a Unix socket."""
-    folder = Path(tempfile.mkdtemp(prefix="wr-", dir="/tmp"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
+    # A request that was cut off may still be closing its database while the folder goes.
+    with tempfile.TemporaryDirectory(prefix="wr-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

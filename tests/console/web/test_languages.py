@@ -36,6 +36,7 @@ def test_every_word_is_translated_and_none_is_stale() -> None:
     [
         ('msgstr "Approuvée"', 'msgstr ""', "fr: missing: Approved"),
         ('msgid "Approved"', 'msgid "Aproved"', "fr: stale: Aproved"),
+        ('msgid "Approved"', 'msgid "Entry"\nmsgstr "Écriture"\n\nmsgid "Approved"', "fr: twice: Entry"),
         ('msgstr "Erreur %(status)s"', 'msgstr "Erreur %(state)s"', "fr: other places: Error %(status)s"),
     ],
 )

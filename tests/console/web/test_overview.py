@@ -19,9 +19,10 @@ from wardround.client.control.server import ControlServer
 from wardround.client.governance import CONSORTIUM_DOMAIN, charge_for, grant_for
 from wardround.client.settings import Roles
 from wardround.console.notices.watching import notices
+from wardround.console.web.left_words import left_words
 from wardround.console.web.listeners import MOST_LISTENERS, MOST_OF_ONE, TooMany
 from wardround.console.web.live import NO_ANSWER, Live, status_of
-from wardround.console.web.pages.overview import left_words, live_words, waiting
+from wardround.console.web.pages.overview import live_words, waiting
 from wardround.console.web.queries.ledger import Books
 from wardround.console.web.queries.noticing import Noticing
 from wardround.console.web.queries.site import SiteQueries

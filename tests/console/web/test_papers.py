@@ -46,6 +46,18 @@ def test_a_paper_of_a_page_is_accepted_by_the_check_of_the_command_line(
         assert verdict.accepted and verdict.signed.paper.kind == kind
 
 
+def test_papers_are_offered_in_english_and_french_and_made_in_no_draft(client_as: Any, helpers: Any) -> None:
+    client, digest = client_as("officer"), helpers.plan_of().digest
+    form = re.search(r'<select id="[\w-]+-language".*?</select>', client.get("/papers").text, re.S)
+    assert form is not None and re.findall(r'value="(\w+)"', form[0]) == ["en", "fr"]
+    answer = client.get("/papers/study", params={"study": digest, "format": "html", "language": "fr"})
+    assert answer.status_code == 200 and "Déclaration de confidentialité" in answer.text
+    assert check(answer.content, Known()).accepted
+    for draft in ("de", "vi"):
+        refused = client.get("/papers/study", params={"study": digest, "format": "json", "language": draft})
+        assert refused.status_code == 409 and "a draft that nobody has checked" in text_of(refused)
+
+
 def test_no_file_is_left_anywhere(world: Any, client_as: Any, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     client = client_as("officer")

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import signal
 import socket
 import ssl
 import subprocess
@@ -138,7 +139,17 @@ def test_a_port_that_is_taken_ends_in_two_lines(new_world: Any) -> None:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=quiet(), check=False)
     assert ended.returncode == 2
     assert "wardround: error: the console cannot listen" in ended.stderr and "hint" in ended.stderr
+    assert ended.stdout == "", "an address is named only once somebody listens there"
     assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_ctrl_c_ends_a_console_without_an_error(new_world: Any) -> None:
+    command = [*CONSOLE, "site", "console", str(new_world.path), "--port", str(free_port())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=quiet()) as process:
+        assert process.stdout is not None and "Ctrl-C" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=20)
+    assert (process.returncode, said) == (0, "")
 
 
 def test_a_coordinator_has_its_console_too(hub: Any) -> None:
