@@ -4,6 +4,8 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 # More arguments: make test ARGS="-k ledger -x", make mutants ARGS="--only clip-off"
 ARGS ?=
+# Processes that `make test` divides the test files among.
+WORKERS ?= 2
 
 BIN := .venv/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
@@ -43,7 +45,7 @@ simulate: $(if $(wildcard .venv/.setup),.venv/.setup,.venv/.demo) ## the same st
 	@$(BIN)/wardround simulate study=heart_disease
 
 test: .venv/.setup ## run the tests; those whose server or data is absent are skipped and counted
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: .venv/.setup ## lint, format, types and import order
 	$(BIN)/ruff check .

@@ -98,6 +98,7 @@ def test_a_later_epoch_can_be_the_first_that_a_site_holds(path: Path) -> None:
         (make(parties=[party(SOUTH), party(WEST)]), None, ProtocolViolation, "'north' is not among"),
         (make(parties=[party(Identity.generate("north"))]), None, ProtocolViolation, "another key than it has"),
     ],
+    ids=["another fingerprint", "one officer of two", "half a fingerprint", "north is absent", "another key of north"],
 )
 def test_a_roster_that_may_not_be_pinned_leaves_nothing(
     path: Path, roster: Roster, fingerprint: str | None, error: type[Exception], why: str

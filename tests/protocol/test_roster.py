@@ -91,7 +91,11 @@ def test_the_first_roster_is_taken_by_fingerprint_and_m_signatures() -> None:
     check_first(make(ANNA, BEN, CARL), FIRST.fingerprint)
 
 
-@pytest.mark.parametrize("fingerprint", ["", "ab", FIRST.digest[:32], "x" * 64, FIRST.digest + "00"])
+@pytest.mark.parametrize(
+    "fingerprint",
+    ["", "ab", FIRST.digest[:32], "x" * 64, FIRST.digest + "00"],
+    ids=["none", "two letters", "half", "no hexadecimal", "too long"],
+)
 def test_half_a_fingerprint_is_none(fingerprint: str) -> None:
     with pytest.raises(UsageError, match="64 hex digits"):
         check_first(FIRST, fingerprint)
