@@ -98,7 +98,9 @@ def change_of(reply: Any) -> Any:
 
 def test_a_memory_is_made_of_the_noised_update_that_was_sent_and_of_nothing_else(granted: Any) -> None:
     reply = answered(granted, 1, START)
-    np.testing.assert_allclose(remembered(granted, 2, MOVED)["c"], change_of(reply), atol=1e-6)
+    kept = remembered(granted, 2, MOVED)
+    assert kept is not None
+    np.testing.assert_allclose(kept["c"], change_of(reply), atol=1e-6)
 
 
 def test_a_round_from_the_same_model_says_that_the_one_before_was_void_and_it_is_forgotten(granted: Any) -> None:
