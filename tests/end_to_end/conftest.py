@@ -1,5 +1,6 @@
 """A consortium of four hospitals' folders with the heart disease data, and a coordinator, all on this disk."""
 
+import fcntl
 import json
 import os
 import signal
@@ -237,6 +238,17 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_turn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One file of this folder at a time: each starts a dozen processes, and deadlines are those of real studies."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    with open(tmp_path_factory.getbasetemp().parent / "in-turn", "w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture

@@ -105,6 +105,6 @@ def test_the_page_is_written_for_its_owner_alone(
     page = (tmp_path / "check.html").read_text()
     assert "303" in page and plan.digest in page and "139 of 303 records have the outcome" in page
     assert (tmp_path / "check.html").stat().st_mode & 0o777 == 0o600
-    assert "check.html" in capsys.readouterr().out
+    assert "check.html" in capsys.readouterr().out.replace("\n", "")  # a long path is broken anywhere
     with pytest.raises(Unavailable, match="cannot be written"):
         check_command(folder, "heart_disease", None, 10, False, tmp_path / "none" / "x.html")
