@@ -1,6 +1,6 @@
 """Fine-tuning at each hospital. Yu, Bagdasaryan, Shmatikov: Salvaging Federated Learning by Local Adaptation, 2020
-(arXiv 2002.04758), the first of its three adaptations (fine-tuning). FedAvg; when the study is over, each hospital takes
-``steps`` steps of SGD from the final model on its own patients.
+(arXiv 2002.04758), the first of its three adaptations (fine-tuning). FedAvg; when the study is over, each hospital
+takes ``steps`` steps of SGD from the final model on its own patients.
 
 The tuned model stays there and nothing depends on it (``strategies.personal``). When not to use it: few patients, where
 it only learns them by heart (compare shared and personalised on the test patients).
