@@ -10,6 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from wardround.console.reports.benefits import site_words, together_words
 from wardround.console.reports.findings import Verdict, answer, caveats, left_out, taking_part, verdict
 from wardround.console.reports.numbers import (
     NOT_ESTIMABLE,
@@ -98,6 +99,7 @@ def _below(result: SimulationResult) -> list[str]:
     if any(mark in _MARKS for site in result.sites for mark in _verdicts(result, site)):
         lines[0] += " ▲ better and ▼ worse: the 95 % interval of the difference on the same patients leaves out 0."
     lines += caveats(result)
+    lines += _benefits(result)
     lines += _not_estimable(result)
     lines += _missed(result)
     lines += [f"{site.site}: {left_out(site)}." for site in result.sites if site.left_out]
@@ -107,6 +109,16 @@ def _below(result: SimulationResult) -> list[str]:
         lines.append(result.privacy.statement)
     lines += [f"Note: {note}." for note in result.notes]
     return lines
+
+
+def _benefits(result: SimulationResult) -> list[str]:
+    """Does the study help: a line for each hospital, and how to read them."""
+    lines = []
+    for site in taking_part(result):
+        said = [*site_words(site)]
+        if said and (site.kept is not None or any(one.better_by.value is not None for one in site.benefit)):
+            lines.append(f"{site.site}: {'; '.join(said)}.")
+    return [*lines, f"{together_words(result)}."] if lines else []
 
 
 def _missed(result: SimulationResult) -> list[str]:

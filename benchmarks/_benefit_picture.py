@@ -1,0 +1,2 @@
+def picture_of(records):
+    return ""
