@@ -81,13 +81,15 @@ def kept(
         given["personalised"] = personalised
     own = own_model(plan, task, for_rounds(plan, cohort), installed)
     if isinstance(own, str):
-        return KeptResult(model=list(given)[-1], held_back=len(held_back), because=f"no own model: {own}")
+        return KeptResult(model=list(given)[-1], held_back=len(held_back), because=f"there is no own model, {own}")
     if not len(held_back):
         return KeptResult(model="own", held_back=0, because="no training patient could be held back")
     patients = cohort.train.take(held_back)
     candidates: dict[Name, Vector] = {"own": own, **given}
     losses = {name: task.engine.mean_loss(w.astype(np.float64), patients) for name, w in candidates.items()}
-    return KeptResult(model=smallest(losses), held_back=len(held_back), because="the smallest loss on them")
+    return KeptResult(
+        model=smallest(losses), held_back=len(held_back), because=f"chosen on {len(held_back)} training patients"
+    )
 
 
 def smallest(losses: Mapping[Name, float]) -> Name:

@@ -190,13 +190,13 @@ class View:
         reach = around([*ends, 0.0], nice_step((max([*ends, 0.0]) - min([*ends, 0.0])) / 3)) if ends else (-0.1, 0.1)
         panels = []
         for site in self.drawn:
-            said = "; ".join(benefits.site_words(site))
-            note = f"{said[:1].upper()}{said[1:]}." if said else ""
             rows = [(one.model, one.better_by, one.verdict != "none") for one in site.benefit]
-            if not any(by.value is not None for _, by, _ in rows):
-                panels.append(Panel(site, None, site.own.reason or _NOTHING.reason, note if site.kept else ""))
+            if not benefits.compared(site):
+                words = [] if site.kept is None else [benefits.kept_words(site.kept)]
+                panels.append(Panel(site, None, site.own.reason or _NOTHING.reason, benefits.sentences(words)))
                 continue
             name = f"Differences to the own model at {site.site}"
+            note = benefits.sentences(benefits.site_words(site))
             panels.append(Panel(site, charts.differences(self._key("b", site), name, rows, reach), note=note))
         return panels
 
