@@ -108,6 +108,7 @@ class Row:
     reason: str
     kept_own: float
     comparisons: int
+    seeds: int
 
 
 @lru_cache(maxsize=1)
@@ -258,7 +259,7 @@ def rows_of(
                 mean(point(metric, one) or 0.0 for one in own) if own else None,
                 mean(point(metric, one) or 0.0 for one in given),
                 found.better_by.value, found.better_by.low, found.better_by.high, found.verdict, found.reason,
-                keeps, together,
+                keeps, together, len(given),
             )
         )  # fmt: skip
     return made
@@ -268,10 +269,10 @@ def task_of_heart() -> Task:
     return flamby.heart().task
 
 
-def show(rows: Sequence[Row], repeats: int) -> None:
+def show(rows: Sequence[Row]) -> None:
     first = rows[0]
     privacy = "no privacy" if first.privacy == "none" else "epsilon 3 at each hospital"
-    print(f"\n{first.protocol}, {privacy}, {repeats} seeds: accuracy, {first.comparisons} verdicts together")
+    print(f"\n{first.protocol}, {privacy}, {first.seeds} seeds: accuracy, {first.comparisons} verdicts together")
     print(f"{'strategy':<20}{'hospital':<13}{'own':>7}{'given':>7}{'better by':>11}  {'interval':<18}{'ε':>5}  verdict")
     for row in rows:
         own = "-" if row.own is None else f"{row.own:.3f}"
@@ -305,7 +306,7 @@ def measure(privacies: Sequence[str], strategies: Sequence[str], seeds: int, rep
                 jobs = [Job(strategy, privacy, protocol, *number) for strategy in names for number in numbers]
                 results = list(pool.map(train, jobs, chunksize=4))
                 found = rows_of(jobs, results, protocol, names)
-                show(found, count)
+                show(found)
                 rows += found
     return rows
 
@@ -331,6 +332,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two strategies, 2 seeds, 1 repeat")
     parser.add_argument("--seeds", type=int, default=20, help="trainings on the published split")
     parser.add_argument("--repeats", type=int, default=10, help="repeats of the cross-validation")
+    parser.add_argument("--strategies", default=",".join(STRATEGIES), help="which, with commas between")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--plot", type=Path, help="draw the figures into this SVG file")
     parser.add_argument("--figures", type=Path, help="measure nothing: draw what --json wrote to this file")
@@ -340,7 +342,9 @@ def main() -> None:
     elif arguments.quick:
         records = as_json(measure(("none", "local"), ("fedavg", "fedavg + fall-back"), 2, 1))
     else:
-        records = as_json(measure(("none", "local"), STRATEGIES, arguments.seeds, arguments.repeats))
+        records = as_json(
+            measure(("none", "local"), arguments.strategies.split(","), arguments.seeds, arguments.repeats)
+        )
     if arguments.json:
         arguments.json.write_text(json.dumps(records, indent=2) + "\n")
     if arguments.plot:
