@@ -121,7 +121,8 @@ def paired(
 
 def _drawn(generator: np.random.Generator, count: int, draws: int) -> npt.NDArray[np.int64]:
     """How often each of ``count`` is in each resample of as many: (draws, count)."""
-    return generator.multinomial(count, np.full(count, 1 / count), size=draws)
+    chosen = generator.integers(0, count, size=(draws, count)) + count * np.arange(draws)[:, None]
+    return np.bincount(chosen.ravel(), minlength=draws * count).reshape(draws, count)
 
 
 def _result(
