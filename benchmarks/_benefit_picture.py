@@ -54,7 +54,7 @@ def picture_of(records: Sequence[Record]) -> str:
         top = _row(top, len(strategies)) + 46
     words = (
         "Accuracy of the model that the study leaves a hospital with, minus that of its own model. All intervals of",
-        "one mark and table hold together at 95 %. ε 3 at δ 0.0001, for one patient, add or remove one, whoever colludes.",
+        "one mark and table hold together at 95 %. ε 3: δ 0.0001, one patient, add or remove one, whoever colludes.",
     )
     marks += [text(20, top + 18 * number, line_, "tick") for number, line_ in enumerate(words)]
     height = top + 36

@@ -32,8 +32,8 @@ LOCAL_STEPS = 5
 
 WIDTH, HEIGHT, LEFT, GAP, PANEL, TOP, BOTTOM = 760.0, 372.0, 52.0, 62.0, 310.0, 94.0, 290.0
 TERMS = (
-    "ε is what each hospital's ledger was charged, the same at all of a study: against everyone, whoever colludes,",
-    "δ 0.0001, for one patient of one hospital, add or remove one. Bars: 95 % interval of the mean over repeats.",
+    "Mean over hospitals; bars: 95 % interval of the mean over repeats. ε is what each hospital's ledger was charged,",
+    "the same at all: δ 0.0001, one patient of one hospital, add or remove one, against everyone, whoever colludes.",
 )
 STYLE = """
 svg { --page: #ffffff; --ink: #1a2026; --muted: #57616b; --grid: #e6eaee; --rule: #b9c2ca; --first: #0a5b86;
@@ -132,17 +132,18 @@ def picture_of(records: Sequence[Record]) -> str:
 
 def _panel(records: Sequence[Record], left: float, y: Scale) -> list[Markup]:
     study, metric = records[0]["study"], records[0]["metric"]
-    marks = [text(left, TOP - 16, f"{study[0].upper()}{study[1:]}: {metric}, mean over hospitals", "head")]
+    marks = [text(left, TOP - 16, f"{study[0].upper()}{study[1:]}: {metric}", "head")]
     targets = list(dict.fromkeys(record["target"] for record in records))
     step = PANEL / len(targets)
     for tick in y.ticks(6):
         marks.append(line(left, y(tick), left + PANEL, y(tick), "grid"))
         marks.append(text(left - 7, y(tick) + 4, f"{tick:.2f}", "tick", "end"))
     marks.append(line(left, BOTTOM, left + PANEL, BOTTOM, "axis"))
+    marks.append(text(left - 7, BOTTOM + 18, "ε", "tick", "end"))
     for number, target in enumerate(targets):
         x = left + step * (number + 0.5)
         spent = max(max(r["epsilon_site"].values(), default=0.0) for r in records if r["target"] == target)
-        marks.append(text(x, BOTTOM + 18, "no noise" if target is None else f"ε {rounded_up(spent)}", "tick", "middle"))
+        marks.append(text(x, BOTTOM + 18, "no noise" if target is None else rounded_up(spent), "tick", "middle"))
     for strategy, shift in zip(SHOWN, (-5.0, 5.0), strict=True):
         own = [record for record in records if record["strategy"] == strategy]
         points = [(left + step * (targets.index(r["target"]) + 0.5) + shift, y(r["value"])) for r in own]

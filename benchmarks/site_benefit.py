@@ -38,6 +38,7 @@ from wardround.client.evaluation import point, score
 from wardround.client.fall_back import kept
 from wardround.client.own_model import own_model
 from wardround.client.tasks import Scores, Task, task_from
+from wardround.client.tasks.binary import accuracy
 from wardround.conf.compose import compose_configuration
 from wardround.conf.planning import make_plan
 from wardround.conf.schema import Configuration, parse_configuration
@@ -61,9 +62,11 @@ STRATEGIES = (
     "fedavg + fall-back", "ditto + fall-back", "tuned + fall-back",
 )  # fmt: skip
 PRIVACY = {
-    "none": ("privacy=none", "local.epochs=null", "local.steps=5", "local.batch_size=32", "local.learning_rate=0.5"),
+    "none": ("privacy=none", "local.epochs=null", "local.steps=5", "local.batch_size=32"),
     "local": ("privacy=local",),
 }
+RATE = 0.5
+"""The learning rate of all models: ``--choose`` shows that it was fixed on made-up patients."""
 SHARE = 0.2
 
 
@@ -117,10 +120,11 @@ def published_cohorts() -> tuple[Cohort, ...]:
 
 
 @cache
-def configured(strategy: str, privacy: str) -> Configuration:
+def configured(strategy: str, privacy: str, rate: float = RATE) -> Configuration:
     name, _, fall_back = strategy.partition(" + ")
     share = f"fall_back_share={SHARE if fall_back else 0.0}"
-    return parse_configuration(compose_configuration([f"strategy={name}", *PRIVACY[privacy], share]))
+    words = [f"strategy={name}", *PRIVACY[privacy], f"local.learning_rate={rate}", share]
+    return parse_configuration(compose_configuration(words))
 
 
 def everybody(cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
@@ -160,9 +164,12 @@ def train(job: Job) -> dict[str, Found]:
     base = published_cohorts()
     if job.strategy == PUBLISHED:
         return as_published(job.seed)
-    divisions = [divided(cohort, job) for cohort in base]
+    return trained(job, [divided(cohort, job) for cohort in base], configured(job.strategy, job.privacy))
+
+
+def trained(job: Job, divisions: Sequence[tuple[Cohort, np.ndarray]], configuration: Configuration) -> dict[str, Found]:
+    """Every hospital of ``divisions``, each with the numbers of its test patients, after one training."""
     cohorts = [cohort for cohort, _ in divisions]
-    configuration = configured(job.strategy, job.privacy)
     initial = configuration.initial.model_copy(update={"seed": job.seed})
     configuration = configuration.model_copy(update={"initial": initial})
     plan = make_plan(configuration, {cohort.site: cohort.declared_patients for cohort in cohorts}, date.today())
@@ -265,6 +272,34 @@ def rows_of(
     return made
 
 
+def made_up(seed: int) -> list[Cohort]:
+    """Four hospitals with the public sizes and about the public shares of disease, and made-up patients."""
+    draws = np.random.Generator(np.random.PCG64(seed))
+    risk, made = draws.normal(scale=0.7, size=13), []
+    for number, (patients, shift) in enumerate(((303, -0.2), (261, -0.6), (46, 2.5), (130, 1.2))):
+        x = draws.normal(size=(patients, 13)) + draws.normal(scale=0.3, size=13)
+        y = draws.random(patients) < 1 / (1 + np.exp(-(x @ risk + shift)))
+        made.append(make_cohort(f"made-up-{number}", x, y.astype(float), test=np.arange(patients) % 3 == 0))
+    return made
+
+
+def choose() -> None:
+    """Accuracy on made-up patients, mean over hospitals and seeds: how the learning rate was fixed."""
+    print(f"{'rate':>5}" + "".join(f"{f'{p}: own':>14}{f'{p}: fedavg':>16}" for p in PRIVACY))
+    for rate in (0.05, 0.1, 0.2, 0.5, 1.0, 2.0):
+        shown = f"{rate:>5}"
+        for privacy in PRIVACY:
+            pairs = []
+            for seed in range(20):
+                cohorts = made_up(seed)
+                job = Job("fedavg", privacy, "made up", seed)
+                found = trained(job, [(one, np.arange(0)) for one in cohorts], configured("fedavg", privacy, rate))
+                pairs += [(point(accuracy, f.own), point(accuracy, f.given)) for f in found.values() if f.own]
+            own, given = np.mean(pairs, axis=0)
+            shown += f"{own:>14.3f}{given:>16.3f}"
+        print(shown, flush=True)
+
+
 def task_of_heart() -> Task:
     return flamby.heart().task
 
@@ -336,7 +371,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--plot", type=Path, help="draw the figures into this SVG file")
     parser.add_argument("--figures", type=Path, help="measure nothing: draw what --json wrote to this file")
+    parser.add_argument("--choose", action="store_true", help="only show how the learning rate was fixed")
     arguments = parser.parse_args()
+    if arguments.choose:
+        choose()
+        return
     if arguments.figures:
         records = json.loads(arguments.figures.read_text())
     elif arguments.quick:
