@@ -16,6 +16,7 @@ import numpy as np
 from wardround.client.compatibility import incompatibilities
 from wardround.client.connectors import Cohort
 from wardround.client.evaluation import point, score
+from wardround.client.fall_back import for_rounds
 from wardround.client.own_model import one_class
 from wardround.client.tasks import Task
 from wardround.client.training import StepCounter, shuffle_seed, train_plain, train_private
@@ -77,7 +78,7 @@ def dry_run(
     """
     if rounds < 1:
         raise UsageError("a dry run has at least one round", "give --rounds 1 or more")
-    declared = plan.declared_patients(cohort.site)
+    cohort, declared = for_rounds(plan, cohort), plan.declared_patients(cohort.site)
     event, engine = plan.round_event(cohort.site), task.engine
     model = plan.starting_model(installed)
     rule, private = LocalRule(plan.local.learning_rate), isinstance(event, PoissonGaussian)

@@ -1,4 +1,4 @@
-"""A model on a site's own test patients: metrics with bootstrap intervals, and the curves of a report.
+"""A model on a site's own test patients: metrics with intervals, and the curves of a report.
 
 Everything here is for the site itself (and for a simulation, where one person plays every site). It never leaves a
 hospital: releasing it would be a study of its own, with its own charge.
@@ -6,12 +6,14 @@ hospital: releasing it would be a study of its own, with its own charge.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from wardround.client.tasks import Metric, Scores, Task
+from wardround.client.tasks.binary import accuracy
 from wardround.privacy.gradients import Examples
 from wardround.protocol.labels import UNKNOWN
 from wardround.protocol.parameters import Vector
@@ -22,7 +24,7 @@ LEVEL: Final = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A metric with its percentile bootstrap interval over patients (Efron 1979); None where not estimable."""
+    """A metric with its 95 % interval over patients; None where not estimable."""
 
     value: float | None
     low: float | None
@@ -44,7 +46,8 @@ def point(metric: Metric, scores: Scores) -> float | None:
 
 
 def estimate(metric: Metric, scores: Scores) -> Estimate:
-    """The metric with its 95 % interval from 1,000 resamples of patients.
+    """The metric with its 95 % interval: Wilson's of a share of patients, else percentiles of 1,000 resamples of them
+    (Efron 1979).
 
     Resamples in which the metric is not estimable are left out; with fewer than half of them left, the value is
     given without an interval.
@@ -54,6 +57,8 @@ def estimate(metric: Metric, scores: Scores) -> Estimate:
         reason = _why_not(scores) if len(scores.score) else "no test patients"
         return Estimate(None, None, None, reason)
     patients = len(scores.score)
+    if metric is accuracy:
+        return Estimate(value, *wilson(value, patients))
     resampled = np.concatenate([metric(scores, part) for part in np.array_split(_draws(patients), 10)])
     resampled = resampled[np.isfinite(resampled)]
     if len(resampled) < RESAMPLES / 2:
@@ -61,6 +66,15 @@ def estimate(metric: Metric, scores: Scores) -> Estimate:
     tail = 50 * (1 - LEVEL)
     low, high = np.percentile(resampled, [tail, 100 - tail])
     return Estimate(value, float(low), float(high))
+
+
+def wilson(share: float, patients: int) -> tuple[float, float]:
+    """The 95 % score interval of a share of ``patients`` (Wilson 1927): inside 0..1, and never empty at 0 or 1."""
+    z2 = NormalDist().inv_cdf((1 + LEVEL) / 2) ** 2
+    middle = (share + z2 / (2 * patients)) / (1 + z2 / patients)
+    spread = share * (1 - share) / patients + z2 / (4 * patients**2)
+    half = (z2 * spread) ** 0.5 / (1 + z2 / patients)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def _why_not(scores: Scores) -> str:

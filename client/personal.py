@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from wardround.client.connectors import Cohort
+from wardround.client.fall_back import for_rounds
 from wardround.client.own_model import own_schedule
 from wardround.client.tasks import Task
 from wardround.client.training import shuffle_seed, train_plain
@@ -82,7 +83,8 @@ def personalised(
         seed = shuffle_seed(plan.model.seed, cohort.site, plan.rounds + 1)
         schedule = own_schedule(plan, cohort.site, rounds=1)
         schedule = schedule.model_copy(update={"steps": personal.tuning_steps, "epochs": None})
-        return train_plain(task.engine, shared, cohort.train, LocalRule(plan.local.learning_rate), schedule, seed)
+        patients = for_rounds(plan, cohort).train
+        return train_plain(task.engine, shared, patients, LocalRule(plan.local.learning_rate), schedule, seed)
     if memory is None:
         return None
     if personal.pull is not None:

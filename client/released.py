@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from wardround.client.admission import cohort_of
-from wardround.client.own_model import assess, gains, own_model
+from wardround.client.comparison import compare, row
 from wardround.client.personal import personalised
 from wardround.client.settings import SiteSettings
 from wardround.client.site_result import SiteResult
@@ -52,28 +52,15 @@ def site_report(
     """The site's own row: its own model and the shared one on its own test patients, and what the study cost here."""
     cohort = cohort_of(plan, folder, settings, members)
     task = task_from(plan)
-    own, own_scores = assess(task, own_model(plan, task, cohort, folder.weights), cohort)
-    shared, shared_scores = assess(task, kept_model(folder, plan), cohort)
     strategy, model = strategy_from(plan.strategy), kept_model(folder, plan)
     memory = SiteMemory(members.store, folder.site, folder.memory_key())
     after = memory.before(plan.digest, plan.rounds + 1, model_hash(model))
     mine = personalised(plan, task, cohort, strategy, model, after)
-    personal, personal_scores = (None, None) if mine is None else assess(task, mine, cohort)
+    compared = compare(plan, task, cohort, model, mine, folder.weights)
     domains = members.domains(cohort.train_ids or ())
-    return SiteResult(
-        site=folder.site,
-        train_patients=cohort.train.patients,
-        test_patients=cohort.test.patients,
-        declared_patients=plan.declared_patients(folder.site),
-        left_out=dict(cohort.excluded),
-        rounds_in_sum=rounds_in_sum,
-        epsilon_site=_epsilon(plan, folder.site, max(ledger.charged(plan.digest, domain) for domain in domains)),
-        own=own,
-        shared=shared,
-        gain=gains(task, own_scores, shared_scores),
-        personalised=personal,
-        personalised_gain=gains(task, own_scores, personal_scores),
-    )
+    charged = max(ledger.charged(plan.digest, domain) for domain in domains)
+    epsilon_site = _epsilon(plan, folder.site, charged)
+    return row(plan, task, cohort, compared, compared.verdicts, rounds_in_sum=rounds_in_sum, epsilon_site=epsilon_site)
 
 
 def _epsilon(plan: StudyPlan, site: str, charged: int) -> float | None:

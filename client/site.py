@@ -14,6 +14,7 @@ from sqlite3 import Connection
 import numpy as np
 
 from wardround.client.connectors.cohort import Cohort
+from wardround.client.fall_back import in_rounds
 from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, charge_for
 from wardround.client.personal import corrections, own_layers, own_step, with_own_layers, without_own_layers
 from wardround.client.policy import Denied, decide
@@ -103,6 +104,7 @@ class Site:
         self._seal = seal
         self._memory = memory
         self._personal = strategy.personal(plan.layout)
+        self._drawn = in_rounds(plan, cohort)
 
     @property
     def name(self) -> str:
@@ -262,16 +264,18 @@ class Site:
     def _present(self) -> tuple[Examples, int]:
         """The patients who may be drawn, and how many may not, rounded up to the next 10."""
         train, present = self.cohort.train, self._consent()
-        if present is None or present.all():
-            return train, 0
-        chosen = np.flatnonzero(present)
-        return train.only(chosen), -(-(train.patients - len(chosen)) // 10) * 10
+        if present is None:
+            present = np.ones(train.patients, bool)
+        left_out = -(-int((~present).sum()) // 10) * 10
+        if self._drawn is not None:
+            present = present & self._drawn
+        return (train if present.all() else train.only(np.flatnonzero(present))), left_out
 
     @property
     def _weight(self) -> float:
         """The declared patients under DP (a public constant), the exact count in an unprotected simulation."""
         if self.plan.privacy.mode is PrivacyMode.NONE and not self._strategy.declared_weights:
-            return float(self.cohort.train.patients)
+            return float(self.cohort.train.patients if self._drawn is None else self._drawn.sum())
         return float(self.plan.declared_patients(self.name))
 
     def remembered(self, round_number: int, model_hash: str) -> Memory | None:

@@ -3,6 +3,8 @@
 In a federation of hospitals each site sees its own row only; in a simulation one person plays every site and sees all.
 """
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -34,6 +36,29 @@ class ModelResult(_Part):
     reason: str = Field(default="", description="why there is no such model or no such metric, if so")
 
 
+class BenefitResult(_Part):
+    """A model against the site's own by one metric, on the same test patients.
+
+    ``better_by`` is above zero where the model is better, whichever way the metric runs; its interval holds together
+    with those of all ``comparisons`` at 95 %.
+    """
+
+    model: Literal["shared", "personalised"]
+    metric: str
+    better_by: EstimateResult
+    comparisons: int = Field(description="made together: the interval is that much wider")
+    verdict: Literal["helps", "harms", "not shown", "none"] = Field(description="none: see reason")
+    reason: str = Field(default="", description="why there is no verdict")
+
+
+class KeptResult(_Part):
+    """The plan's fall-back at a site: the model that it goes on with, chosen on ``held_back`` training patients."""
+
+    model: Literal["own", "shared", "personalised"]
+    held_back: int
+    because: str
+
+
 class SiteResult(_Part):
     """One hospital. A site with ``excluded_because`` took no part, and is named all the same."""
 
@@ -54,3 +79,5 @@ class SiteResult(_Part):
         default=None, description="the model that the site itself would use, where the strategy gives it another"
     )
     personalised_gain: dict[str, EstimateResult] = Field(default_factory=dict, description="personalised minus own")
+    benefit: tuple[BenefitResult, ...] = Field(default=(), description="does another model help: one for each model")
+    kept: KeptResult | None = Field(default=None, description="the plan's fall-back; null: it has none")

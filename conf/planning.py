@@ -71,6 +71,7 @@ def make_plan(configuration: Configuration, declared: Mapping[str, int], today: 
             deadline_seconds=configuration.deadline_seconds,
             must_include=tuple(sorted(configuration.must_include)),
             attempts=configuration.attempts,
+            fall_back_share=configuration.fall_back_share,
             participants=tuple(
                 Participant(site=site, declared_patients=count) for site, count in sorted(declared.items())
             ),

@@ -128,6 +128,7 @@ class Configuration(_Section):
     deadline_seconds: float = Field(default=600, gt=0)
     must_include: tuple[SiteId, ...] = ()
     attempts: int = Field(default=3, ge=1, le=10)
+    fall_back_share: float = Field(default=0.0, ge=0, le=0.5)
     epsilon_cap: float = Field(default=8.0, gt=0)
     consortium_cap: float = Field(default=8.0, gt=0)
     weights: str = Field(default="weights", description="the folder of this machine's installed weights files")

@@ -188,6 +188,12 @@ def _training(plan: StudyPlan) -> Iterator[Term]:
         )
         % {"seconds": numeral(plan.deadline_seconds), "count": numeral(plan.attempts)},
     )
+    if plan.fall_back_share:
+        words = _(
+            "about %(share)s of the training patients are drawn in no round; at the end your site compares its own "
+            "model with the study's on them and goes on with the better one. The choice and its figures never leave"
+        )
+        yield Term(_("Fall-back"), words % {"share": numeral(plan.fall_back_share)})
 
 
 def _leaves(plan: StudyPlan) -> Iterator[Term]:

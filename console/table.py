@@ -10,6 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from wardround.console.reports.benefits import VERDICTS, compared, together_words
 from wardround.console.reports.findings import Verdict, answer, caveats, left_out, taking_part, verdict
 from wardround.console.reports.numbers import (
     NOT_ESTIMABLE,
@@ -37,7 +38,10 @@ class _ResultTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         result = self.result
-        yield _table(result, 3 if options.max_width >= FULL_WIDTH else 2)
+        digits = 3 if options.max_width >= FULL_WIDTH else 2
+        yield _table(result, digits)
+        if (helps := _benefits(result, digits)) is not None:
+            yield helps
         for sentence in _below(result):
             yield Text(sentence)
 
@@ -83,7 +87,10 @@ def _row(result: SimulationResult, site: SiteResult, protected: bool, digits: in
 
 
 def _estimate(model: ModelResult, name: str, digits: int) -> Text:
-    found = model.metrics.get(name) or EstimateResult(value=None)
+    return _value(model.metrics.get(name) or EstimateResult(value=None), digits)
+
+
+def _value(found: EstimateResult, digits: int) -> Text:
     if found.value is None:
         return Text(NOT_ESTIMABLE, "dim")
     text = Text(decimal(found.value, digits))
@@ -98,6 +105,8 @@ def _below(result: SimulationResult) -> list[str]:
     if any(mark in _MARKS for site in result.sites for mark in _verdicts(result, site)):
         lines[0] += " ▲ better and ▼ worse: the 95 % interval of the difference on the same patients leaves out 0."
     lines += caveats(result)
+    lines += [f"{together_words(result)}."] if any(map(compared, taking_part(result))) else []
+    lines += _no_verdict(result)
     lines += _not_estimable(result)
     lines += _missed(result)
     lines += [f"{site.site}: {left_out(site)}." for site in result.sites if site.left_out]
@@ -107,6 +116,51 @@ def _below(result: SimulationResult) -> list[str]:
         lines.append(result.privacy.statement)
     lines += [f"Note: {note}." for note in result.notes]
     return lines
+
+
+def _benefits(result: SimulationResult, digits: int) -> Table | None:
+    """Does the study help: a row for each hospital and model; None where nothing was compared."""
+    sites = [site for site in taking_part(result) if site.benefit or site.kept]
+    if not any(compared(site) or site.kept for site in sites):
+        return None
+    title = Text("Does it help? Against the own model, all intervals together 95 %")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+    )
+    for column in ("Hospital", "Model", f"{metric_name(result.headline_metrics[0]).label}, better by", "Verdict"):
+        table.add_column(column, no_wrap=column != "Hospital")
+    if any(site.kept for site in sites):
+        table.add_column("Keeps", no_wrap=True)
+    for site in sites:
+        table.add_row(*_benefit(site, digits))
+    return table
+
+
+def _benefit(site: SiteResult, digits: int) -> list[Text]:
+    """One hospital's cells, with a line for each model that was compared."""
+    cells = [Text(site.site, "bold"), *(Text() for _ in range(3))]
+    for number, found in enumerate(site.benefit if compared(site) else site.benefit[:1]):
+        mark = {"helps": "▲ ", "harms": "▼ "}.get(found.verdict, "")
+        style = {"helps": "green", "harms": "red"}.get(found.verdict, "")
+        parts = [
+            Text(found.model if compared(site) else "any"),
+            _value(found.better_by, digits),
+            Text(f"{mark}{VERDICTS[found.verdict]}", style),
+        ]
+        for cell, part in zip(cells[1:], parts, strict=True):
+            cell.append("\n" if number else "").append_text(part)
+    return cells if site.kept is None else [*cells, Text(site.kept.model)]
+
+
+def _no_verdict(result: SimulationResult) -> list[str]:
+    """Why a hospital that has an own model has no verdict."""
+    sites = [site for site in taking_part(result) if site.benefit and not site.own.reason]
+    return [f"{site.site}: no verdict, {reason}." for site in sites if (reason := site.benefit[0].reason)]
 
 
 def _missed(result: SimulationResult) -> list[str]:

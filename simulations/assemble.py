@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 from time import perf_counter, process_time
 from typing import Final
 
+from wardround.client.comparison import compare as compare_models
+from wardround.client.comparison import headlines, row, together
 from wardround.client.connectors import Cohort
-from wardround.client.own_model import assess, gains, own_model
+from wardround.client.own_model import assess
 from wardround.privacy.budget import fixed_order
 from wardround.protocol.parameters import model_hash
 from wardround.protocol.plan import Claim, PrivacyMode
@@ -16,13 +18,6 @@ from wardround.simulations.experiment import Experiment
 from wardround.simulations.result import EstimateResult, ModelResult, PrivacyResult, SimulationResult, SiteResult
 from wardround.simulations.statement import privacy_statement
 
-HEADLINES: Final[dict[str, tuple[str, ...]]] = {
-    "class": ("accuracy", "auroc"),
-    "findings": ("accuracy", "auroc"),
-    "survival": ("c_index",),
-    "number": ("mae", "r2"),
-    "mask": ("dice",),
-}
 ACCOUNTANT: Final = "dp-accounting: the smaller of Renyi DP and privacy loss distributions, rounded up"
 
 
@@ -43,9 +38,8 @@ def assemble(
     ``compare`` False leaves out each hospital's own model, intervals and curves.
     """
     plan = experiment.plan
-    sites = [_taking_part(experiment, cohort, compare) for cohort in experiment.cohorts]
+    sites = _compared(experiment) if compare else [_scored(experiment, cohort) for cohort in experiment.cohorts]
     sites += [_named(cohort, reason) for cohort, reason in left_out]
-    headlines = HEADLINES.get(plan.task.label_kind, tuple(experiment.task.metrics)[:2])
     return SimulationResult(
         study=plan.study,
         title=plan.title,
@@ -59,7 +53,7 @@ def assemble(
         engine_why=experiment.chosen.why,
         strategy=plan.strategy.name,
         task=plan.task.name,
-        headline_metrics=headlines,
+        headline_metrics=headlines(plan, experiment.task),
         privacy=_privacy(experiment),
         sites=tuple(sorted(sites, key=lambda site: site.site)),
         rounds=tuple(experiment.rounds),
@@ -72,32 +66,47 @@ def assemble(
     )
 
 
-def _taking_part(experiment: Experiment, cohort: Cohort, compare: bool) -> SiteResult:
+def _compared(experiment: Experiment) -> list[SiteResult]:
+    """The rows of all sites that took part; their verdicts are read together."""
     task, plan = experiment.task, experiment.plan
-    own, own_scores, shared_scores = ModelResult(), None, None
-    if compare:
-        own, own_scores = assess(task, own_model(plan, task, cohort, experiment.installed), cohort)
-        shared, shared_scores = assess(task, experiment.model, cohort)
-    else:
-        points = experiment.metrics(cohort).items()
-        shared = ModelResult(metrics={name: EstimateResult(value=value) for name, value in points})
-    model, personalised, personalised_scores = experiment.personalised(cohort), None, None
-    if model is not None:
-        personalised, personalised_scores = assess(task, model, cohort)
+    found = [
+        compare_models(plan, task, cohort, experiment.model, experiment.personalised(cohort), experiment.installed)
+        for cohort in experiment.cohorts
+    ]
+    return [
+        row(
+            plan,
+            task,
+            cohort,
+            compared,
+            together(found),
+            rounds_in_sum=_rounds_in_sum(experiment, cohort),
+            epsilon_site=experiment.epsilon(experiment.charged[cohort.site]),
+        )
+        for cohort, compared in zip(experiment.cohorts, found, strict=True)
+    ]
+
+
+def _scored(experiment: Experiment, cohort: Cohort) -> SiteResult:
+    """A row without own model, intervals and curves."""
+    points = experiment.metrics(cohort).items()
+    model = experiment.personalised(cohort)
     return SiteResult(
         site=cohort.site,
         train_patients=cohort.train.patients,
         test_patients=cohort.test.patients,
-        declared_patients=plan.declared_patients(cohort.site),
+        declared_patients=experiment.plan.declared_patients(cohort.site),
         left_out=dict(cohort.excluded),
-        rounds_in_sum=sum(r.state == "closed" and r.sites[cohort.site].outcome == "replied" for r in experiment.rounds),
+        rounds_in_sum=_rounds_in_sum(experiment, cohort),
         epsilon_site=experiment.epsilon(experiment.charged[cohort.site]),
-        own=own,
-        shared=shared,
-        gain=gains(task, own_scores, shared_scores),
-        personalised=personalised,
-        personalised_gain=gains(task, own_scores, personalised_scores),
+        shared=ModelResult(metrics={name: EstimateResult(value=value) for name, value in points}),
+        personalised=None if model is None else assess(experiment.task, model, cohort)[0],
     )
+
+
+def _rounds_in_sum(experiment: Experiment, cohort: Cohort) -> int:
+    closed = (record for record in experiment.rounds if record.state == "closed")
+    return sum(record.sites[cohort.site].outcome == "replied" for record in closed)
 
 
 def _named(cohort: Cohort, reason: str) -> SiteResult:

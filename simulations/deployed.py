@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from time import perf_counter, process_time
 
+from wardround.client.comparison import HEADLINES
 from wardround.client.site_result import SiteResult
 from wardround.privacy.budget import fixed_order
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.protocol.receipt import Receipt
-from wardround.simulations.assemble import ACCOUNTANT, HEADLINES
+from wardround.simulations.assemble import ACCOUNTANT
 from wardround.simulations.environment import describe_environment
 from wardround.simulations.result import PrivacyResult, RoundResult, RoundSiteResult, SimulationResult
 from wardround.simulations.statement import privacy_statement

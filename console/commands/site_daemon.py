@@ -65,6 +65,7 @@ def report_command(folder: Path, study: str, as_json: bool) -> None:
     from wardround.client.store.members import Members
     from wardround.client.store.receipts import Receipts
     from wardround.client.store.studies import Studies
+    from wardround.console.reports.benefits import sentences, site_words
 
     opened = SiteFolder.open(folder)
     store = open_store(opened.database)
@@ -80,6 +81,8 @@ def report_command(folder: Path, study: str, as_json: bool) -> None:
     for name in found.shared.metrics:
         own, shared, gain = (part.get(name) for part in (found.own.metrics, found.shared.metrics, found.gain))
         typer.echo(json.dumps({"metric": name, "own": _number(own), "shared": _number(shared), "gain": _number(gain)}))
+    if said := sentences(site_words(found)):
+        typer.echo(said)
 
 
 def _number(estimate: object) -> object:

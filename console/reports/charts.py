@@ -40,6 +40,35 @@ def forest(
     return picture(key, 180, 60, f"{words} with 95 % intervals", said, *marks, class_="forest")
 
 
+def differences(
+    key: str, words: str, rows: Sequence[tuple[str, EstimateResult, bool]], reach: tuple[float, float]
+) -> Markup:
+    """Differences to the own model with their intervals, a row each: (model, difference, whether it has a verdict).
+
+    The line is 0: no difference. A difference without a verdict is hollow.
+    """
+    bottom = TOP + 30.0 * len(rows)
+    scale = Scale(*reach, 10.0, WIDTH - 10.0)
+    marks = [line(scale(tick), TOP, scale(tick), bottom, "grid") for tick in scale.ticks(4)]
+    marks.append(line(scale(0), TOP, scale(0), bottom, "own-line"))
+    for number, (model, found, judged) in enumerate(rows):
+        y = TOP + 30.0 * number + 21.0
+        kind = "shared" if judged else "unjudged"
+        marks.append(text(10, y - 11, model, "tick"))
+        if found.value is None:
+            marks.append(text(WIDTH / 2, y + 4, NOT_ESTIMABLE, "label", "middle"))
+            continue
+        if found.low is not None and found.high is not None:
+            marks.append(line(scale(found.low), y, scale(found.high), y, "shared-line"))
+            marks += [line(scale(x), y - 4, scale(x), y + 4, "shared-end") for x in (found.low, found.high)]
+        marks.append(dot(scale(found.value), y, 4.5, f"{kind}-dot"))
+    marks += [text(scale(tick), bottom + 14, tick_text(tick), "tick", "middle") for tick in scale.ticks(4)]
+    marks.append(text(10, bottom + 30, "\N{LEFTWARDS ARROW} own is better", "tick"))
+    marks.append(text(WIDTH - 10, bottom + 30, "own is worse \N{RIGHTWARDS ARROW}", "tick", "end"))
+    said = "; ".join(f"{model} minus own {_said(found)}" for model, found, _ in rows)
+    return picture(key, WIDTH, bottom + 34, words, said, *marks, class_="panel")
+
+
 def over_rounds(
     key: str,
     words: str,
@@ -156,6 +185,7 @@ def swatch(kind: str) -> Markup:
         "shared-line": [line(1, 7, 27, 7, "shared-line")],
         "own-dot": [dot(14, 7, 5, "own-dot")],
         "shared-dot": [dot(14, 7, 5, "shared-dot see-through")],
+        "unjudged": [line(1, 7, 27, 7, "shared-line"), dot(14, 7, 4.5, "unjudged-dot")],
         "mean": [line(1, 7, 27, 7, "mean-line")],
         "limit": [line(1, 7, 27, 7, "limit-line")],
         "reference": [line(1, 7, 27, 7, "reference")],

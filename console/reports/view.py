@@ -7,7 +7,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from wardround.console.reports import charts, findings, numbers
+from wardround.console.reports import benefits, charts, findings, numbers
 from wardround.console.reports.svg import around, nice_step, thin
 from wardround.privacy.accounting import rounded_up
 from wardround.protocol.errors import UsageError
@@ -177,6 +177,28 @@ class View:
             self._reach(metric),
             name.chance,
         )
+
+    @cached_property
+    def benefit_words(self) -> str:
+        """How the verdicts are to be read; empty where nothing was compared."""
+        return benefits.together_words(self.result)
+
+    def benefits(self) -> list[Panel]:
+        """Does the study help: the differences at each hospital, with the verdicts in words."""
+        found = [one.better_by for site in self.drawn for one in site.benefit]
+        ends = [v for e in found for v in (e.value, e.low, e.high) if v is not None]
+        reach = around([*ends, 0.0], nice_step((max([*ends, 0.0]) - min([*ends, 0.0])) / 3)) if ends else (-0.1, 0.1)
+        panels = []
+        for site in self.drawn:
+            rows = [(one.model, one.better_by, one.verdict != "none") for one in site.benefit]
+            if not benefits.compared(site):
+                words = [] if site.kept is None else [benefits.kept_words(site.kept)]
+                panels.append(Panel(site, None, site.own.reason or _NOTHING.reason, benefits.sentences(words)))
+                continue
+            name = f"Differences to the own model at {site.site}"
+            note = benefits.sentences(benefits.site_words(site))
+            panels.append(Panel(site, charts.differences(self._key("b", site), name, rows, reach), note=note))
+        return panels
 
     def training(self, metric: str) -> list[Panel]:
         """The metric over rounds, a panel for each hospital."""

@@ -90,6 +90,7 @@ def plan_facts(plan: StudyPlan) -> list[tuple[str, list[Fact]]]:
                 Fact("Strategy", strategy_words(plan)),
                 Fact("Training at a hospital", training_words(plan)),
                 Fact("Rounds and quorum", rounds_words(plan)),
+                *([Fact("Fall-back", fall_back_words(plan))] if plan.fall_back_share else []),
                 Fact("Privacy terms", privacy_words(plan)),
             ],
         ),
@@ -166,6 +167,15 @@ def rounds_words(plan: StudyPlan) -> str:
     return (
         f"{plural(plan.rounds, 'round')}; a round in which fewer than {plural(plan.min_sites, 'hospital')} answered "
         f"within {plan.deadline_seconds:g} seconds is void, and nothing is summed"
+    )
+
+
+def fall_back_words(plan: StudyPlan) -> str:
+    """What the plan's fall-back does at a hospital."""
+    return (
+        f"about {100 * plan.fall_back_share:g} % of the training patients are drawn in no round; at the end a hospital "
+        "compares its own model with the study's on them, by mean loss, and goes on with the better one. The choice "
+        "stays there"
     )
 
 

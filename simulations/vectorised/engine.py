@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.client.connectors import Cohort
+from wardround.client.fall_back import for_rounds
 from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, charge_for
 from wardround.client.own_model import own_schedule
 from wardround.client.personal import without_own_layers
@@ -95,7 +96,8 @@ class Vectorised:
         self._plan, self._strategy, self._today = plan, strategy, terms.today
         self._cohorts = sorted(terms.cohorts, key=lambda cohort: cohort.site)
         widest = max(layer.shape[0] for layer in terms.task.engine.layers)
-        self._many = Many(ManyDense(terms.task), Stack(self._cohorts, widest))
+        self._drawn = [for_rounds(plan, cohort) for cohort in self._cohorts]
+        self._many = Many(ManyDense(terms.task), Stack(self._drawn, widest))
         self._task = terms.task
         self._memories = Memories(plan, strategy, self.names, memories)
         self._draw = keystream() if draw is None else draw
@@ -203,7 +205,7 @@ class Vectorised:
         """A round of each site's own model beside the shared one (Ditto)."""
         schedules = [own_schedule(self._plan, name, rounds=1) for name in self.names]
         begins, own = self._memories.own_models(request.model), []
-        for number, (cohort, schedule) in enumerate(zip(self._cohorts, schedules, strict=True)):
+        for number, (cohort, schedule) in enumerate(zip(self._drawn, schedules, strict=True)):
             seed = shuffle_seed(self._plan.model.seed, cohort.site, request.round_number)
             engine = self._task.engine
             own.append(
@@ -257,7 +259,7 @@ class Vectorised:
     @cached_property
     def _weights(self) -> list[float]:
         if self._plan.privacy.mode is PrivacyMode.NONE and not self._strategy.declared_weights:
-            return [float(cohort.train.patients) for cohort in self._cohorts]
+            return [float(cohort.train.patients) for cohort in self._drawn]
         return [float(self._plan.declared_patients(name)) for name in self.names]
 
 
