@@ -6,8 +6,8 @@ Three words are ours, because a comparison of studies needs them all the time:
 * ``seed`` stands for ``initial.seed``, and ``0..9`` for ``range(0,10)``;
 * ``privacy.epsilon=inf`` is a run without protection (mode ``none``) on the schedule of the others: as many rounds and
   steps, so that what differs is the noise. Its words about noise give way;
-* where ``privacy.epsilon`` is swept, noise follows it: ``privacy.noise_multiplier=auto``, and ``epsilon_cap`` makes room
-  for it, unless a word says otherwise. ``Grid.implied`` names what was added.
+* where ``privacy.epsilon`` is swept, noise follows it: ``privacy.noise_multiplier=auto``, and ``epsilon_cap`` makes
+  room for it, unless a word says otherwise. ``Grid.implied`` names what was added.
 """
 
 import math
@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from wardround.conf.compose import GROUPS, choices_of, parse_overrides
 from wardround.protocol.errors import UsageError
@@ -28,8 +28,7 @@ EPSILON: Final = "privacy.epsilon"
 MOST_RUNS: Final = 100_000
 
 _OF_NOISE: Final = tuple(
-    f"privacy.{key}"
-    for key in ("noise_multiplier", "sampling_probability", "delta", "epsilon", "epsilon_consortium")
+    f"privacy.{key}" for key in ("noise_multiplier", "sampling_probability", "delta", "epsilon", "epsilon_consortium")
 )
 _SHORT_RANGE: Final = re.compile(r"(\d+)\.\.(\d+)")
 _ROOM: Final = 2.0
@@ -112,10 +111,10 @@ def _values(group: str, override: "Override") -> list[str]:
     from hydra.core.override_parser.types import Glob, ValueType
 
     if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
-        glob = override.value()
-        if group not in GROUPS or not isinstance(glob, Glob):
+        if group not in GROUPS:
             raise UsageError(f"'{group}' is no group, so glob finds nothing", f"groups: {', '.join(GROUPS)}")
-        return glob.filter(choices_of(group))
+        # Hydra's annotation of value() leaves this one out.
+        return cast(Glob, override.value()).filter(choices_of(group))
     return list(override.sweep_string_iterator())
 
 

@@ -2,13 +2,12 @@
 
 Papernot and Steinke 2022, "Hyperparameter Tuning with Renyi Differential Privacy" (arXiv 2110.03620). Draw how many
 trials to make, at random; for each, pick a candidate at random and run it; release the best, and neither the others nor
-how many there were. A bound that is nearly flat in the number of trials follows, where running all of them and adding up
-grows with it.
+how many there were. What that costs grows slowly with the number of trials, where adding all of them up grows fast.
 
 Theirs to ours: lambda is ``order``, epsilon(lambda) the divergence of one run there, E[K] ``Trials.mean``, eta
 ``Trials.shape``, gamma is found from the mean. Guarantee: for one patient, adding or removing one, as that of the runs.
-The score by which runs are compared has to be a function of the run's own release; a score that looks at further patients
-costs *their* privacy, which is not in here.
+The score by which runs are compared has to be a function of the run's own release; a score that looks at further
+patients costs *their* privacy, which is not in here.
 """
 
 import math

@@ -102,4 +102,6 @@ class Runner:
 def data_key(configuration: Configuration) -> str:
     """Equal for configurations that ``gather`` reads the same data for."""
     data, contract, task = configuration.data, configuration.contract, configuration.task
-    return "\n".join([data.model_dump_json(), contract.model_dump_json(), task.model_dump_json(), configuration.weights])
+    return "\n".join(
+        [data.model_dump_json(), contract.model_dump_json(), task.model_dump_json(), configuration.weights]
+    )

@@ -60,6 +60,4 @@ def prices(runs: Sequence[Finished]) -> list[Price]:
 
 def _released(runs: Sequence[Finished]) -> list[DpEvent]:
     """What these runs together released about the patients of a hospital: the same noise at each."""
-    return [
-        run.plan.round_event(run.plan.participants[0].site) for run in runs for _ in range(run.plan.rounds)
-    ]
+    return [run.plan.round_event(run.plan.participants[0].site) for run in runs for _ in range(run.plan.rounds)]
