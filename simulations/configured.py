@@ -150,6 +150,7 @@ def _carry_on(
         first_round=first,
         rounds_over=over,
         threads=configuration.simulation.threads,
+        made_up=gathered.made_up,
     )
     folder.finish(result, plan.layout, experiment.model)
     return Simulated(plan, result, experiment.model, folder)

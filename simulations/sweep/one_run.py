@@ -11,7 +11,7 @@ from typing import Any
 from wardround.conf.schema import Configuration, parse_configuration
 from wardround.protocol.errors import WardroundError
 from wardround.protocol.plan import StudyPlan
-from wardround.simulations.cohorts import Gathered, gather
+from wardround.simulations.cohorts import Gathered, data_key, gather
 from wardround.simulations.configured import resume, simulate
 from wardround.simulations.files import RunFolder
 from wardround.simulations.result import SimulationResult
@@ -97,11 +97,3 @@ class Runner:
                 del self._kept[next(iter(self._kept))]
             self._kept[key] = gather(configuration)
         return self._kept[key]
-
-
-def data_key(configuration: Configuration) -> str:
-    """Equal for configurations that ``gather`` reads the same data for."""
-    data, contract, task = configuration.data, configuration.contract, configuration.task
-    return "\n".join(
-        [data.model_dump_json(), contract.model_dump_json(), task.model_dump_json(), configuration.weights]
-    )
