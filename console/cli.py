@@ -52,6 +52,9 @@ def simulate(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings as key=value, for example study=heart_disease rounds=10.")
     ] = None,
+    track: Annotated[
+        str | None, typer.Option(metavar="mlflow[:FILE]", help="Tell a tracker on this machine of every round.")
+    ] = None,
 ) -> None:
     """Run a study with every hospital in this process, and write a report.
 
@@ -59,7 +62,7 @@ def simulate(
     """
     from wardround.console.commands.simulate import simulate_command
 
-    simulate_command(overrides or [], STARTED)
+    simulate_command(overrides or [], STARTED, track)
 
 
 @app.command()

@@ -2,9 +2,9 @@
 
 Four knobs, each by itself or together, all drawn from one public seed:
 
-* label skew: each hospital's shares of the classes are a draw from Dirichlet(alpha p), p the shares of all patients (Hsu,
-  Qi and Brown 2019, arXiv 1909.06335). Alpha large: the same shares everywhere; alpha near 0: one class each, as long as
-  there are patients of it left;
+* label skew: each hospital's shares of the classes are a draw from Dirichlet(alpha p), p the shares of all patients
+  (Hsu, Qi and Brown 2019, arXiv 1909.06335). Alpha large: the same shares everywhere; alpha near 0: one class each, as
+  long as there are patients of it left;
 * size skew: sizes are proportional to exp(sigma z), z standard normal (log-normal); sigma 0: equal sizes;
 * feature shift: each number column is moved at each hospital by a normal draw, in units of the contract's ``scale``;
 * missing columns: each hospital lacks this share of the columns, drawn anew; the model is given what the contract gives
@@ -106,7 +106,8 @@ def hospital_sizes(patients: int, sites: int, skew: float, generator: np.random.
     # The patients that rounding left over go where it took most.
     most = np.argsort(sizes - exact, kind="stable")[: spare - int(sizes.sum())]
     sizes[most] += 1
-    return sizes + LEAST_PATIENTS
+    found: Indices = sizes + LEAST_PATIENTS
+    return found
 
 
 def skewed_parts(classes: Indices, sizes: Indices, alpha: float, generator: np.random.Generator) -> list[Indices]:

@@ -5,6 +5,7 @@ simulations only. A hospital's runs have no tracker: what may be known of them i
 """
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -14,6 +15,12 @@ from wardround.protocol.plan import StudyPlan
 from wardround.simulations.result import RoundResult, SimulationResult
 
 TRACKERS: Final = ("mlflow",)
+
+_BATCH: Final = 1000
+"""MLflow takes no more metrics at once."""
+
+_SECONDS: Final = 5.0
+"""Metrics wait no longer than that: one transaction for each would take longer than a round."""
 
 
 class Tracker(Protocol):
@@ -69,12 +76,15 @@ class MLflow:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         os.environ["DO_NOT_TRACK"] = "true"
         try:
-            from mlflow import MlflowClient
+            from mlflow import MlflowClient, entities
         except ModuleNotFoundError:
             raise UsageError("MLflow is not installed", "install it: pip install 'wardround[mlflow]'") from None
         store.absolute().parent.mkdir(parents=True, exist_ok=True)
         self._client: Any = MlflowClient(tracking_uri=f"sqlite:///{store.absolute()}")
+        self._entities: Any = entities
         self._run = ""
+        self._metrics: list[Any] = []
+        self._logged = 0.0
 
     def started(self, plan: StudyPlan, settings: Mapping[str, str]) -> None:
         found = self._client.get_experiment_by_name(plan.study)
@@ -93,26 +103,43 @@ class MLflow:
             "privacy.noise_multiplier": terms.noise_multiplier,
             **settings,
         }
-        for key, value in parameters.items():
-            if value is not None:
-                self._client.log_param(self._run, key, value)
+        known = {key: str(value) for key, value in parameters.items() if value is not None}
+        self._log(params=[self._entities.Param(key, value) for key, value in known.items()])
+        self._metrics = []
 
     def round(self, plan: StudyPlan, result: RoundResult) -> None:
-        for name, value in _round_metrics(result).items():
-            self._client.log_metric(self._run, name, value, step=result.round_number)
+        self._add(_round_metrics(result), result.round_number)
+        if time.monotonic() - self._logged >= _SECONDS:
+            self._flush()
 
     def ended(self, result: SimulationResult) -> None:
+        last = len(result.rounds)
         for site in result.sites:
             for kind, model in (("own", site.own), ("shared", site.shared), ("personalised", site.personalised)):
-                for name, found in ({} if model is None else model.metrics).items():
-                    if found.value is not None:
-                        self._client.log_metric(self._run, f"{site.site}/{kind}/{name}", found.value)
-        self._client.log_metric(self._run, "seconds", result.seconds)
+                estimates = {} if model is None else model.metrics
+                known = {name: found.value for name, found in estimates.items() if found.value is not None}
+                self._add({f"{site.site}/{kind}/{name}": value for name, value in known.items()}, last)
+        self._add({"seconds": result.seconds}, last)
+        self._flush()
         self._client.set_terminated(self._run, status="FINISHED")
 
     def stopped(self) -> None:
         if self._run:
+            self._flush()
             self._client.set_terminated(self._run, status="FAILED")
+
+    def _add(self, metrics: Mapping[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        self._metrics += [self._entities.Metric(name, value, now, step) for name, value in metrics.items()]
+
+    def _flush(self) -> None:
+        for first in range(0, len(self._metrics), _BATCH):
+            self._log(metrics=self._metrics[first : first + _BATCH])
+        self._metrics = []
+
+    def _log(self, **batch: Any) -> None:
+        self._client.log_batch(self._run, **batch)
+        self._logged = time.monotonic()
 
 
 def _round_metrics(result: RoundResult) -> dict[str, float]:

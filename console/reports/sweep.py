@@ -156,6 +156,8 @@ def estimate_words(found: Interval | None, digits: int = 3) -> str:
         return "not estimable"
     if found.low is None or found.high is None:
         return decimal(found.value, digits)
+    if found.low == found.high:
+        return f"{decimal(found.value, digits)} every seed"
     return f"{decimal(found.value, digits)} [{decimal(found.low, digits)}, {decimal(found.high, digits)}]"
 
 

@@ -59,7 +59,7 @@ def of_site(
     marks, said = list(axes.marks), []
     own = own_level(comparison, site)
     if own is not None:
-        marks.append(line(34, axes.y(own), 234, axes.y(own), "own-line"))
+        marks.append(line(34, axes.y(own), 234, axes.y(own), "own-level"))
         said.append(f"own model {decimal(own)}")
     for number, contender in enumerate(contenders):
         values = [
