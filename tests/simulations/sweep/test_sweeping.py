@@ -188,7 +188,7 @@ def test_the_death_of_a_process_costs_its_job_alone() -> None:
 
 
 def test_processes_compute_with_one_thread_each() -> None:
-    assert list(in_parallel(os.environ.get, ["OMP_NUM_THREADS"], 4, died=str)) == ["1"]
+    assert list(in_parallel(os.getenv, ["OMP_NUM_THREADS"], 4, died=str)) == ["1"]
     assert sorted(in_parallel(sqrt, [4.0, 9.0, 16.0], 1, died=str)) == [2.0, 3.0, 4.0]
 
 
