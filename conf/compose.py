@@ -4,16 +4,25 @@ Configuration names things and never imports them: no ``_target_``, no class pat
 first, so that a typo is answered with the key that was meant.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from wardround.protocol.errors import UsageError, did_you_mean
 
 GROUPS: Final = ("study", "task", "strategy", "privacy", "simulation")
 
 _DOCS: Final = "see docs/configuration.md for every setting and its range"
+
+if TYPE_CHECKING:
+    # Hydra takes half a second to import.
+    from hydra.core.override_parser.types import Override
+
+Compose: TypeAlias = Callable[[Sequence[str]], dict[str, Any]]
+"""``compose_configuration``."""
 
 
 def compose_configuration(overrides: Sequence[str]) -> dict[str, Any]:
@@ -24,11 +33,23 @@ def compose_configuration(overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         UsageError: an override cannot be read, or names a key or choice that does not exist.
     """
+    with composer() as compose:
+        return compose(overrides)
+
+
+@contextmanager
+def composer() -> Iterator[Compose]:
+    """``compose_configuration`` for many lists of overrides: the same choices of groups are composed once."""
     from hydra import initialize_config_module
 
     with TemporaryDirectory() as folder, initialize_config_module("wardround.conf", version_base=None):
-        words = [_own_study(word, Path(folder)) for word in overrides]
-        return _compose(words, [f"hydra.searchpath=[file://{folder}]"])
+        known: dict[tuple[str, ...], Any] = {}
+
+        def compose(overrides: Sequence[str]) -> dict[str, Any]:
+            words = [_own_study(word, Path(folder)) for word in overrides]
+            return _compose(words, [f"hydra.searchpath=[file://{folder}]"], known)
+
+        yield compose
 
 
 def _own_study(word: str, folder: Path) -> str:
@@ -46,33 +67,51 @@ def _own_study(word: str, folder: Path) -> str:
     return "study=own_study"
 
 
-def _compose(words: list[str], search: list[str]) -> dict[str, Any]:
-    from hydra import compose
+def parse_overrides(words: Sequence[str]) -> "list[Override]":
+    """``words`` by Hydra's grammar. Raises UsageError for what it cannot read."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_overrides(list(words))
+    except HydraException as error:
+        raise UsageError(
+            f"an override cannot be read: {str(error).splitlines()[0]}", "write key=value, for example rounds=10"
+        ) from None
+
+
+def _compose(words: list[str], search: list[str], bases: dict[tuple[str, ...], Any]) -> dict[str, Any]:
+    """``bases`` keeps what each list of choices of groups composes to."""
+    from hydra import compose
+    from hydra.core.override_parser.types import OverrideType
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    try:
-        parsed = OverridesParser.create().parse_overrides(words)
-    except HydraException as error:
-        raise UsageError(
-            f"an override cannot be read: {str(error).splitlines()[0]}", "write key=value, for example rounds=10"
-        ) from None
+    parsed = parse_overrides(words)
     if any(override.is_sweep_override() for override in parsed):
-        raise UsageError("one run takes one value for each key", "give a single value: sweeps are not in this version")
+        raise UsageError("one run takes one value for each key", "give a single value, or run: wardround sweep")
     for override in parsed:
         if override.key_or_group in GROUPS:
             _check_choice(override.key_or_group, str(override.value()))
     try:
-        choices = [word for word, override in zip(words, parsed, strict=True) if override.key_or_group in GROUPS]
-        base = compose("config", [*search, *choices])
+        choices = tuple(word for word, override in zip(words, parsed, strict=True) if override.key_or_group in GROUPS)
+        if choices not in bases:
+            bases[choices] = compose("config", [*search, *choices])
+        base = bases[choices]
         known = set(_keys(OmegaConf.to_container(base)))
         for override in parsed:
             if override.key_or_group not in GROUPS and not override.is_add():
                 _check_key(override.key_or_group, known)
-        chosen = base if len(choices) == len(words) else compose("config", [*search, *words])
+        settings = [override for override in parsed if override.key_or_group not in GROUPS]
+        if all(override.type is OverrideType.CHANGE and override.package is None for override in settings):
+            # As Hydra applies them: one after the other to what the groups composed to.
+            chosen = deepcopy(base)
+            for override in settings:
+                OmegaConf.update(chosen, override.key_or_group, override.value(), merge=True)
+        else:
+            chosen = compose("config", [*search, *words])
         composed = OmegaConf.to_container(chosen, resolve=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UsageError(f"the configuration cannot be composed: {str(error).splitlines()[0]}", _DOCS) from None
@@ -80,13 +119,18 @@ def _compose(words: list[str], search: list[str]) -> dict[str, Any]:
     return {str(key): value for key, value in composed.items()}
 
 
-def _check_choice(group: str, choice: str) -> None:
+def choices_of(group: str) -> list[str]:
+    """The files of a group, by name."""
     from importlib.resources import files
 
-    known = [f.name.removesuffix(".yaml") for f in files("wardround.conf").joinpath(group).iterdir()]
-    known = [name for name in known if not name.startswith("_")]
+    names = [f.name.removesuffix(".yaml") for f in files("wardround.conf").joinpath(group).iterdir()]
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def _check_choice(group: str, choice: str) -> None:
     if group == "study" and choice == "own_study":
         return
+    known = choices_of(group)
     if choice not in known:
         raise UsageError(f"there is no {group} '{choice}'", did_you_mean(choice, known))
 

@@ -99,6 +99,26 @@ class FaultSection(_Section):
     kind: str
 
 
+class ResplitSection(_Section):
+    """Made-up hospitals in place of the real ones: see ``simulations.resplit``. ``sites`` 0 leaves them as they are."""
+
+    sites: int = Field(default=0, ge=0, le=10_000)
+    seed: int | None = Field(default=None, ge=0, description="null: that of the run, initial.seed")
+    label_skew: float | None = Field(default=None, gt=0, le=1e6, description="alpha of Dirichlet's distribution")
+    size_skew: float = Field(default=0.0, ge=0, le=3, description="sigma of the log-normal distribution")
+    feature_shift: float = Field(default=0.0, ge=0, le=10, description="standard deviation, in units of the scale")
+    missing_columns: float = Field(default=0.0, ge=0, lt=1, description="share of the columns")
+
+    @model_validator(mode="after")
+    def _sites(self) -> "ResplitSection":
+        if self.sites == 1:
+            raise ValueError("one made-up hospital is no federation: give two or more, or 0 for the real ones")
+        turned = self.label_skew is not None or self.size_skew or self.feature_shift or self.missing_columns
+        if turned and not self.sites:
+            raise ValueError("say among how many made-up hospitals: simulation.resplit.sites")
+        return self
+
+
 class SimulationSection(_Section):
     """How a simulation runs on this machine."""
 
@@ -108,6 +128,7 @@ class SimulationSection(_Section):
     output: str = "runs"
     resume: str | None = None
     faults: tuple[FaultSection, ...] = ()
+    resplit: ResplitSection = ResplitSection()
 
 
 class Configuration(_Section):

@@ -52,6 +52,9 @@ def simulate(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings as key=value, for example study=heart_disease rounds=10.")
     ] = None,
+    track: Annotated[
+        str | None, typer.Option(metavar="mlflow[:FILE]", help="Tell a tracker on this machine of every round.")
+    ] = None,
 ) -> None:
     """Run a study with every hospital in this process, and write a report.
 
@@ -59,7 +62,31 @@ def simulate(
     """
     from wardround.console.commands.simulate import simulate_command
 
-    simulate_command(overrides or [], STARTED)
+    simulate_command(overrides or [], STARTED, track)
+
+
+@app.command()
+def sweep(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings as for simulate; a list of values varies: strategy=fedavg,fedprox seed=0..9."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the sweep goes; with a folder that is there, it goes on.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes at a time; left out: one for each core.")] = None,
+    metric: Annotated[str | None, typer.Option(help="The metric to compare by, for example accuracy.")] = None,
+    track: Annotated[
+        str | None, typer.Option(metavar="mlflow[:FILE]", help="Tell a tracker on this machine of every run.")
+    ] = None,
+) -> None:
+    """Run every combination of the listed values, each once, in parallel, and compare them on one page.
+
+    A sweep that was stopped goes on with: wardround sweep --folder FOLDER.
+    """
+    from wardround.console.commands.sweep import sweep_command
+
+    sweep_command(words or [], folder, jobs, metric, track)
 
 
 @app.command()

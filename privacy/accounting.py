@@ -19,6 +19,9 @@ from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from wardround.privacy.rdp import rdp_epsilon
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import DpEvent, PoissonGaussian, Unprotected
@@ -94,6 +97,17 @@ def epsilon_after_rounds(event: PoissonGaussian, rounds: int, delta: float) -> l
             bound = min(bound, _pld(history, delta, grid))
         curve[number - 1] = bound
     return curve
+
+
+def renyi_curve(events: Sequence[DpEvent]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(orders, divergences) of all ``events`` together, both (n,): Renyi's, at dp-accounting's orders, all above 1."""
+    from dp_accounting.rdp import rdp_privacy_accountant
+
+    orders = np.array(rdp_privacy_accountant.DEFAULT_RDP_ORDERS, np.float64)
+    total = np.zeros(len(orders))
+    for sigma, q, steps in _merged(events):
+        total += steps * np.asarray(_rdp_of_step(sigma, q), np.float64)
+    return orders, total
 
 
 def within(events: Sequence[DpEvent], limit: float, delta: float) -> tuple[bool, float]:

@@ -15,7 +15,14 @@ from wardround.protocol.plan import Claim, PrivacyMode
 from wardround.protocol.secagg import colluding
 from wardround.simulations.environment import describe_environment
 from wardround.simulations.experiment import Experiment
-from wardround.simulations.result import EstimateResult, ModelResult, PrivacyResult, SimulationResult, SiteResult
+from wardround.simulations.result import (
+    EstimateResult,
+    MadeUpSplit,
+    ModelResult,
+    PrivacyResult,
+    SimulationResult,
+    SiteResult,
+)
 from wardround.simulations.statement import privacy_statement
 
 ACCOUNTANT: Final = "dp-accounting: the smaller of Renyi DP and privacy loss distributions, rounded up"
@@ -32,6 +39,7 @@ def assemble(
     rounds_over: float,
     threads: int,
     compare: bool = True,
+    made_up: MadeUpSplit | None = None,
 ) -> SimulationResult:
     """The result of a finished experiment; times are ``time.perf_counter`` readings in seconds.
 
@@ -60,6 +68,7 @@ def assemble(
         final_model=model_hash(experiment.model),
         data_hashes={cohort.site: cohort.data_hash for cohort in experiment.cohorts},
         split_hashes={cohort.site: cohort.split_hash for cohort in experiment.cohorts},
+        made_up=made_up,
         attribution=attribution,
         notes=tuple(notes),
         environment=describe_environment(threads, plan.model.seed),

@@ -1,7 +1,7 @@
 """Cohorts for simulations: from a configuration's data source, or synthetic ones for research and benchmarks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,8 @@ from wardround.conf.schema import Configuration
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
 from wardround.simulations.datasets import load_dataset
+from wardround.simulations.resplit import resplit
+from wardround.simulations.result import MadeUpSplit
 
 FEWEST_PATIENTS: Final = 2
 """Below this a site has nothing to train on, and it is left out by name."""
@@ -26,6 +28,7 @@ class Gathered:
     cohorts: tuple[Cohort, ...]
     left_out: Mapping[str, str]
     attribution: str = ""
+    made_up: MadeUpSplit | None = None
 
     @property
     def taking_part(self) -> tuple[Cohort, ...]:
@@ -42,11 +45,29 @@ class Gathered:
 
 
 def gather(configuration: Configuration) -> Gathered:
-    """Read every site of the configuration's data source by its contract.
+    """Every site of the configuration: as its data has them, or made up of all their patients.
 
     Raises:
         UsageError: a file or column is missing, a cell breaks the contract, or no class varies anywhere.
     """
+    gathered, section = _read(configuration), configuration.simulation.resplit
+    if not section.sites:
+        return gathered
+    seed = configuration.initial.seed if section.seed is None else section.seed
+    test_share = configuration.data.test_share
+    cohorts, made_up = resplit(gathered.cohorts, configuration.contract, section, seed, test_share)
+    return replace(examine(cohorts, configuration.contract, gathered.attribution), made_up=made_up)
+
+
+def data_key(configuration: Configuration) -> str:
+    """Equal for configurations that ``gather`` gives the same sites for."""
+    section = configuration.simulation.resplit
+    seed = configuration.initial.seed if section.sites and section.seed is None else section.seed
+    parts = (configuration.data, configuration.contract, configuration.task, section)
+    return "\n".join([*(part.model_dump_json() for part in parts), configuration.weights, str(seed)])
+
+
+def _read(configuration: Configuration) -> Gathered:
     data, contract = configuration.data, configuration.contract
     if data.declared:
         raise UsageError(

@@ -26,6 +26,9 @@ from wardround.strategies import simulated_from
 Listener = Callable[[StudyPlan, RoundResult], None]
 """Told after every round."""
 
+Source = Callable[[Configuration], Gathered]
+"""Gives the sites of a configuration; ``gather``, or one that keeps what it read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Simulated(Run):
@@ -41,43 +44,55 @@ def simulate(
     started: float,
     prepared: Callable[[StudyPlan, Gathered], None] = lambda plan, gathered: None,
     listener: Listener = lambda plan, result: None,
+    folder: RunFolder | None = None,
+    source: Source = gather,
+    checkpoint_seconds: float = 0.0,
 ) -> Simulated:
     """Run a configured study and write its folder.
 
     ``prepared`` is called once everything was checked and before the first round. ``started`` is a perf_counter
-    reading. Raises UsageError before anything runs when the study is impossible.
+    reading. ``folder`` None: a new one below ``simulation.output``. A checkpoint is written after a round that ends so
+    many seconds after the last one. Raises UsageError before anything runs when the
+    study is impossible.
     """
     with threadpool_limits(configuration.simulation.threads):
         if configuration.simulation.resume is not None:
-            return _resume(configuration, today, started, prepared, listener)
-        gathered = gather(configuration)
+            folder = RunFolder(Path(configuration.simulation.resume))
+            return resume(folder, today, started, prepared, listener, source, checkpoint_seconds)
+        gathered = source(configuration)
         plan = make_plan(configuration, gathered.declared, today)
         now = datetime.now()
         check_cost(plan, configuration.epsilon_cap, configuration.consortium_cap)
         faults = named_faults(configuration, gathered)
-        folder = RunFolder.create(Path(configuration.simulation.output), plan.study, now)
+        folder = folder or RunFolder.create(Path(configuration.simulation.output), plan.study, now)
         folder.begin(plan, configuration.model_dump(mode="json"))
         snapshot = Snapshot(plan, {}, None, None, [])
-        return _carry_on(configuration, gathered, snapshot, folder, faults, today, started, prepared, listener)
+        return _carry_on(
+            configuration, gathered, snapshot, folder, faults, today, started, prepared, listener, checkpoint_seconds
+        )
 
 
-def _resume(
-    configuration: Configuration,
+def resume(
+    folder: RunFolder,
     today: date,
     started: float,
-    prepared: Callable[[StudyPlan, Gathered], None],
-    listener: Listener,
+    prepared: Callable[[StudyPlan, Gathered], None] = lambda plan, gathered: None,
+    listener: Listener = lambda plan, result: None,
+    source: Source = gather,
+    checkpoint_seconds: float = 0.0,
 ) -> Simulated:
-    folder = RunFolder(Path(str(configuration.simulation.resume)))
+    """Go on with the run in ``folder`` after its last finished round. Raises UsageError if it cannot."""
     snapshot = folder.read()
     if (folder.path / "result.json").exists():
         raise UsageError(f"the run in '{folder.path}' is finished", "start a new one")
     original = parse_configuration(dict(snapshot.configuration))
-    gathered = gather(original)
+    gathered = source(original)
     if gathered.declared != {p.site: p.declared_patients for p in snapshot.plan.participants}:
         raise UsageError("the sites' data are not those of the interrupted run", "restore the data and resume again")
     faults = named_faults(original, gathered)
-    return _carry_on(original, gathered, snapshot, folder, faults, today, started, prepared, listener)
+    return _carry_on(
+        original, gathered, snapshot, folder, faults, today, started, prepared, listener, checkpoint_seconds
+    )
 
 
 def _carry_on(
@@ -90,6 +105,7 @@ def _carry_on(
     started: float,
     prepared: Callable[[StudyPlan, Gathered], None],
     listener: Listener,
+    checkpoint_seconds: float,
 ) -> Simulated:
     plan = snapshot.plan
     experiment = Experiment(
@@ -112,14 +128,17 @@ def _carry_on(
     prepared(plan, gathered)
 
     written = [result.model_dump_json().encode() for result in snapshot.rounds]
+    first = saved = perf_counter()
 
     def after_round(result: RoundResult) -> None:
+        nonlocal saved
         written.append(result.model_dump_json().encode())
-        progress = experiment.engine.study.progress
-        folder.checkpoint(progress, experiment.engine.ledgers(), written)
+        if perf_counter() - saved >= checkpoint_seconds:
+            progress = experiment.engine.study.progress
+            folder.checkpoint(progress, experiment.engine.ledgers(), written)
+            saved = perf_counter()
         listener(plan, result)
 
-    first = perf_counter()
     experiment.run(after_round)
     over = perf_counter()
     result = assemble(
@@ -131,6 +150,7 @@ def _carry_on(
         first_round=first,
         rounds_over=over,
         threads=configuration.simulation.threads,
+        made_up=gathered.made_up,
     )
     folder.finish(result, plan.layout, experiment.model)
     return Simulated(plan, result, experiment.model, folder)

@@ -80,12 +80,12 @@ class RunFolder:
         return Snapshot(plan, configuration, progress, body[first : first + second], rounds)
 
     def finish(self, result: SimulationResult, layout: Layout, model: Vector) -> None:
-        """Write result.json, rounds.parquet and model.safetensors; the checkpoint has served."""
-        self._write("result.json", result.model_dump_json(indent=2).encode() + b"\n")
+        """Write rounds.parquet, model.safetensors and, when they are there, result.json; the checkpoint has served."""
         tensors = {name: tensor.copy() for name, tensor in layout.split(model).items()}
         metadata = {"plan": result.plan_digest, "model": result.final_model, "layout": layout.digest}
         self._write("model.safetensors", bytes(save(tensors, metadata)))
         parquet.write_table(rounds_table(result), self.path / "rounds.parquet")
+        self._write("result.json", result.model_dump_json(indent=2).encode() + b"\n")
         (self.path / "checkpoint.bin").unlink(missing_ok=True)
 
     def write_report(self, page: str) -> Path:

@@ -15,6 +15,8 @@ __all__ = [
     "CurveResult",
     "Environment",
     "EstimateResult",
+    "MadeUpHospital",
+    "MadeUpSplit",
     "ModelResult",
     "PrivacyResult",
     "RoundResult",
@@ -81,6 +83,28 @@ class PrivacyResult(_Part):
     domain_share_used: float | None = Field(default=None, description="largest share of a domain's budget used, 0..1")
 
 
+class MadeUpHospital(_Part):
+    """One hospital of a made-up split."""
+
+    site: str
+    patients: int
+    positive_share: float | None = Field(default=None, description="of a label of kind class")
+    shift: dict[str, float] = Field(default_factory=dict, description="added to a number column, in units of its scale")
+    missing: tuple[str, ...] = Field(default=(), description="the columns that it lacks")
+
+
+class MadeUpSplit(_Part):
+    """How the patients of a study were divided among hospitals that do not exist."""
+
+    seed: int
+    label_skew: float | None
+    size_skew: float
+    feature_shift: float
+    missing_columns: float
+    left_out: dict[str, int] = Field(default_factory=dict, description="records that the contract left out, by reason")
+    hospitals: tuple[MadeUpHospital, ...]
+
+
 class Environment(_Part):
     """Where and with what the run was made."""
 
@@ -116,6 +140,7 @@ class SimulationResult(_Part):
     final_model: str
     data_hashes: dict[str, str]
     split_hashes: dict[str, str]
+    made_up: MadeUpSplit | None = Field(default=None, description="null: the hospitals are those of the data")
     attribution: str
     notes: tuple[str, ...] = ()
     deployed: bool = False

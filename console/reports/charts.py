@@ -12,7 +12,7 @@ from wardround.console.reports.findings import Mark
 from wardround.console.reports.numbers import NOT_ESTIMABLE, decimal, interval
 from wardround.console.reports.svg import Point, Scale, dot, line, path, picture, tag, text, thin, tick_text
 from wardround.privacy.accounting import rounded_up
-from wardround.simulations.result import CurveResult, EstimateResult
+from wardround.simulations.result import CurveResult, EstimateResult, MadeUpHospital
 
 WIDTH, LEFT, RIGHT, TOP = 240.0, 32.0, 6.0, 8.0
 MOST_POINTS = 240
@@ -153,6 +153,17 @@ def spending(
     return picture(key, WIDTH, 132, words, said, *marks, class_="panel")
 
 
+def hospital_bar(key: str, words: str, hospital: MadeUpHospital, most: int) -> Markup:
+    """A made-up hospital's patients on a scale to ``most``, 180 x 18: positive ones full, the others hollow."""
+    width = 178.0 * hospital.patients / max(most, 1)
+    marks = [tag("rect", x=1.0, y=2.0, width=width, height=14.0, class_="cell-empty")]
+    said = f"{hospital.patients} patients"
+    if hospital.positive_share is not None:
+        marks.append(tag("rect", x=1.0, y=2.0, width=width * hospital.positive_share, height=14.0, class_="cell-full"))
+        said += f", of which {100 * hospital.positive_share:.0f} % positive"
+    return picture(key, 180, 18, words, said, *marks, class_="bar")
+
+
 def strip(key: str, words: str, marks: Sequence[Mark]) -> Markup:
     """One cell a round: full (in the sum), half (answered in a void round), empty and crossed (missing).
 
@@ -186,6 +197,7 @@ def swatch(kind: str) -> Markup:
         "own-dot": [dot(14, 7, 5, "own-dot")],
         "shared-dot": [dot(14, 7, 5, "shared-dot see-through")],
         "unjudged": [line(1, 7, 27, 7, "shared-line"), dot(14, 7, 4.5, "unjudged-dot")],
+        "own-level": [line(1, 7, 27, 7, "own-level")],
         "mean": [line(1, 7, 27, 7, "mean-line")],
         "limit": [line(1, 7, 27, 7, "limit-line")],
         "reference": [line(1, 7, 27, 7, "reference")],

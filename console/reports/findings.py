@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from wardround.console.reports.numbers import listed, metric_name, plural
-from wardround.simulations.result import EstimateResult, RoundResult, SimulationResult, SiteResult
+from wardround.simulations.result import EstimateResult, MadeUpSplit, RoundResult, SimulationResult, SiteResult
 
 
 class Verdict(StrEnum):
@@ -88,8 +88,8 @@ def _of(total: int) -> str:
 
 
 def caveats(result: SimulationResult) -> list[str]:
-    """Who is missing from the comparison, and why; one sentence each."""
-    sentences = []
+    """Whether the hospitals exist, who is missing from the comparison, and why; one sentence each."""
+    sentences = [] if result.made_up is None else [made_up(result.made_up)]
     for site in taking_part(result):
         estimates = [site.own.metrics.get(name) for name in result.headline_metrics]
         if site.own.reason:
@@ -98,6 +98,21 @@ def caveats(result: SimulationResult) -> list[str]:
             sentences.append(f"{site.site} was not compared: no own model was trained in this run.")
     sentences += [f"{s.site} took no part: {s.excluded_because}." for s in result.sites if s.excluded_because]
     return sentences
+
+
+def made_up(split: MadeUpSplit) -> str:
+    """How the patients were divided among hospitals that do not exist."""
+    knobs = [
+        f"label skew {split.label_skew:g}" if split.label_skew is not None else "",
+        f"size skew {split.size_skew:g}" if split.size_skew else "",
+        f"feature shift {split.feature_shift:g}" if split.feature_shift else "",
+        f"{100 * split.missing_columns:.0f} % of the columns missing" if split.missing_columns else "",
+    ]
+    how = ", ".join(knob for knob in knobs if knob) or "at random"
+    return (
+        f"These hospitals do not exist: all patients were pooled and divided again "
+        f"among {len(split.hospitals)} ({how}; seed {split.seed})."
+    )
 
 
 class Mark(StrEnum):

@@ -56,6 +56,7 @@ def _environment() -> Environment:
         "plural": numbers.plural,
         "delta_text": numbers.delta_text,
         "swatch": charts.swatch,
+        "hospital_bar": charts.hospital_bar,
         "UNPROTECTED": numbers.UNPROTECTED,
         "NOT_ESTIMABLE": numbers.NOT_ESTIMABLE,
         "Verdict": findings.Verdict,

@@ -1,4 +1,4 @@
-"""Where each real data set comes from, with checksums: one file per set, one line here."""
+"""Where each data set comes from, with checksums: one file per set, one line here."""
 
 from collections.abc import Callable
 from typing import Final
@@ -9,6 +9,7 @@ from wardround.simulations.datasets.heart_disease import HEART_COLUMNS, heart_di
 from wardround.simulations.datasets.lung_ct import lung_ct
 from wardround.simulations.datasets.phantom_mri import phantom_mri
 from wardround.simulations.datasets.source import Dataset, SitePictures, SiteTable
+from wardround.simulations.datasets.synthetic import synthetic
 
 __all__ = ["DATASETS", "HEART_COLUMNS", "Dataset", "SitePictures", "SiteTable", "heart_disease", "load_dataset"]
 
@@ -17,6 +18,7 @@ DATASETS: Final[dict[str, Callable[[str], Dataset]]] = {
     "heart_disease": heart_disease,
     "lung_ct": lung_ct,
     "phantom_mri": phantom_mri,
+    "synthetic": synthetic,
 }
 
 

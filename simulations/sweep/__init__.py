@@ -1,0 +1,1 @@
+"""Many simulations of one study, side by side: run once each, in parallel, and compared in one report."""
