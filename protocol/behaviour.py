@@ -11,7 +11,15 @@ from typing import Final
 
 from wardround.protocol.canonical import LABEL_BEHAVIOUR, digest
 
-COVERED: Final = ("protocol", "privacy", "strategies", "client/tasks", "client/training.py", "client/site.py")
+COVERED: Final = (
+    "protocol",
+    "privacy",
+    "strategies",
+    "client/tasks",
+    "client/plugins",
+    "client/training.py",
+    "client/site.py",
+)
 """Folders and files below the package, whose change is another behaviour."""
 
 
