@@ -1,11 +1,11 @@
 """The gradients of a plugin as training sees them: each patient's made behind the wall, clipped and summed here.
 
-Clipping bounds what a patient adds to the sum only if no other patient's part depends on it. The wall makes sure that no
-byte of one patient reaches another's process; two ways remain, and ``Pace`` closes them: the time at which a process
-starts, and which process it is. A step has a number of slots that is public, all equally long. Each drawn patient gets a
-slot at random, made-up patients the others, and who has not answered when the slot ends adds nothing. So a patient who
-is taken away leaves every other patient's slot as it was, with a made-up one in its own; and how long a step takes says
-nothing of who was drawn (docs/adr/0027).
+Clipping bounds what a patient adds to the sum only if no other patient's part depends on it. The wall makes sure that
+no byte of one patient reaches another's process; two ways remain, and ``Pace`` closes them: the time at which a process
+starts, and which process it is. A step has a number of slots that is public, all equally long. Each drawn patient gets
+a slot at random, made-up patients the others, and who has not answered when the slot ends adds nothing. So a patient
+who is taken away leaves every other patient's slot as it was, with a made-up one in its own; and how long a step takes
+says nothing of who was drawn (docs/adr/0027).
 """
 
 import math
@@ -38,6 +38,10 @@ SLACK: Final = 4.0
 """Times the slowest made-up patient that a patient's process has."""
 
 TRIALS: Final = 5
+
+RECORDS: Final = 16
+"""Of a made-up patient. Public, so that a slot's length depends on nobody."""
+
 OVERFLOW: Final = 1e-12
 """Chance, at most, that a step draws more patients than it has slots."""
 
@@ -89,8 +93,8 @@ class IsolatedEngine:
     def size(self) -> int:
         return self._size
 
-    def pace(self, records: int = 1) -> Pace:
-        """Start the plugin, and measure on made-up patients of so many records each how long one takes.
+    def pace(self) -> Pace:
+        """Start the plugin, and measure on made-up patients how long one takes; the same ever after.
 
         Raises:
             Unavailable: this machine cannot isolate it.
@@ -101,7 +105,7 @@ class IsolatedEngine:
             slowest = 0.0
             for _ in range(TRIALS):
                 began = time.monotonic()
-                answer = self._worker.ask(self._made_up(records), self._size, MOST_ANSWER)
+                answer = self._worker.ask(self._made_up(), self._size, MOST_ANSWER)
                 slowest = max(slowest, time.monotonic() - began)
                 if answer is None or not np.isfinite(answer).all():
                     raise UsageError(
@@ -116,8 +120,7 @@ class IsolatedEngine:
         if clip_norm is None:
             # Stays here, or the site is told that nothing protects its patients: see ``limits``.
             return np.asarray(self._at_once("gradient", parameters, examples, self._size), np.float64)
-        records = np.bincount(examples.patient, minlength=1)
-        pace = self.pace(max(1, int(records.max())))
+        pace = self.pace()
         vectors = self._paced(parameters, examples, pace) if self._slots else self._unpaced(parameters, examples)
         total = np.zeros(self._size)
         for vector in vectors:
@@ -152,7 +155,7 @@ class IsolatedEngine:
         """One answer for each patient, in the order of the slots that they were given."""
         slots = max(pace.slots, examples.patients)
         given = dict(zip(SystemRandom().sample(range(slots), examples.patients), range(examples.patients), strict=True))
-        made_up = self._made_up(1)
+        made_up = self._made_up()
         found = []
         begin = time.monotonic()
         for slot in range(slots):
@@ -189,9 +192,9 @@ class IsolatedEngine:
         features, targets = np.asarray(examples.features[rows]), examples.targets[rows]
         return request("gradient", parameters, features, targets, np.full(len(targets), 1 / len(targets)), _seed())
 
-    def _made_up(self, records: int) -> bytes:
-        blank = np.zeros((records, self._features))
-        return request("gradient", np.zeros(self._size), blank, blank[:, :1], np.full(records, 1 / records), _seed())
+    def _made_up(self) -> bytes:
+        blank = np.zeros((RECORDS, self._features))
+        return request("gradient", np.zeros(self._size), blank, blank[:, :1], np.full(RECORDS, 1 / RECORDS), _seed())
 
     def _at_once(self, wanted: Any, parameters: Array, examples: Examples, count: int) -> npt.NDArray[np.float32]:
         weights = (1.0 / np.bincount(examples.patient))[examples.patient] if examples.patients else np.zeros(0)

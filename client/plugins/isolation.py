@@ -3,8 +3,8 @@
 Linux seccomp (seccomp(2)) with a list of what is allowed: every other system call fails with EPERM, whatever it is, so
 no file can be opened, no socket made, no process started, traced or signalled. It needs no privilege, no namespace and
 no library, and a process cannot take it off. Landlock (landlock(7)) is a second wall around files and TCP where the
-kernel has it. ``confine`` raises unless the first wall stands, and ``proven`` tries it: a wall that only should stand is
-none.
+kernel has it. ``confine`` raises unless the first wall stands, and ``proven`` tries it: a wall that only should stand
+is none.
 """
 
 import ctypes
@@ -23,23 +23,25 @@ from wardround.protocol.errors import Unavailable
 EXTRA_MEMORY: Final = 256 << 20
 """Bytes that a patient's process may add to what its parent holds, beside room for the model."""
 
+HOW_TO_MEND: Final = "a plugin needs Linux on x86_64 or aarch64, and a process that may use seccomp(2): docs/plugins.md"
+
 _ARCHITECTURES: Final = {
-    # machine: (AUDIT_ARCH_*, seccomp, landlock_create_ruleset, landlock_restrict_self, allowed calls)
+    # machine: (AUDIT_ARCH_*, number of seccomp(2), numbers of what is allowed)
     "x86_64": (
         0xC000003E,
         317,
         # read write close fstat mmap mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn sched_yield mremap
         # madvise getpid exit time gettimeofday sigaltstack gettid futex sched_getaffinity restart_syscall clock_gettime
         # exit_group set_robust_list getrandom membarrier rseq
-        (0, 1, 3, 5, 9, 10, 11, 12, 13, 14, 15, 24, 25, 28, 39, 60, 96, 131, 186, 201, 202, 204, 219, 228, 231, 273)
-        + (318, 324, 334),
+        *(0, 1, 3, 5, 9, 10, 11, 12, 13, 14, 15, 24, 25, 28, 39, 60, 96, 131, 186, 201, 202, 204, 219, 228, 231, 273),
+        *(318, 324, 334),
     ),
     "aarch64": (
         0xC00000B7,
         277,
         # The same calls; this machine has no time(2).
-        (63, 64, 57, 80, 222, 226, 215, 214, 134, 135, 139, 124, 216, 233, 172, 93, 169, 132, 178, 98, 123, 128, 113)
-        + (94, 99, 278, 283, 293),
+        *(63, 64, 57, 80, 222, 226, 215, 214, 134, 135, 139, 124, 216, 233, 172, 93, 169, 132, 178, 98, 123, 128, 113),
+        *(94, 99, 278, 283, 293),
     ),
 }
 
@@ -127,7 +129,7 @@ def shared_memory() -> bool:
 def _filter() -> tuple[bytes, int]:
     """The program in classic BPF, and the number of seccomp(2), for this machine."""
     try:
-        architecture, call, allowed = _ARCHITECTURES[platform.machine()]
+        architecture, call, *allowed = _ARCHITECTURES[platform.machine()]
     except KeyError:
         raise _impossible(f"no list of system calls for {platform.machine()}") from None
     count = len(allowed)
@@ -175,9 +177,3 @@ def _checked(result: int, what: str) -> None:
 
 def _impossible(why: str) -> Unavailable:
     return Unavailable(f"plugins cannot be isolated on this machine ({why})", HOW_TO_MEND)
-
-
-HOW_TO_MEND: Final = (
-    "a plugin needs Linux on x86_64 or aarch64 with seccomp filters (in a container: not seccomp=unconfined's opposite, "
-    "prctl and seccomp must be allowed); docs/plugins.md, 'If isolation fails'"
-)

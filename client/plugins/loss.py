@@ -68,10 +68,7 @@ def computed(module: nn.Module, loss: RecordLoss | None, data: bytes, given: dic
             return _flat(total.reshape(1))
         gradients = torch.autograd.grad(total, parameters, allow_unused=True)
     return np.concatenate(
-        [
-            np.zeros(p.numel(), np.float32) if g is None else _flat(g)
-            for p, g in zip(parameters, gradients, strict=True)
-        ]
+        [np.zeros(p.numel(), np.float32) if g is None else _flat(g) for p, g in zip(parameters, gradients, strict=True)]
     )
 
 

@@ -183,6 +183,10 @@ def _page(
     obstacle: UsageError | None = None
     if sheet is None and choice.decision != "refuse" and (choice.reason or not needs_reason):
         try:
+            if here.plugin_fault and choice.decision == "approve":
+                raise UsageError(
+                    here.plugin_fault, _("Nobody can read here what would be approved: IT installs it first.")
+                )
             sheet = sheet_of(here.terms, here.plan, _facts(here, choice))
         except UsageError as error:
             obstacle = error
