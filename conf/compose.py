@@ -4,6 +4,7 @@ Configuration names things and never imports them: no ``_target_``, no class pat
 first, so that a typo is answered with the key that was meant.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,8 @@ _DOCS: Final = "see docs/configuration.md for every setting and its range"
 def compose_configuration(overrides: Sequence[str]) -> dict[str, Any]:
     """Compose ``conf/`` with ``overrides`` (Hydra's grammar) into plain data.
 
-    ``study=FILE.yaml`` takes a study of one's own: a file like those in ``conf/study``.
+    ``study=FILE.yaml`` takes a study of one's own: a file like those in ``conf/study``. ``task=FOLDER`` and
+    ``strategy=FOLDER`` note a plugin's path; ``simulations.plugins`` reads what lies there.
 
     Raises:
         UsageError: an override cannot be read, or names a key or choice that does not exist.
@@ -27,7 +29,7 @@ def compose_configuration(overrides: Sequence[str]) -> dict[str, Any]:
     from hydra import initialize_config_module
 
     with TemporaryDirectory() as folder, initialize_config_module("wardround.conf", version_base=None):
-        words = [_own_study(word, Path(folder)) for word in overrides]
+        words = [_own_study(word, Path(folder)) for given in overrides for word in _own_plugin(given)]
         return _compose(words, [f"hydra.searchpath=[file://{folder}]"])
 
 
@@ -44,6 +46,14 @@ def _own_study(word: str, folder: Path) -> str:
     (folder / "study").mkdir(exist_ok=True)
     (folder / "study" / "own_study.yaml").write_text(f"# @package _global_\n{text}", encoding="utf-8")
     return "study=own_study"
+
+
+def _own_plugin(word: str) -> list[str]:
+    """``task=FOLDER`` or ``strategy=FOLDER`` (a wheel, a signed file) as two settings; other words pass unchanged."""
+    key, _, value = word.partition("=")
+    if key not in ("task", "strategy") or not (Path(value).is_dir() or value.endswith((".whl", ".json"))):
+        return [word]
+    return [f"{key}=plugin", f"plugins.{key}={json.dumps(str(Path(value).resolve()))}"]
 
 
 def _compose(words: list[str], search: list[str]) -> dict[str, Any]:

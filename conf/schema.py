@@ -110,6 +110,13 @@ class SimulationSection(_Section):
     faults: tuple[FaultSection, ...] = ()
 
 
+class PluginsSection(_Section):
+    """Where a researcher's own task and strategy lie on this machine. No part of a plan."""
+
+    task: str | None = None
+    strategy: str | None = None
+
+
 class Configuration(_Section):
     """The whole composed configuration of ``wardround simulate``."""
 
@@ -130,6 +137,7 @@ class Configuration(_Section):
     attempts: int = Field(default=3, ge=1, le=10)
     epsilon_cap: float = Field(default=8.0, gt=0)
     consortium_cap: float = Field(default=8.0, gt=0)
+    plugins: PluginsSection = PluginsSection()
     weights: str = Field(default="weights", description="the folder of this machine's installed weights files")
     simulation: SimulationSection = SimulationSection()
 

@@ -1,19 +1,27 @@
 """From a finished experiment to the result that people read and files hold."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from time import perf_counter, process_time
-from typing import Final
+from typing import Final, Literal
 
 from wardround.client.connectors import Cohort
 from wardround.client.own_model import assess, gains, own_model
 from wardround.privacy.budget import fixed_order
 from wardround.protocol.parameters import model_hash
-from wardround.protocol.plan import Claim, PrivacyMode
+from wardround.protocol.plan import Claim, PrivacyMode, StudyPlan
+from wardround.protocol.plugins import PluginRef, PluginTask
 from wardround.protocol.secagg import colluding
 from wardround.simulations.environment import describe_environment
 from wardround.simulations.experiment import Experiment
-from wardround.simulations.result import EstimateResult, ModelResult, PrivacyResult, SimulationResult, SiteResult
+from wardround.simulations.result import (
+    EstimateResult,
+    ModelResult,
+    PluginResult,
+    PrivacyResult,
+    SimulationResult,
+    SiteResult,
+)
 from wardround.simulations.statement import privacy_statement
 
 HEADLINES: Final[dict[str, tuple[str, ...]]] = {
@@ -59,6 +67,7 @@ def assemble(
         engine_why=experiment.chosen.why,
         strategy=plan.strategy.name,
         task=plan.task.name,
+        plugins=tuple(_plugins(plan)),
         headline_metrics=headlines,
         privacy=_privacy(experiment),
         sites=tuple(sorted(sites, key=lambda site: site.site)),
@@ -70,6 +79,16 @@ def assemble(
         notes=tuple(notes),
         environment=describe_environment(threads, plan.model.seed),
     )
+
+
+def _plugins(plan: StudyPlan) -> Iterator[PluginResult]:
+    named: dict[Literal["task", "strategy"], PluginRef | None] = {
+        "task": plan.task.plugin if isinstance(plan.task, PluginTask) else None,
+        "strategy": plan.strategy.plugin,
+    }
+    for part, ref in named.items():
+        if ref is not None:
+            yield PluginResult(part=part, name=ref.name, version=ref.version, digest=ref.digest, author=ref.author)
 
 
 def _taking_part(experiment: Experiment, cohort: Cohort, compare: bool) -> SiteResult:

@@ -51,9 +51,13 @@ class PluginFolder:
             raise Unavailable(f"'{self.path}' cannot be written: {error.strerror}", "check the disk") from None
         return signed
 
+    def digests(self) -> tuple[str, ...]:
+        """Of every plugin that is installed, whether or not its file was changed."""
+        return tuple(sorted(path.stem for path in self.path.glob("*.json")))
+
     def held(self) -> tuple[SignedPlugin, ...]:
         """Every plugin that is installed, by name and version. Raises UsageError for one that was changed."""
-        found = [self._read(path) for path in sorted(self.path.glob("*.json"))]
+        found = [self._read(self._place(digest)) for digest in self.digests()]
         return tuple(sorted(found, key=lambda one: (one.plugin.manifest.name, one.plugin.manifest.version)))
 
     def get(self, digest: str) -> SignedPlugin | None:
@@ -90,8 +94,7 @@ class PluginFolder:
         return None
 
     def _absent(self, wanted: PluginRef) -> str:
-        others = [path.stem for path in self.path.glob("*.json")]
-        names = [one for one in others if (held := self.get(one)) and held.plugin.manifest.name == wanted.name]
+        names = [one for one in self.digests() if (held := self.get(one)) and held.plugin.manifest.name == wanted.name]
         here = f"; of that name {', '.join(one[:12] for one in names)} is" if names else ""
         return f"the plugin '{wanted.name}' with digest {wanted.digest} is not installed here{here}"
 

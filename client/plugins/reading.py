@@ -10,7 +10,7 @@ from wardround.client.plugins.folder import PluginFolder
 from wardround.protocol.errors import UsageError
 from wardround.protocol.messages import Standing
 from wardround.protocol.plan import StudyPlan
-from wardround.protocol.plugins import Plugin, PluginTask, SignedPlugin
+from wardround.protocol.plugins import Plugin, PluginRef, PluginTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Reading:
         """The whole as lines."""
         yield f"Plugin {self.name} {self.version}: {self.summary}"
         yield f"  digest {self.digest}"
-        yield f"  author {self.author}, key {self.key}"
+        yield f"  author {self.author}, key {self.key}" if self.author else "  nobody has signed it"
         yield from (f"  {line}" for line in self.capabilities)
         if not self.before:
             yield "  No version of it was approved here before: this is all of it."
@@ -50,17 +50,17 @@ class Reading:
         yield from (f"    {line}" for line in self.difference)
 
 
-def reading(signed: SignedPlugin, before: Plugin | None) -> Reading:
-    """``signed`` against the version that was approved before, or against nothing."""
-    plugin, found = signed.plugin, capabilities(signed.plugin)
+def reading(plugin: Plugin, ref: PluginRef, before: Plugin | None) -> Reading:
+    """``plugin``, which ``ref`` names with its author, against the version that was approved before, or nothing."""
+    found = capabilities(plugin)
     old = None if before is None else capabilities(before)
     now, was = _reaches(found), set() if old is None else _reaches(old)
     return Reading(
         plugin.manifest.name,
         plugin.manifest.version,
         plugin.digest,
-        signed.author,
-        signed.key,
+        ref.author,
+        ref.key,
         plugin.manifest.summary,
         "" if before is None else before.digest,
         tuple(found.said()),
@@ -99,8 +99,8 @@ def plugin_of(plan: StudyPlan, folder: PluginFolder, held: Sequence[Held]) -> Re
         if other.standing not in approved or other.plan.digest == plan.digest or not isinstance(named, PluginTask):
             continue
         if named.plugin.name == plan.task.plugin.name and (before := folder.get(named.plugin.digest)) is not None:
-            return reading(signed, before.plugin)
-    return reading(signed, None)
+            return reading(signed.plugin, signed.ref, before.plugin)
+    return reading(signed.plugin, signed.ref, None)
 
 
 def difference(before: Plugin | None, plugin: Plugin) -> Iterator[str]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from wardround.client.plugins.engine import IsolatedEngine, slots_for
 from wardround.client.store.folder import SiteFolder
 from wardround.client.tasks import Task, task_from
 from wardround.client.tasks.base import Metric, PlannedTask, Scores, patient_means
@@ -58,6 +57,8 @@ def site_task(plan: StudyPlan, folder: SiteFolder, *, released: bool) -> Task:
     fault, held = folder.plugins.fault(plan), folder.plugins.get(spec.plugin.digest)
     if fault is not None or held is None:
         raise UsageError(fault or "the plugin is not installed here", "wardround site plugin install")
+    from wardround.client.plugins.engine import IsolatedEngine
+
     features = len(plan.contract_or_fail.feature_names)
     slots = _slots(plan, folder.site) if released else None
     engine = IsolatedEngine(held.plugin, spec, features, slots)
@@ -75,6 +76,8 @@ def _slots(plan: StudyPlan, site: str) -> int:
     event = plan.round_event(site)
     if not isinstance(event, PoissonGaussian):
         raise UsageError("a plugin runs under differential privacy only", "another plan of the researcher has it")
+    from wardround.client.plugins.engine import slots_for
+
     slots = slots_for(event.declared_patients, event.sampling_probability)
     if slots > PATIENTS_AT_ONCE:
         raise UsageError(

@@ -13,13 +13,14 @@ from wardround.console.table import result_table
 from wardround.protocol.plan import StudyPlan
 from wardround.simulations.cohorts import Gathered
 from wardround.simulations.configured import simulate
+from wardround.simulations.plugins.configured import with_plugins
 from wardround.simulations.result import RoundResult
 
 
 def simulate_command(overrides: Sequence[str], started: float) -> None:
     """Run the study that ``overrides`` describe and print the table and where the report lies."""
     console = Console()
-    configuration = parse_configuration(compose_configuration(overrides))
+    configuration = parse_configuration(with_plugins(compose_configuration(overrides)))
     progress: list[RunProgress] = []
 
     def prepared(plan: StudyPlan, gathered: Gathered) -> None:
