@@ -25,6 +25,9 @@ from wardround.protocol.plugins import Plugin
 START_SECONDS: Final = 120.0
 """A worker imports torch."""
 
+ARGUMENTS: Final = ("-I", "-B", "-m", "wardround.client.plugins.worker")
+"""Of Python: nothing of the caller's environment or folder reaches the worker."""
+
 _ENVIRONMENT: Final = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
@@ -59,7 +62,7 @@ class Worker:
             return
         self.close()
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-I", "-B", "-m", "wardround.client.plugins.worker", str(theirs.fileno())]
+        command = [sys.executable, *ARGUMENTS, str(theirs.fileno())]
         try:
             process = subprocess.Popen(
                 command,

@@ -15,6 +15,7 @@ from wardround.protocol.errors import UsageError
 from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.plugins import PluginTask
+from wardround.strategies import strategy_for
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ def site_task(plan: StudyPlan, folder: SiteFolder, *, released: bool) -> Task:
     fault, held = folder.plugins.fault(plan), folder.plugins.get(spec.plugin.digest)
     if fault is not None or held is None:
         raise UsageError(fault or "the plugin is not installed here", "wardround site plugin install")
+    if released and strategy_for(plan).personal(plan.layout).pull is not None:
+        # That model is trained without slots: how long it takes, and whether it works, would depend on patients.
+        raise UsageError(
+            f"strategy '{plan.strategy.name}' trains a second model at the site, which a plugin does not do",
+            "another plan of the researcher has another strategy",
+        )
     from wardround.client.plugins.engine import IsolatedEngine
 
     features = len(plan.contract_or_fail.feature_names)
