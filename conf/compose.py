@@ -49,9 +49,15 @@ def _own_study(word: str, folder: Path) -> str:
 
 
 def _own_plugin(word: str) -> list[str]:
-    """``task=FOLDER`` or ``strategy=FOLDER`` (a wheel, a signed file) as two settings; other words pass unchanged."""
+    """``task=FOLDER`` or ``strategy=FOLDER`` (a wheel, a signed file) as two settings; other words pass unchanged.
+
+    A name of ours is never a folder: what has a ``/`` in it is one for sure.
+    """
     key, _, value = word.partition("=")
-    if key not in ("task", "strategy") or not (Path(value).is_dir() or value.endswith((".whl", ".json"))):
+    if key not in ("task", "strategy"):
+        return [word]
+    named = "/" in value or value in (".", "..") or value.endswith((".whl", ".json"))
+    if not named and (value in _choices(key) or not Path(value, "pyproject.toml").is_file()):
         return [word]
     return [f"{key}=plugin", f"plugins.{key}={json.dumps(str(Path(value).resolve()))}"]
 
@@ -90,11 +96,15 @@ def _compose(words: list[str], search: list[str]) -> dict[str, Any]:
     return {str(key): value for key, value in composed.items()}
 
 
-def _check_choice(group: str, choice: str) -> None:
+def _choices(group: str) -> list[str]:
     from importlib.resources import files
 
     known = [f.name.removesuffix(".yaml") for f in files("wardround.conf").joinpath(group).iterdir()]
-    known = [name for name in known if not name.startswith("_")]
+    return [name for name in known if not name.startswith("_")]
+
+
+def _check_choice(group: str, choice: str) -> None:
+    known = _choices(group)
     if group == "study" and choice == "own_study":
         return
     if choice not in known:

@@ -24,7 +24,7 @@ def new_command(name: str, kind: Kind, folder: Path) -> None:
         typer.echo(path)
     word = "strategy" if kind == "strategy" else "task"
     typer.echo(f"Next: wardround plugin check {folder / name}")
-    typer.echo(f"Then: wardround simulate study=heart_disease {word}={folder / name}")
+    typer.echo(f"Then: wardround simulate study=heart_disease {word}={_path(folder / name)}")
 
 
 def check_command(path: Path, as_json: bool) -> None:
@@ -114,3 +114,8 @@ def _setting(word: str) -> tuple[str, float]:
         return name, float(value)
     except ValueError:
         raise UsageError(f"'{word}' is no setting", "write NAME=NUMBER, for example width=32") from None
+
+
+def _path(folder: Path) -> str:
+    """``folder`` with a slash in it, as a setting has it."""
+    return str(folder) if "/" in str(folder) else f"./{folder}"
