@@ -101,6 +101,8 @@ def request_command(
     with control(folder) as site:
         study, _ = _find(site, wanted, sure=True)
         plan, own = _plan(study), _site_name(site)
+        if not revoke:
+            _plugin(site, study, needed=True)
         facts = to_revoke(plan, study, own) if revoke else to_approve(plan, study, own, domain, attempts, reason)
         text = request_for(plan, own, study.ledger_key, facts)
     if out is None:
