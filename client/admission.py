@@ -16,6 +16,7 @@ from wardround.client.connectors.broken_off import read_whole
 from wardround.client.connectors.table import Records
 from wardround.client.consent import Consent
 from wardround.client.imaging.kept import KeptPictures
+from wardround.client.plugins.task import site_task
 from wardround.client.reading import mapping_file, patients_in, read_records
 from wardround.client.secure import SecureSite
 from wardround.client.settings import SiteSettings, opt_out_sources
@@ -28,7 +29,7 @@ from wardround.client.store.memory import SiteMemory
 from wardround.client.store.opt_outs import OptOuts
 from wardround.client.store.replies import StoredReplies
 from wardround.client.store.roster import PinnedRoster
-from wardround.client.tasks import frozen_part, task_from, with_frozen_part
+from wardround.client.tasks import frozen_part, with_frozen_part
 from wardround.privacy.secagg.scale import quantizer_for
 from wardround.protocol.canonical import LABEL_DATA, digest, encode
 from wardround.protocol.errors import Unavailable, UsageError
@@ -109,7 +110,7 @@ def open_hospital(
     cohort = cohort_of(plan, folder, settings, members)
     domains = members.domains(cohort.train_ids or ())
     consent = Consent(opt_out_sources(settings, folder.path), members, OptOuts(members), cohort.train_ids, domains)
-    strategy = strategy_for(plan)
+    task, strategy = site_task(plan, folder, released=True), strategy_for(plan)
     replies = StoredReplies(members.store, folder.site, folder.replies_key())
     memory = SiteMemory(members.store, folder.site, folder.memory_key())
 
@@ -117,7 +118,7 @@ def open_hospital(
         return Site(
             plan,
             cohort,
-            task_from(plan),
+            task,
             strategy,
             ledger,
             domains=domains,

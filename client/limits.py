@@ -18,7 +18,7 @@ POLICY: Final = "policy.yaml"
 
 WHO_MENDS: Final = (
     "only another plan of the researcher says or costs something else; IT writes policy.yaml and installs weights "
-    "(wardround site weights)"
+    "(wardround site weights) and plugins (wardround site plugin)"
 )
 """The hint to what ``unfit_here`` says."""
 
@@ -54,15 +54,17 @@ def read_policy(folder: Path) -> SitePolicy:
 def unfit_here(plan: StudyPlan, folder: SiteFolder) -> str | None:
     """Why ``plan`` may not run at this site, or None.
 
-    What the policy says, whether the plan costs what it claims, and whether its weights are installed. No policy lets a
-    plan run that costs more than it says: its officers would sign for an epsilon that is not kept.
+    What the policy says, whether the plan costs what it claims, and whether its weights and its plugin are installed.
+    No policy lets a plan run that costs more than it says: its officers would sign for an epsilon that is not kept.
     """
     if (fault := exceeds(plan, read_policy(folder.path), folder.site)) is not None:
         return fault
     if (fault := broken_promise(plan)) is not None:
         return fault
     missing = next((file for file in plan.weights_files if not folder.weights.has(file)), None)
-    return None if missing is None else f"its weights file {missing.sha256} is not installed here"
+    if missing is not None:
+        return f"its weights file {missing.sha256} is not installed here"
+    return folder.plugins.fault(plan)
 
 
 def exceeds(plan: StudyPlan, policy: SitePolicy, site: str) -> str | None:

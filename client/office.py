@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from wardround.client.limits import unfit_here
+from wardround.client.plugins.reading import plugin_of
 from wardround.client.store.database import open_store
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.ledger import Ledger, time_of
@@ -149,6 +150,20 @@ class Office:
     def study(self, digest: str) -> StudyView:
         """One of them. Raises UsageError for one that was never proposed."""
         return self._there(lambda: self._view(self._held(digest)))
+
+    def plugin(self, digest: str) -> tuple[str, ...]:
+        """The plugin that a plan names, as an officer reads it; of a plan that names none: nothing.
+
+        Raises:
+            UsageError: it is not installed here, so nobody could read what would be approved.
+        """
+
+        def look() -> tuple[str, ...]:
+            plan = self._held(digest).plan
+            found = plugin_of(plan, self._folder.plugins, [self._view(held) for held in self._studies.all()])
+            return () if found is None else tuple(found.lines())
+
+        return self._there(look)
 
     @property
     def path(self) -> Path:

@@ -12,13 +12,13 @@ from safetensors.numpy import load, save
 from wardround.client.admission import cohort_of
 from wardround.client.comparison import compare, row
 from wardround.client.personal import personalised
+from wardround.client.plugins.task import site_task
 from wardround.client.settings import SiteSettings
 from wardround.client.site_result import SiteResult
 from wardround.client.store.folder import SiteFolder
 from wardround.client.store.ledger import Ledger
 from wardround.client.store.members import Members
 from wardround.client.store.memory import SiteMemory
-from wardround.client.tasks import task_from
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.parameters import Vector, model_hash
@@ -51,7 +51,7 @@ def site_report(
 ) -> SiteResult:
     """The site's own row: its own model and the shared one on its own test patients, and what the study cost here."""
     cohort = cohort_of(plan, folder, settings, members)
-    task = task_from(plan)
+    task = site_task(plan, folder, released=False)
     strategy, model = strategy_from(plan.strategy), kept_model(folder, plan)
     memory = SiteMemory(members.store, folder.site, folder.memory_key())
     after = memory.before(plan.digest, plan.rounds + 1, model_hash(model))

@@ -4,6 +4,7 @@ Configuration names things and never imports them: no ``_target_``, no class pat
 first, so that a typo is answered with the key that was meant.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -28,7 +29,8 @@ Compose: TypeAlias = Callable[[Sequence[str]], dict[str, Any]]
 def compose_configuration(overrides: Sequence[str]) -> dict[str, Any]:
     """Compose ``conf/`` with ``overrides`` (Hydra's grammar) into plain data.
 
-    ``study=FILE.yaml`` takes a study of one's own: a file like those in ``conf/study``.
+    ``study=FILE.yaml`` takes a study of one's own: a file like those in ``conf/study``. ``task=FOLDER`` and
+    ``strategy=FOLDER`` note a plugin's path; ``simulations.plugins`` reads what lies there.
 
     Raises:
         UsageError: an override cannot be read, or names a key or choice that does not exist.
@@ -46,7 +48,7 @@ def composer() -> Iterator[Compose]:
         known: dict[tuple[str, ...], Any] = {}
 
         def compose(overrides: Sequence[str]) -> dict[str, Any]:
-            words = [_own_study(word, Path(folder)) for word in overrides]
+            words = [_own_study(word, Path(folder)) for given in overrides for word in _own_plugin(given)]
             return _compose(words, [f"hydra.searchpath=[file://{folder}]"], known)
 
         yield compose
@@ -65,6 +67,20 @@ def _own_study(word: str, folder: Path) -> str:
     (folder / "study").mkdir(exist_ok=True)
     (folder / "study" / "own_study.yaml").write_text(f"# @package _global_\n{text}", encoding="utf-8")
     return "study=own_study"
+
+
+def _own_plugin(word: str) -> list[str]:
+    """``task=FOLDER`` or ``strategy=FOLDER`` (a wheel, a signed file) as two settings; other words pass unchanged.
+
+    A name of ours is never a folder: what has a ``/`` in it is one for sure.
+    """
+    key, _, value = word.partition("=")
+    if key not in ("task", "strategy"):
+        return [word]
+    named = "/" in value or value in (".", "..") or value.endswith((".whl", ".json"))
+    if not named and (value in choices_of(key) or not Path(value, "pyproject.toml").is_file()):
+        return [word]
+    return [f"{key}=plugin", f"plugins.{key}={json.dumps(str(Path(value).resolve()))}"]
 
 
 def parse_overrides(words: Sequence[str]) -> "list[Override]":

@@ -25,16 +25,23 @@ from wardround.protocol.plan import (
 )
 from wardround.protocol.secagg import LARGEST, SMALLEST, honest
 from wardround.protocol.weights import weights_of
-from wardround.strategies import check_strategy, simulated_from
+from wardround.strategies import Robust, Strategy, check_strategy, simulated_from
 
 
-def make_plan(configuration: Configuration, declared: Mapping[str, int], today: date) -> StudyPlan:
+def make_plan(
+    configuration: Configuration,
+    declared: Mapping[str, int],
+    today: date,
+    strategy: Strategy | Robust | None = None,
+) -> StudyPlan:
     """The plan for sites with ``declared`` (public, rounded) numbers of training patients.
+
+    ``strategy``: a researcher's own, for a simulation; None: the one that the configuration names.
 
     Raises:
         UsageError: the plan contradicts itself, names an unknown strategy, or asks for what no noise reaches.
     """
-    strategy = simulated_from(configuration.strategy)
+    strategy = strategy or simulated_from(configuration.strategy)
     task = configuration.task
     if task.needs_random_start and configuration.initial.scheme == "zeros":
         raise UsageError(

@@ -131,6 +131,13 @@ class SimulationSection(_Section):
     resplit: ResplitSection = ResplitSection()
 
 
+class PluginsSection(_Section):
+    """Where a researcher's own task and strategy lie on this machine. No part of a plan."""
+
+    task: str | None = None
+    strategy: str | None = None
+
+
 class Configuration(_Section):
     """The whole composed configuration of ``wardround simulate``."""
 
@@ -152,6 +159,7 @@ class Configuration(_Section):
     fall_back_share: float = Field(default=0.0, ge=0, le=0.5)
     epsilon_cap: float = Field(default=8.0, gt=0)
     consortium_cap: float = Field(default=8.0, gt=0)
+    plugins: PluginsSection = PluginsSection()
     weights: str = Field(default="weights", description="the folder of this machine's installed weights files")
     simulation: SimulationSection = SimulationSection()
 

@@ -55,6 +55,11 @@ def plain(text: str) -> str:
     return re.sub(r"(?<=\S) {2,}", " ", shown)
 
 
+def shown_line(text: str) -> str:
+    """A line of others' code: as ``plain``, but its spaces stay, for they mean something."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def in_words(plan: StudyPlan) -> Iterator[str]:
     """Every term of the plan as lines, in the order in which people ask."""
     return map(plain, _lines(plan))

@@ -55,10 +55,13 @@ def clipped_sum(
     clip_norm: float,
     patients_at_once: int = PATIENTS_AT_ONCE,
 ) -> Array:
-    """Shape (d,): the sum of the ``chosen`` patients' clipped gradients, however many; none: zeros."""
+    """Shape (d,): the sum of the ``chosen`` patients' clipped gradients, however many; none: zeros.
+
+    The engine is asked for a sum over nobody too, so that one that keeps time does so then as well.
+    """
     if patients_at_once < 1:
         raise UsageError(f"{patients_at_once} patients at once is no batch", "allow at least 1")
-    if 0 < len(chosen) <= patients_at_once:
+    if len(chosen) <= patients_at_once:
         return engine.gradient_sum(parameters, examples.take(chosen), clip_norm)
     total = np.zeros(engine.size)
     for first in range(0, len(chosen), patients_at_once):

@@ -16,6 +16,7 @@ COVERED: Final = (
     "privacy",
     "strategies",
     "client/tasks",
+    "client/plugins",
     "client/training.py",
     "client/personal.py",
     "client/fall_back.py",

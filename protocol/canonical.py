@@ -39,6 +39,8 @@ LABEL_PAPER: Final = "wardround/paper/1"
 LABEL_STATEMENT: Final = "wardround/statement/1"
 LABEL_BULLETIN: Final = "wardround/bulletin/1"
 LABEL_ALARM: Final = "wardround/alarm/1"
+LABEL_PLUGIN: Final = "wardround/plugin/1"
+LABEL_PLUGIN_SIGNATURE: Final = "wardround/plugin-signature/1"
 
 Json: TypeAlias = Any
 """What JSON can say: None, bool, int, float, str, and lists, tuples and dicts of these."""

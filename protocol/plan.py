@@ -20,7 +20,8 @@ from wardround.protocol.events import DpEvent, PoissonGaussian, Unprotected
 from wardround.protocol.identity import SiteId
 from wardround.protocol.image_tasks import PIXEL_TASKS, ImageSegmentation, Outputs
 from wardround.protocol.parameters import Layout, Vector, initial_weights, model_hash
-from wardround.protocol.part import Part
+from wardround.protocol.part import Part, later
+from wardround.protocol.plugins import PluginRef
 from wardround.protocol.secagg import honest, threshold
 from wardround.protocol.tasks import TaskSpec
 from wardround.protocol.weights import Installed, WeightsFile, nothing_installed, weights_of
@@ -102,6 +103,7 @@ class StrategySpec(Part):
 
     name: str
     parameters: dict[str, float] = Field(default_factory=dict)
+    plugin: PluginRef | None = later(None, description="a researcher's own: simulation only")
 
 
 class LocalTraining(Part):

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from wardround.protocol.image_tasks import ImageClassification, ImageDenseNet, ImageSegmentation, LinearProbe, Outputs
 from wardround.protocol.parameters import Layout, Tensor
 from wardround.protocol.part import Part
+from wardround.protocol.plugins import PluginTask, TensorSpec
 
 
 class _Task(Part):
@@ -116,14 +117,6 @@ class SurvivalPiecewise(_Task):
         return False
 
 
-class TensorSpec(Part):
-    """One tensor of a programmed task."""
-
-    name: str
-    shape: tuple[int, ...]
-    fan_in: int = Field(ge=0)
-
-
 class Programmed(Part):
     """A task that a researcher's program made, known to the plan by its tensors only: simulation, never a hospital."""
 
@@ -151,6 +144,7 @@ TaskSpec = Annotated[
     | ImageDenseNet
     | LinearProbe
     | ImageSegmentation
+    | PluginTask
     | Programmed,
     Field(discriminator="name"),
 ]

@@ -1,9 +1,9 @@
 """From a finished experiment to the result that people read and files hold."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from time import perf_counter, process_time
-from typing import Final
+from typing import Final, Literal
 
 from wardround.client.comparison import compare as compare_models
 from wardround.client.comparison import headlines, row, together
@@ -11,7 +11,8 @@ from wardround.client.connectors import Cohort
 from wardround.client.own_model import assess
 from wardround.privacy.budget import fixed_order
 from wardround.protocol.parameters import model_hash
-from wardround.protocol.plan import Claim, PrivacyMode
+from wardround.protocol.plan import Claim, PrivacyMode, StudyPlan
+from wardround.protocol.plugins import PluginRef, PluginTask
 from wardround.protocol.secagg import colluding
 from wardround.simulations.environment import describe_environment
 from wardround.simulations.experiment import Experiment
@@ -19,6 +20,7 @@ from wardround.simulations.result import (
     EstimateResult,
     MadeUpSplit,
     ModelResult,
+    PluginResult,
     PrivacyResult,
     SimulationResult,
     SiteResult,
@@ -61,6 +63,7 @@ def assemble(
         engine_why=experiment.chosen.why,
         strategy=plan.strategy.name,
         task=plan.task.name,
+        plugins=tuple(_plugins(plan)),
         headline_metrics=headlines(plan, experiment.task),
         privacy=_privacy(experiment),
         sites=tuple(sorted(sites, key=lambda site: site.site)),
@@ -73,6 +76,16 @@ def assemble(
         notes=tuple(notes),
         environment=describe_environment(threads, plan.model.seed),
     )
+
+
+def _plugins(plan: StudyPlan) -> Iterator[PluginResult]:
+    named: dict[Literal["task", "strategy"], PluginRef | None] = {
+        "task": plan.task.plugin if isinstance(plan.task, PluginTask) else None,
+        "strategy": plan.strategy.plugin,
+    }
+    for part, ref in named.items():
+        if ref is not None:
+            yield PluginResult(part=part, name=ref.name, version=ref.version, digest=ref.digest, author=ref.author)
 
 
 def _compared(experiment: Experiment) -> list[SiteResult]:

@@ -8,7 +8,6 @@ from time import perf_counter
 
 from threadpoolctl import threadpool_limits
 
-from wardround.client.tasks import task_from
 from wardround.conf.planning import make_plan
 from wardround.conf.schema import Configuration, parse_configuration
 from wardround.protocol.errors import UsageError
@@ -19,9 +18,9 @@ from wardround.simulations.cohorts import Gathered, gather
 from wardround.simulations.experiment import Experiment
 from wardround.simulations.faults import Fault
 from wardround.simulations.files import RunFolder, Snapshot
+from wardround.simulations.plugins.configured import own_strategy, own_task
 from wardround.simulations.research import Run
 from wardround.simulations.result import RoundResult
-from wardround.strategies import simulated_from
 
 Listener = Callable[[StudyPlan, RoundResult], None]
 """Told after every round."""
@@ -60,7 +59,7 @@ def simulate(
             folder = RunFolder(Path(configuration.simulation.resume))
             return resume(folder, today, started, prepared, listener, source, checkpoint_seconds)
         gathered = source(configuration)
-        plan = make_plan(configuration, gathered.declared, today)
+        plan = make_plan(configuration, gathered.declared, today, own_strategy(configuration))
         now = datetime.now()
         check_cost(plan, configuration.epsilon_cap, configuration.consortium_cap)
         faults = named_faults(configuration, gathered)
@@ -110,8 +109,8 @@ def _carry_on(
     plan = snapshot.plan
     experiment = Experiment(
         plan,
-        task_from(plan),
-        simulated_from(plan.strategy),
+        own_task(configuration, plan),
+        own_strategy(configuration),
         gathered.taking_part,
         today,
         configuration.epsilon_cap,

@@ -13,7 +13,7 @@ from typing import Final
 
 from wardround.client.compatibility import incompatibilities
 from wardround.client.connectors import Cohort
-from wardround.client.tasks import Frozen, frozen_part, task_from
+from wardround.client.tasks import Frozen, frozen_part
 from wardround.conf.planning import make_plan
 from wardround.conf.schema import Configuration
 from wardround.protocol.contract import DataContract
@@ -22,9 +22,9 @@ from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.simulations.cohorts import examine
 from wardround.simulations.datasets.source import SitePictures, SiteTable
 from wardround.simulations.experiment import Experiment
+from wardround.simulations.plugins.configured import own_strategy, own_task
 from wardround.simulations.result import RoundResult
 from wardround.simulations.synthetic.contract_data import PICTURE, rehearsal_masks, rehearsal_pictures, rehearsal_table
-from wardround.strategies import simulated_from
 
 SEED: Final = 20_260_228
 """Public: every rehearsal of a plan is the same."""
@@ -61,9 +61,8 @@ def rehearse(configuration: Configuration, sites: Sequence[str], patients: int, 
     frozen = frozen_part(configuration.task, configuration.installed)
     cohorts = [_cohort(configuration.contract, site, patients, site == sites[-1], frozen) for site in sites]
     gathered = examine(cohorts, configuration.contract, "")
-    plan = make_plan(configuration, gathered.declared, today)
-    strategy = simulated_from(plan.strategy)
-    task = task_from(plan)
+    plan = make_plan(configuration, gathered.declared, today, own_strategy(configuration))
+    strategy, task = own_strategy(configuration), own_task(configuration, plan)
     unfit = incompatibilities(task, plan.starting_model(configuration.installed), gathered.taking_part[0].train)
     if unfit and plan.privacy.mode is not PrivacyMode.NONE:
         raise UsageError(f"the model is not fit for differential privacy: {unfit[0]}", "docs/models.md says what is")

@@ -25,7 +25,8 @@ from wardround.protocol.plan import (
     PrivacyTerms,
     StudyPlan,
 )
-from wardround.protocol.tasks import Programmed, TensorSpec
+from wardround.protocol.plugins import TensorSpec
+from wardround.protocol.tasks import Programmed
 from wardround.simulations.assemble import assemble
 from wardround.simulations.checks import check_cost
 from wardround.simulations.choice import EngineName

@@ -18,6 +18,7 @@ __all__ = [
     "MadeUpHospital",
     "MadeUpSplit",
     "ModelResult",
+    "PluginResult",
     "PrivacyResult",
     "RoundResult",
     "RoundSiteResult",
@@ -117,6 +118,16 @@ class Environment(_Part):
     seed: int
 
 
+class PluginResult(_Part):
+    """A researcher's own code that was part of the run. ``author`` "": nobody has signed it."""
+
+    part: Literal["task", "strategy"]
+    name: str
+    version: str
+    digest: str
+    author: str = ""
+
+
 class SimulationResult(_Part):
     """Everything that the report shows and ``result.json`` holds."""
 
@@ -133,6 +144,7 @@ class SimulationResult(_Part):
     engine_why: str = ""
     strategy: str
     task: str
+    plugins: tuple[PluginResult, ...] = ()
     headline_metrics: tuple[str, ...] = Field(description="the metrics that tables show, best known first")
     privacy: PrivacyResult
     sites: tuple[SiteResult, ...]

@@ -62,6 +62,11 @@ def strategy_from(spec: StrategySpec) -> Strategy:
     Raises:
         UsageError: an unknown name or parameter, a value out of range, or a rule for simulation only.
     """
+    if spec.plugin is not None:
+        raise UsageError(
+            f"strategy '{spec.name}' is a plugin, whose code would run at the coordinator too: simulation only",
+            "simulate it, or take a strategy of the registry",
+        )
     if spec.name in ROBUST:
         raise UsageError(
             f"strategy '{spec.name}' looks at single updates, which no coordinator is shown: simulation only",

@@ -134,12 +134,19 @@ def simulations(text: str) -> list[list[str]]:
     return [words[2:] for words in commands(text) if words[:2] == ["wardround", "simulate"]]
 
 
+PLUGIN = re.compile(r"(task|strategy)=\./|\+task\.settings\.")
+
+
 def uncomposable(text: str) -> list[str]:
-    """Simulations whose overrides do not make a configuration. Studies that the page defines are run elsewhere."""
+    """Simulations whose overrides do not make a configuration. Studies that the page defines are run elsewhere.
+
+    So are plugins, which no page brings along: without them the rest must compose.
+    """
     own = {f"study={name}" for name in own_studies(text)}
     found = []
-    for overrides in simulations(text):
-        if own & set(overrides):
+    for words in simulations(text):
+        overrides = [word for word in words if not PLUGIN.match(word)]
+        if own & set(words):
             continue
         try:
             parse_configuration(compose_configuration(overrides))

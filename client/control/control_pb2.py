@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\rcontrol.proto\x12\x11wardround.site.v1\"\x07\n\x05\x45mpty\"\x0f\n\rStatusRequest\"\x99\x02\n\x0bStatusReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0c\n\x04link\x18\x03 \x01(\t\x12\x15\n\rlast_exchange\x18\x04 \x01(\t\x12\x0f\n\x07last_at\x18\x05 \x01(\t\x12\x11\n\tlast_plan\x18\x06 \x01(\t\x12\x14\n\x0cround_number\x18\x07 \x01(\x05\x12\x10\n\x08refusals\x18\x08 \x01(\x03\x12\x0f\n\x07version\x18\t \x01(\t\x12\x11\n\tbehaviour\x18\n \x01(\t\x12\x0b\n\x03pid\x18\x0b \x01(\x03\x12\x12\n\nstarted_at\x18\x0c \x01(\x01\x12\x0e\n\x06reason\x18\r \x01(\t\x12\x12\n\nledger_key\x18\x0e \x01(\t\x12\x13\n\x0bopen_alarms\x18\x0f \x01(\x05\"\x1e\n\x0cPauseRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1e\n\x0cStudyRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\xc4\x02\n\x05Study\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04plan\x18\x02 \x01(\x0c\x12\x13\n\x0breceived_at\x18\x03 \x01(\t\x12\x10\n\x08standing\x18\x04 \x01(\t\x12\x0f\n\x07refused\x18\x05 \x01(\t\x12\r\n\x05\x66\x61ult\x18\x06 \x01(\t\x12\x16\n\x0erounds_charged\x18\x07 \x01(\x03\x12\x12\n\nledger_key\x18\x08 \x01(\t\x12(\n\x06grants\x18\t \x03(\x0b\x32\x18.wardround.site.v1.Grant\x12\x0f\n\x07\x64omains\x18\n \x03(\t\x12\x0e\n\x06waived\x18\x0b \x03(\t\x12*\n\x07\x62udgets\x18\x0c \x03(\x0b\x32\x19.wardround.site.v1.Budget\x12\x33\n\x0csuspended_by\x18\r \x03(\x0b\x32\x1d.wardround.site.v1.Suspension\"F\n\nSuspension\x12\x0f\n\x07officer\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\n\n\x02\x61t\x18\x04 \x01(\t\"Y\n\x08Officers\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12+\n\x04keys\x18\x02 \x03(\x0b\x32\x1d.wardround.site.v1.OfficerKey\x12\x0f\n\x07waiting\x18\x03 \x03(\t\"\x8c\x01\n\nOfficerKey\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06listed\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0c\n\x04note\x18\x05 \x01(\t\x12\n\n\x02\x61t\x18\x06 \x01(\t\x12)\n\x06signed\x18\x07 \x03(\x0b\x32\x19.wardround.site.v1.Signed\"_\n\x06Signed\x12\r\n\x05\x65ntry\x18\x01 \x01(\x03\x12\n\n\x02\x61t\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12\x0c\n\x04plan\x18\x05 \x01(\t\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\t\"I\n\x06\x42udget\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\r\n\x05spent\x18\x02 \x01(\x03\x12\x11\n\tallowance\x18\x03 \x01(\x03\x12\r\n\x05order\x18\x04 \x01(\x05\"F\n\x05Grant\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06\x62locks\x18\x03 \x01(\x03\x12\x0c\n\x04used\x18\x04 \x01(\x03\"4\n\x07Studies\x12)\n\x07studies\x18\x01 \x03(\x0b\x32\x18.wardround.site.v1.Study\"\x1e\n\rRecordRequest\x12\r\n\x05\x66\x61\x63ts\x18\x01 \x03(\x0c\"/\n\rRefuseRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x1b\n\x0bReportReply\x12\x0c\n\x04json\x18\x01 \x01(\t2\x85\x06\n\x04Site\x12J\n\x06Status\x12 .wardround.site.v1.StatusRequest\x1a\x1e.wardround.site.v1.StatusReply\x12\x42\n\x05Pause\x12\x1f.wardround.site.v1.PauseRequest\x1a\x18.wardround.site.v1.Empty\x12<\n\x06Resume\x12\x18.wardround.site.v1.Empty\x1a\x18.wardround.site.v1.Empty\x12:\n\x04Stop\x12\x18.wardround.site.v1.Empty\x1a\x18.wardround.site.v1.Empty\x12\x43\n\x0bListStudies\x12\x18.wardround.site.v1.Empty\x1a\x1a.wardround.site.v1.Studies\x12\x46\n\tShowStudy\x12\x1f.wardround.site.v1.StudyRequest\x1a\x18.wardround.site.v1.Study\x12\x45\n\x0cListOfficers\x12\x18.wardround.site.v1.Empty\x1a\x1b.wardround.site.v1.Officers\x12\x44\n\x06Record\x12 .wardround.site.v1.RecordRequest\x1a\x18.wardround.site.v1.Empty\x12I\n\x0bRefuseStudy\x12 .wardround.site.v1.RefuseRequest\x1a\x18.wardround.site.v1.Empty\x12I\n\x06Report\x12\x1f.wardround.site.v1.StudyRequest\x1a\x1e.wardround.site.v1.ReportReply\x12\x43\n\x05Watch\x12\x18.wardround.site.v1.Empty\x1a\x1e.wardround.site.v1.StatusReply0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\rcontrol.proto\x12\x11wardround.site.v1\"\x07\n\x05\x45mpty\"\x0f\n\rStatusRequest\"\x99\x02\n\x0bStatusReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0c\n\x04link\x18\x03 \x01(\t\x12\x15\n\rlast_exchange\x18\x04 \x01(\t\x12\x0f\n\x07last_at\x18\x05 \x01(\t\x12\x11\n\tlast_plan\x18\x06 \x01(\t\x12\x14\n\x0cround_number\x18\x07 \x01(\x05\x12\x10\n\x08refusals\x18\x08 \x01(\x03\x12\x0f\n\x07version\x18\t \x01(\t\x12\x11\n\tbehaviour\x18\n \x01(\t\x12\x0b\n\x03pid\x18\x0b \x01(\x03\x12\x12\n\nstarted_at\x18\x0c \x01(\x01\x12\x0e\n\x06reason\x18\r \x01(\t\x12\x12\n\nledger_key\x18\x0e \x01(\t\x12\x13\n\x0bopen_alarms\x18\x0f \x01(\x05\"\x1e\n\x0cPauseRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1e\n\x0cStudyRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\xc4\x02\n\x05Study\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04plan\x18\x02 \x01(\x0c\x12\x13\n\x0breceived_at\x18\x03 \x01(\t\x12\x10\n\x08standing\x18\x04 \x01(\t\x12\x0f\n\x07refused\x18\x05 \x01(\t\x12\r\n\x05\x66\x61ult\x18\x06 \x01(\t\x12\x16\n\x0erounds_charged\x18\x07 \x01(\x03\x12\x12\n\nledger_key\x18\x08 \x01(\t\x12(\n\x06grants\x18\t \x03(\x0b\x32\x18.wardround.site.v1.Grant\x12\x0f\n\x07\x64omains\x18\n \x03(\t\x12\x0e\n\x06waived\x18\x0b \x03(\t\x12*\n\x07\x62udgets\x18\x0c \x03(\x0b\x32\x19.wardround.site.v1.Budget\x12\x33\n\x0csuspended_by\x18\r \x03(\x0b\x32\x1d.wardround.site.v1.Suspension\"\x1c\n\x0bPluginReply\x12\r\n\x05lines\x18\x01 \x03(\t\"F\n\nSuspension\x12\x0f\n\x07officer\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\n\n\x02\x61t\x18\x04 \x01(\t\"Y\n\x08Officers\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12+\n\x04keys\x18\x02 \x03(\x0b\x32\x1d.wardround.site.v1.OfficerKey\x12\x0f\n\x07waiting\x18\x03 \x03(\t\"\x8c\x01\n\nOfficerKey\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06listed\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0c\n\x04note\x18\x05 \x01(\t\x12\n\n\x02\x61t\x18\x06 \x01(\t\x12)\n\x06signed\x18\x07 \x03(\x0b\x32\x19.wardround.site.v1.Signed\"_\n\x06Signed\x12\r\n\x05\x65ntry\x18\x01 \x01(\x03\x12\n\n\x02\x61t\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12\x0c\n\x04plan\x18\x05 \x01(\t\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\t\"I\n\x06\x42udget\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\r\n\x05spent\x18\x02 \x01(\x03\x12\x11\n\tallowance\x18\x03 \x01(\x03\x12\r\n\x05order\x18\x04 \x01(\x05\"F\n\x05Grant\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06\x62locks\x18\x03 \x01(\x03\x12\x0c\n\x04used\x18\x04 \x01(\x03\"4\n\x07Studies\x12)\n\x07studies\x18\x01 \x03(\x0b\x32\x18.wardround.site.v1.Study\"\x1e\n\rRecordRequest\x12\r\n\x05\x66\x61\x63ts\x18\x01 \x03(\x0c\"/\n\rRefuseRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x1b\n\x0bReportReply\x12\x0c\n\x04json\x18\x01 \x01(\t2\xd4\x06\n\x04Site\x12J\n\x06Status\x12 .wardround.site.v1.StatusRequest\x1a\x1e.wardround.site.v1.StatusReply\x12\x42\n\x05Pause\x12\x1f.wardround.site.v1.PauseRequest\x1a\x18.wardround.site.v1.Empty\x12<\n\x06Resume\x12\x18.wardround.site.v1.Empty\x1a\x18.wardround.site.v1.Empty\x12:\n\x04Stop\x12\x18.wardround.site.v1.Empty\x1a\x18.wardround.site.v1.Empty\x12\x43\n\x0bListStudies\x12\x18.wardround.site.v1.Empty\x1a\x1a.wardround.site.v1.Studies\x12\x46\n\tShowStudy\x12\x1f.wardround.site.v1.StudyRequest\x1a\x18.wardround.site.v1.Study\x12M\n\nShowPlugin\x12\x1f.wardround.site.v1.StudyRequest\x1a\x1e.wardround.site.v1.PluginReply\x12\x45\n\x0cListOfficers\x12\x18.wardround.site.v1.Empty\x1a\x1b.wardround.site.v1.Officers\x12\x44\n\x06Record\x12 .wardround.site.v1.RecordRequest\x1a\x18.wardround.site.v1.Empty\x12I\n\x0bRefuseStudy\x12 .wardround.site.v1.RefuseRequest\x1a\x18.wardround.site.v1.Empty\x12I\n\x06Report\x12\x1f.wardround.site.v1.StudyRequest\x1a\x1e.wardround.site.v1.ReportReply\x12\x43\n\x05Watch\x12\x18.wardround.site.v1.Empty\x1a\x1e.wardround.site.v1.StatusReply0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,26 +43,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STUDYREQUEST']._serialized_end=408
   _globals['_STUDY']._serialized_start=411
   _globals['_STUDY']._serialized_end=735
-  _globals['_SUSPENSION']._serialized_start=737
-  _globals['_SUSPENSION']._serialized_end=807
-  _globals['_OFFICERS']._serialized_start=809
-  _globals['_OFFICERS']._serialized_end=898
-  _globals['_OFFICERKEY']._serialized_start=901
-  _globals['_OFFICERKEY']._serialized_end=1041
-  _globals['_SIGNED']._serialized_start=1043
-  _globals['_SIGNED']._serialized_end=1138
-  _globals['_BUDGET']._serialized_start=1140
-  _globals['_BUDGET']._serialized_end=1213
-  _globals['_GRANT']._serialized_start=1215
-  _globals['_GRANT']._serialized_end=1285
-  _globals['_STUDIES']._serialized_start=1287
-  _globals['_STUDIES']._serialized_end=1339
-  _globals['_RECORDREQUEST']._serialized_start=1341
-  _globals['_RECORDREQUEST']._serialized_end=1371
-  _globals['_REFUSEREQUEST']._serialized_start=1373
-  _globals['_REFUSEREQUEST']._serialized_end=1420
-  _globals['_REPORTREPLY']._serialized_start=1422
-  _globals['_REPORTREPLY']._serialized_end=1449
-  _globals['_SITE']._serialized_start=1452
-  _globals['_SITE']._serialized_end=2225
+  _globals['_PLUGINREPLY']._serialized_start=737
+  _globals['_PLUGINREPLY']._serialized_end=765
+  _globals['_SUSPENSION']._serialized_start=767
+  _globals['_SUSPENSION']._serialized_end=837
+  _globals['_OFFICERS']._serialized_start=839
+  _globals['_OFFICERS']._serialized_end=928
+  _globals['_OFFICERKEY']._serialized_start=931
+  _globals['_OFFICERKEY']._serialized_end=1071
+  _globals['_SIGNED']._serialized_start=1073
+  _globals['_SIGNED']._serialized_end=1168
+  _globals['_BUDGET']._serialized_start=1170
+  _globals['_BUDGET']._serialized_end=1243
+  _globals['_GRANT']._serialized_start=1245
+  _globals['_GRANT']._serialized_end=1315
+  _globals['_STUDIES']._serialized_start=1317
+  _globals['_STUDIES']._serialized_end=1369
+  _globals['_RECORDREQUEST']._serialized_start=1371
+  _globals['_RECORDREQUEST']._serialized_end=1401
+  _globals['_REFUSEREQUEST']._serialized_start=1403
+  _globals['_REFUSEREQUEST']._serialized_end=1450
+  _globals['_REPORTREPLY']._serialized_start=1452
+  _globals['_REPORTREPLY']._serialized_end=1479
+  _globals['_SITE']._serialized_start=1482
+  _globals['_SITE']._serialized_end=2334
 # @@protoc_insertion_point(module_scope)

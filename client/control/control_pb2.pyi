@@ -90,6 +90,12 @@ class Study(_message.Message):
     suspended_by: _containers.RepeatedCompositeFieldContainer[Suspension]
     def __init__(self, digest: _Optional[str] = ..., plan: _Optional[bytes] = ..., received_at: _Optional[str] = ..., standing: _Optional[str] = ..., refused: _Optional[str] = ..., fault: _Optional[str] = ..., rounds_charged: _Optional[int] = ..., ledger_key: _Optional[str] = ..., grants: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ..., domains: _Optional[_Iterable[str]] = ..., waived: _Optional[_Iterable[str]] = ..., budgets: _Optional[_Iterable[_Union[Budget, _Mapping]]] = ..., suspended_by: _Optional[_Iterable[_Union[Suspension, _Mapping]]] = ...) -> None: ...
 
+class PluginReply(_message.Message):
+    __slots__ = ("lines",)
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    lines: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, lines: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class Suspension(_message.Message):
     __slots__ = ("officer", "key", "reason", "at")
     OFFICER_FIELD_NUMBER: _ClassVar[int]

@@ -64,6 +64,11 @@ class SiteStub:
                 request_serializer=control__pb2.StudyRequest.SerializeToString,
                 response_deserializer=control__pb2.Study.FromString,
                 _registered_method=True)
+        self.ShowPlugin = channel.unary_unary(
+                '/wardround.site.v1.Site/ShowPlugin',
+                request_serializer=control__pb2.StudyRequest.SerializeToString,
+                response_deserializer=control__pb2.PluginReply.FromString,
+                _registered_method=True)
         self.ListOfficers = channel.unary_unary(
                 '/wardround.site.v1.Site/ListOfficers',
                 request_serializer=control__pb2.Empty.SerializeToString,
@@ -129,6 +134,13 @@ class SiteServicer:
 
     def ShowStudy(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowPlugin(self, request, context):
+        """The plugin that a plan names, as its author signed it, and what changed since the last one that was approved.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -199,6 +211,11 @@ def add_SiteServicer_to_server(servicer, server):
                     servicer.ShowStudy,
                     request_deserializer=control__pb2.StudyRequest.FromString,
                     response_serializer=control__pb2.Study.SerializeToString,
+            ),
+            'ShowPlugin': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowPlugin,
+                    request_deserializer=control__pb2.StudyRequest.FromString,
+                    response_serializer=control__pb2.PluginReply.SerializeToString,
             ),
             'ListOfficers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListOfficers,
@@ -388,6 +405,33 @@ class Site:
             '/wardround.site.v1.Site/ShowStudy',
             control__pb2.StudyRequest.SerializeToString,
             control__pb2.Study.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowPlugin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wardround.site.v1.Site/ShowPlugin',
+            control__pb2.StudyRequest.SerializeToString,
+            control__pb2.PluginReply.FromString,
             options,
             channel_credentials,
             insecure,

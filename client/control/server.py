@@ -23,7 +23,7 @@ from wardround.protocol.errors import ProtocolViolation, Unavailable, UsageError
 
 SERVICE: Final = "wardround.site.v1.Site"
 
-_READING: Final = frozenset({"Status", "ListStudies", "ShowStudy", "Report", "Watch", "ListOfficers"})
+_READING: Final = frozenset({"Status", "ListStudies", "ShowStudy", "ShowPlugin", "Report", "Watch", "ListOfficers"})
 _DECIDING: Final = frozenset({"Record", "RefuseStudy"})
 _RUNNING: Final = frozenset({"Pause", "Resume", "Stop"})
 
@@ -125,6 +125,9 @@ class _Service(rpc.SiteServicer):
 
     def ShowStudy(self, request: Any, context: Any) -> Any:
         return _answered(context, lambda: _study(self._office.study(request.digest)))
+
+    def ShowPlugin(self, request: Any, context: Any) -> Any:
+        return _answered(context, lambda: pb.PluginReply(lines=self._office.plugin(request.digest)))
 
     def ListOfficers(self, request: Any, context: Any) -> Any:
         return _answered(context, lambda: _officers(self._office.officers()))

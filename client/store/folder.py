@@ -9,6 +9,7 @@
         keys/replies.key  seals stored answers   (or WARDROUND_REPLIES_KEY: 64 hex digits)
         keys/patients.key hashes patients' ids
         weights/          weights files that people installed
+        plugins/          plugins that people installed
 """
 
 import os
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from wardround.client.plugins.folder import PluginFolder
 from wardround.client.store.database import open_store
 from wardround.client.store.keys import read_secret, read_site_key, write_secret, write_site_key
 from wardround.client.store.ledger import Ledger, utc_now
@@ -105,6 +107,11 @@ class SiteFolder:
     def weights(self) -> WeightsFolder:
         """The weights files that people installed here."""
         return WeightsFolder(self.path / WEIGHTS)
+
+    @property
+    def plugins(self) -> PluginFolder:
+        """The plugins that people installed here."""
+        return PluginFolder(self.path / "plugins")
 
     def identity(self) -> Identity:
         """The site's name and private key."""

@@ -12,6 +12,7 @@ from wardround.client.tasks.segmentation import Segmentation
 from wardround.client.tasks.survival import Cox, Piecewise
 from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import StudyPlan
+from wardround.protocol.plugins import PluginTask
 
 __all__ = ["TASKS", "Frozen", "Metric", "Scores", "Task", "frozen_part", "task_from", "with_frozen_part"]
 
@@ -28,7 +29,11 @@ TASKS: Final[dict[str, Callable[[Any, int], Task]]] = {
 
 
 def task_from(plan: StudyPlan) -> Task:
-    """The task that a plan names. A task made by a program cannot come out of a plan: UsageError."""
+    """The task that a plan names. A task made by a program, or by a plugin, cannot come out of a plan: UsageError."""
+    if isinstance(plan.task, PluginTask):
+        raise UsageError(
+            f"the plugin '{plan.task.plugin.name}' is not installed here", "docs/plugins.md says how one is"
+        )
     if plan.contract is None or plan.task.name not in TASKS:
         raise UsageError("this plan's task was made by a program", "pass the task object itself: simulation only")
     return TASKS[plan.task.name](plan.task, len(plan.contract.feature_names))

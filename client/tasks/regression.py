@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,13 @@ def r_squared(scores: Scores, weights: npt.NDArray[np.float64]) -> npt.NDArray[n
     return np.asarray(1.0 - errors / np.where(around > 0, around, np.nan))
 
 
+NUMBER_METRICS: Final[Mapping[str, Metric]] = {
+    "mae": mean_absolute_error,
+    "rmse": root_mean_squared_error,
+    "r2": r_squared,
+}
+
+
 @dataclass(frozen=True)
 class Regression(DenseTask[TabularRegression]):
     """``TabularRegression`` at the site."""
@@ -58,7 +66,7 @@ class Regression(DenseTask[TabularRegression]):
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        return {"mae": mean_absolute_error, "rmse": root_mean_squared_error, "r2": r_squared}
+        return NUMBER_METRICS
 
     def scores(self, outputs: Array, examples: Examples) -> Scores:
         """The predicted quantity per patient, in the label's unit: the mean over its records."""

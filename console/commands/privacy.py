@@ -79,8 +79,9 @@ def plan_command(overrides: Sequence[str], attempts: int, as_json: bool, ledgers
     from wardround.console.commands.shares import consortium_facts, curve
     from wardround.privacy.planner import gaussian, noise_for, rounds_within_epsilon, site_costs, small_batches
     from wardround.simulations.cohorts import declared_patients
+    from wardround.simulations.plugins.configured import with_plugins
 
-    configuration = parse_configuration(compose_configuration(overrides))
+    configuration = parse_configuration(with_plugins(compose_configuration(overrides)))
     read = [_domains(path) for path in ledgers]
     domains = {site: held[TRAINING_DOMAIN] for site, held in read}
     together = {site: held[CONSORTIUM_DOMAIN] for site, held in read if CONSORTIUM_DOMAIN in held}

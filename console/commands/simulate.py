@@ -13,6 +13,7 @@ from wardround.console.table import result_table
 from wardround.protocol.plan import StudyPlan
 from wardround.simulations.cohorts import Gathered
 from wardround.simulations.configured import simulate
+from wardround.simulations.plugins.configured import with_plugins
 from wardround.simulations.result import RoundResult
 from wardround.simulations.tracking import tracker_for
 
@@ -24,7 +25,7 @@ def simulate_command(overrides: Sequence[str], started: float, track: str | None
     """
     console = Console()
     tracker = None if track is None else tracker_for(track)
-    configuration = parse_configuration(compose_configuration(overrides))
+    configuration = parse_configuration(with_plugins(compose_configuration(overrides)))
     progress: list[RunProgress] = []
 
     def prepared(plan: StudyPlan, gathered: Gathered) -> None:

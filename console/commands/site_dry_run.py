@@ -19,10 +19,10 @@ NOTE = "Nothing of this was sent, kept or charged. It is exact and not noised: s
 def dry_run_command(folder: Path, study: str, rounds: int, as_json: bool) -> None:
     """Try the rounds of a plan that was proposed here."""
     from wardround.client.admission import cohort_of
+    from wardround.client.plugins.task import site_task
     from wardround.client.settings import read_settings
     from wardround.client.store.database import open_copy, open_store
     from wardround.client.store.members import Members
-    from wardround.client.tasks import task_from
 
     opened = SiteFolder.open(folder)
     plan = Studies(open_copy(opened.database)).named(study).plan
@@ -31,15 +31,16 @@ def dry_run_command(folder: Path, study: str, rounds: int, as_json: bool) -> Non
         cohort = cohort_of(plan, opened, read_settings(opened.path), Members(store, opened.patients_key()))
     finally:
         store.close()
+    task = site_task(plan, opened, released=False)
     if as_json:
-        found = dry_run(plan, task_from(plan), cohort, rounds, installed=opened.weights)
+        found = dry_run(plan, task, cohort, rounds, installed=opened.weights)
         typer.echo(json.dumps({"study": plan.study, "plan": plan.digest, "site": opened.site, **asdict(found)}))
         return
     console = Console()
     with console.status("round 1") as status:
         found = dry_run(
             plan,
-            task_from(plan),
+            task,
             cohort,
             rounds,
             lambda number, _: status.update(f"round {number + 1}"),

@@ -17,7 +17,7 @@ from wardround.client.store.keys import read_officer_key
 from wardround.console.commands.ledger import passphrase
 from wardround.console.new_files import write_new
 from wardround.console.plan_changes import differences, former
-from wardround.console.plan_words import in_words, plain
+from wardround.console.plan_words import in_words, plain, shown_line
 from wardround.privacy.approvals import EYES_TO_WAIVE
 from wardround.privacy.budget import cost, delta_for
 from wardround.protocol.errors import UsageError
@@ -26,6 +26,7 @@ from wardround.protocol.identity import Identity
 from wardround.protocol.ledger import approve
 from wardround.protocol.messages import Standing
 from wardround.protocol.plan import PrivacyMode, StudyPlan
+from wardround.protocol.plugins import PluginTask
 
 LEAST_PREFIX: Final = 6
 """Digits of a digest that name a plan."""
@@ -56,10 +57,11 @@ def show_command(folder: Path, wanted: str, as_json: bool) -> None:
     """One plan in words, and what changed since the last one that was approved here."""
     with control(folder) as site:
         (study, others), own = _find(site, wanted), _site_name(site)
+        plugin = () if as_json else _plugin(site, study)
     if as_json:
         typer.echo(json.dumps(json.loads(study.plan), indent=2))
         return
-    for line in (*_shown(study, others), *_left(study, own)):
+    for line in (*_shown(study, others), *plugin, *_left(study, own)):
         typer.echo(line)
 
 
@@ -74,7 +76,7 @@ def approve_command(
         plan, own = _plan(study), _site_name(site)
         facts = to_approve(plan, study, own, domain, attempts, reason)
         costs = _cost(plan, own, domains_for(plan, domain), attempts)
-        for line in (*_shown(study, others), *_left(study, own), *costs):
+        for line in (*_shown(study, others), *_plugin(site, study, needed=True), *_left(study, own), *costs):
             typer.echo(line)
         if plan.privacy.mode is PrivacyMode.NONE and len(keys) < EYES_TO_WAIVE:
             raise UsageError(
@@ -99,6 +101,8 @@ def request_command(
     with control(folder) as site:
         study, _ = _find(site, wanted, sure=True)
         plan, own = _plan(study), _site_name(site)
+        if not revoke:
+            _plugin(site, study, needed=True)
         facts = to_revoke(plan, study, own) if revoke else to_approve(plan, study, own, domain, attempts, reason)
         text = request_for(plan, own, study.ledger_key, facts)
     if out is None:
@@ -164,6 +168,19 @@ def domain_open_command(
         )
         _record(site, key, [fact], officers)
     typer.echo("Signed again." if again else "Opened.")
+
+
+def _plugin(site: Any, study: Any, needed: bool = False) -> tuple[str, ...]:
+    """The plugin that the plan names, in lines. ``needed``: raise UsageError where it cannot be read here."""
+    if not isinstance(_plan(study).task, PluginTask):
+        return ()
+    try:
+        found = site.ShowPlugin(pb.StudyRequest(digest=study.digest), timeout=SECONDS).lines
+    except UsageError as error:
+        if needed:
+            raise
+        return (f"PLUGIN: {plain(error.message)}",)
+    return tuple(shown_line(line) for line in found)
 
 
 def _shown(study: Any, others: Sequence[Any]) -> Iterator[str]:

@@ -160,8 +160,9 @@ def _plan(overrides: Sequence[str]) -> StudyPlan:
     from wardround.conf.planning import make_plan
     from wardround.conf.schema import parse_configuration
     from wardround.simulations.cohorts import declared_patients
+    from wardround.simulations.plugins.configured import with_plugins
 
-    configuration = parse_configuration(compose_configuration(list(overrides)))
+    configuration = parse_configuration(with_plugins(compose_configuration(list(overrides))))
     return make_plan(configuration, declared_patients(configuration), datetime.now(UTC).date())
 
 

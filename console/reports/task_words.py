@@ -16,6 +16,7 @@ from wardround.protocol.image_tasks import (
 from wardround.protocol.labels import ClassLabel, Finding, FindingsLabel, MaskLabel, NumberLabel
 from wardround.protocol.networks import DenseNet121
 from wardround.protocol.plan import StudyPlan, TrainedModel
+from wardround.protocol.plugins import PluginTask
 from wardround.protocol.tasks import Programmed, SurvivalPiecewise, TabularRegression
 from wardround.protocol.weights import PublicSeed
 
@@ -98,11 +99,28 @@ def weights_words(plan: StudyPlan) -> list[str]:
     ]
 
 
+def _plugin_words(task: PluginTask, size: str, start: str) -> str:
+    """A model that others wrote, by what names it exactly."""
+    plugin = task.plugin
+    said = _("The plugin %(name)s %(version)s of %(author)s, digest %(digest)s; %(size)s; %(start)s") % {
+        "name": plugin.name,
+        "version": plugin.version,
+        "author": plugin.author or _("nobody who signed it"),
+        "digest": plugin.digest,
+        "size": size,
+        "start": start,
+    }
+    settings = ", ".join(f"{name}={plain(value)}" for name, value in sorted(task.settings.items()))
+    return said + (_("; settings %(settings)s") % {"settings": settings} if settings else "")
+
+
 def model_words(plan: StudyPlan) -> str:
     """The model, its size and its public start."""
     task, size, start = plan.task, _size_words(plan.layout.size), _start_words(plan)
     if isinstance(task, Programmed):
         return _("A model made by the researcher's program; %(size)s; %(start)s") % {"size": size, "start": start}
+    if isinstance(task, PluginTask):
+        return _plugin_words(task, size, start)
     weighted = ""
     if isinstance(task, Outputs) and task.positive_weights:
         weights = listed([plain(weight) for weight in task.positive_weights])

@@ -3,7 +3,7 @@
 import unicodedata
 from typing import Final
 
-from wardround.console.plan_words import plain
+from wardround.console.plan_words import plain, shown_line
 
 LONGEST: Final = 300
 """Characters of a text from outside in a line; the rest is one click away or in the record."""
@@ -23,6 +23,14 @@ def given(text: object, most: int = LONGEST) -> str:
     whole = _with_few_marks(plain(str(text)))
     cut = whole if len(whole) <= most else f"{whole[: most - 1]}…"
     return f"\u2068{cut}\u2069" if any(unicodedata.bidirectional(letter) in _RIGHT_TO_LEFT for letter in cut) else cut
+
+
+def code(text: object) -> str:
+    """A line of others' code, whole and with its spaces; otherwise as ``given``."""
+    line = _with_few_marks(shown_line(str(text)))
+    return (
+        f"\u2068{line}\u2069" if any(unicodedata.bidirectional(letter) in _RIGHT_TO_LEFT for letter in line) else line
+    )
 
 
 def _with_few_marks(text: str) -> str:

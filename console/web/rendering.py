@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse
 
 from wardround.console.templates import environment
 from wardround.console.web import i18n
-from wardround.console.web.given import given
+from wardround.console.web.given import code, given
 from wardround.console.web.guards import csrf_token, session_of
 from wardround.console.web.page import GROUPS
 
@@ -31,6 +31,7 @@ def templates() -> Environment:
     made.install_gettext_callables(i18n._, i18n.ngettext, newstyle=True)  # type: ignore[attr-defined]
     made.filters |= {
         "given": given,
+        "code": code,
         "said_again": i18n.said_again,
         "size": i18n.size,
         "moment": i18n.moment,

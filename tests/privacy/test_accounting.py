@@ -37,7 +37,8 @@ from wardround.protocol.plan import (
     StrategySpec,
     StudyPlan,
 )
-from wardround.protocol.tasks import Programmed, TensorSpec
+from wardround.protocol.plugins import TensorSpec
+from wardround.protocol.tasks import Programmed
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "dp_epsilon.json").read_text())
 

@@ -160,6 +160,8 @@ def _domains(here: PlanHere) -> tuple[str, ...]:
 def _facts(here: PlanHere, choice: Choice) -> tuple[SignedFact, ...]:
     if choice.decision == "revoke":
         return to_revoke(here.plan, here, here.terms.site)
+    if here.plugin_fault:
+        raise UsageError(here.plugin_fault, _("Nobody can read here what would be approved: IT installs it first."))
     if waits := [name for name in domains_for(here.plan, choice.domain) if name in here.terms.again]:
         raise UsageError(
             f"the budget of the data domain '{waits[0]}' rests on a suspended key",

@@ -4,13 +4,16 @@ from dataclasses import dataclass
 
 from wardround.client.limits import unfit_here
 from wardround.client.office import GrantLine, standing_of
+from wardround.client.plugins.reading import Reading, plugin_of
 from wardround.client.store.studies import Studies
 from wardround.console.web.queries.ledger import Books
 from wardround.console.web.queries.site import SiteQueries
+from wardround.privacy.ledger import LedgerState
 from wardround.protocol.errors import UsageError
 from wardround.protocol.ledger import OpenDomain
 from wardround.protocol.messages import Standing
 from wardround.protocol.plan import StudyPlan
+from wardround.protocol.plugins import PluginTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ class LedgerTerms:
 class PlanHere:
     """A plan as it stands at this site. ``signed_by``: who signed the grants that stand.
 
-    ``fault``: why the site's policy would not let it run, or "". ``refused``: the reason, or "".
+    ``fault``: why the site's policy would not let it run, or "". ``refused``: the reason, or "". ``plugin``: the code
+    of others that the plan names, and ``plugin_fault`` why it cannot be read here.
     """
 
     plan: StudyPlan
@@ -47,6 +51,8 @@ class PlanHere:
     grants: tuple[GrantLine, ...]
     waived: tuple[str, ...]
     signed_by: tuple[str, ...]
+    plugin: Reading | None
+    plugin_fault: str
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -69,6 +75,7 @@ def plan_here(queries: SiteQueries, digest: str) -> PlanHere | None:
             sorted(at for (of, at), fact in state.waived.items() if of == digest and not state.lacking(fact))
         )
         suspended = bool(state.plan_suspended_by(digest))
+        plugin, plugin_fault = _plugin(held.plan, queries, state, Studies(store))
     return PlanHere(
         held.plan,
         terms,
@@ -79,7 +86,31 @@ def plan_here(queries: SiteQueries, digest: str) -> PlanHere | None:
         grants,
         waived,
         tuple(signed_by),
+        plugin,
+        plugin_fault,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Proposed:
+    plan: StudyPlan
+    standing: Standing
+
+
+def _plugin(plan: StudyPlan, queries: SiteQueries, state: LedgerState, studies: Studies) -> tuple[Reading | None, str]:
+    """The plugin that the plan names, and why it cannot be read here, or ""."""
+    if not isinstance(plan.task, PluginTask):
+        return None, ""
+    granted = {of: grant.fact.blocks for (of, _), grant in state.grants.items()}
+    others = [
+        _Proposed(one.plan, Standing.APPROVED if granted.get(one.digest) else Standing.REVOKED)
+        for one in studies.all()
+        if one.digest in granted
+    ]
+    try:
+        return plugin_of(plan, queries.folder.plugins, others), ""
+    except UsageError as error:
+        return None, error.message
 
 
 def ledger_terms(queries: SiteQueries) -> LedgerTerms:
