@@ -134,6 +134,19 @@ def test_the_site_keeps_the_model_with_the_smallest_loss_on_them_and_its_own_at_
     assert tied is not None and tied.model == "own"
 
 
+def test_the_own_model_that_is_compared_has_not_seen_the_held_back() -> None:
+    drawn = in_rounds(PLAN, COHORT)
+    assert drawn is not None
+    # Only the held-back patients have findings, so a model that has not seen them can know nothing of what these mean.
+    features, targets = COHORT.train.features.copy(), COHORT.train.targets.copy()
+    features[drawn], targets[drawn, 0] = 0.0, np.arange(drawn.sum()) % 2
+    train = Examples(features, targets, COHORT.train.patient, COHORT.train.patients)
+    knows_little = np.zeros(PLAN.layout.size, np.float32)
+    knows_little[0] = 0.1
+    found = kept(PLAN, task_from(PLAN), replace(COHORT, train=train), knows_little, None)
+    assert found is not None and found.model == "shared"
+
+
 def test_a_model_that_ran_away_is_never_kept() -> None:
     assert smallest({"own": float("nan"), "shared": 9.0}) == "shared"
     assert smallest({"own": 0.7, "shared": float("nan"), "personalised": float("inf")}) == "own"
