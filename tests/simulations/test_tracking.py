@@ -62,7 +62,7 @@ def test_no_tracker_is_told_of_a_study_of_hospitals(simulated: Simulated) -> Non
     assert tracker.told == []
 
 
-@pytest.mark.parametrize("words", ["wandb", "mlflow:http://example.org/x", "mlflow:databricks://profile"])
+@pytest.mark.parametrize("words", ["wandb", "mlflow:http://127.0.0.1/x", "mlflow:databricks://profile"])
 def test_what_is_not_a_file_of_this_machine_is_refused(words: str) -> None:
     with pytest.raises(UsageError):
         tracker_for(words)
