@@ -43,7 +43,8 @@ def assemble(
     ``compare`` False leaves out each hospital's own model, intervals and curves.
     """
     plan = experiment.plan
-    sites = [_taking_part(experiment, cohort, compare) for cohort in experiment.cohorts]
+    charged = experiment.charged
+    sites = [_taking_part(experiment, cohort, charged[cohort.site], compare) for cohort in experiment.cohorts]
     sites += [_named(cohort, reason) for cohort, reason in left_out]
     headlines = HEADLINES.get(plan.task.label_kind, tuple(experiment.task.metrics)[:2])
     return SimulationResult(
@@ -72,7 +73,7 @@ def assemble(
     )
 
 
-def _taking_part(experiment: Experiment, cohort: Cohort, compare: bool) -> SiteResult:
+def _taking_part(experiment: Experiment, cohort: Cohort, charged: int, compare: bool) -> SiteResult:
     task, plan = experiment.task, experiment.plan
     own, own_scores, shared_scores = ModelResult(), None, None
     if compare:
@@ -91,7 +92,7 @@ def _taking_part(experiment: Experiment, cohort: Cohort, compare: bool) -> SiteR
         declared_patients=plan.declared_patients(cohort.site),
         left_out=dict(cohort.excluded),
         rounds_in_sum=sum(r.state == "closed" and r.sites[cohort.site].outcome == "replied" for r in experiment.rounds),
-        epsilon_site=experiment.epsilon(experiment.charged[cohort.site]),
+        epsilon_site=experiment.epsilon(charged),
         own=own,
         shared=shared,
         gain=gains(task, own_scores, shared_scores),
@@ -123,10 +124,11 @@ def _privacy(experiment: Experiment) -> PrivacyResult:
             secure_sum_of_at_least=plan.sum_threshold if terms.secure_aggregation else None,
         )
     spent = experiment.engine.spent()
-    largest = max(experiment.epsilon(rounds) or 0.0 for rounds in experiment.charged.values())
+    most = max(experiment.charged.values())
+    largest = experiment.epsilon(most) or 0.0
     consortium = None
     if terms.claim is Claim.EPSILON_BOTH:
-        consortium = experiment.epsilon_consortium(max(experiment.charged.values()))
+        consortium = experiment.epsilon_consortium(most)
     return PrivacyResult(
         mode=terms.mode.value,
         claim=terms.claim.value,

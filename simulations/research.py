@@ -93,6 +93,7 @@ def run(
             faults,
             consortium_cap=consortium_cap,
             wanted=engine,
+            threads=threads,
         )
         first = perf_counter()
         experiment.run()
