@@ -20,6 +20,7 @@ from time import monotonic, perf_counter, sleep
 from typing import Any, Final
 
 import _simulators as simulators
+from _scaling_picture import draw
 
 PEERS: Final = {"ours": None, "vmap": "torch", "loop": "torch", "pfl": "pfl", "flower": "ray"}
 """Each simulator and the package without which it is skipped."""
@@ -33,9 +34,12 @@ def child(which: str, sites: int, rounds: int, threads: int, began: float) -> No
     """In a process that was started at ``began``: print what was measured, seconds."""
     imports = monotonic() - began
     cohorts = simulators.cohorts(sites)
-    if which.startswith("paired"):
-        mine, other = simulators.paired(cohorts, rounds, private=which == "paired-private", threads=threads)
-        print(json.dumps({"ours": mine.rounds, "vmap": other.rounds}))
+    if which == "paired":
+        found = {}
+        for case, private in (("no protection", False), ("DP of every patient", True)):
+            mine, other = simulators.paired(cohorts, rounds, private=private, threads=threads)
+            found[case] = {"ours": mine.rounds, "vmap": other.rounds}
+        print(json.dumps(found))
         return
     words = {"threads": threads} if which == "ours" else {}
     timed = getattr(simulators, which)(cohorts, rounds, **words)
@@ -82,10 +86,11 @@ def _own_memory(process: int) -> float:
 
 def side_by_side(sites: int, rounds: int, threads: int) -> Iterator[dict[str, object]]:
     """Ours and bare vmap in turn, without and with protection of every patient."""
-    for which, words in (("paired", "no protection"), ("paired-private", "DP of every patient")):
-        found = measure(which, sites, rounds, threads)
-        ratio = median(mine / other for mine, other in zip(found["ours"], found["vmap"], strict=True))
-        seconds = median(found["ours"])
+    found = measure("paired", sites, rounds, threads)
+    del found["memory"]  # of both together
+    for words, times in found.items():
+        ratio = median(mine / other for mine, other in zip(times["ours"], times["vmap"], strict=True))
+        seconds = median(times["ours"])
         print(f"{sites:>6} sites, {words}: {seconds * 1000:.1f} ms a round, {ratio:.2f}x bare vmap", flush=True)
         yield _row(f"{sites} sites, {words}", "time per round", seconds * 1000, "ms", "bare torch.func.vmap", ratio)
 
@@ -152,6 +157,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="bare vmap at 100 and 1000 sites only, under a minute")
     parser.add_argument("--pictures", action="store_true", help="only the small network on pictures")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--picture", type=Path, help="draw seconds a round against sites into this SVG")
     parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -181,6 +187,9 @@ def main() -> None:
         for name, runs in start_up(1 if arguments.quick else 3).items():
             print(f"{name}: median {median(runs):.2f} s, slowest {max(runs):.2f} s of {len(runs)}")
             rows.append(_row(name, "start-up", median(runs), "s", None, None))
+    if arguments.picture:
+        machine = f"{os.cpu_count()} cores, {load:.0f} other processes busy"
+        draw(rows, arguments.picture, f"MLP 13-32-1, one thread each; {machine}.")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
 
