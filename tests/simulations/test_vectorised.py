@@ -91,7 +91,7 @@ def cohorts_for(task: Any, sites: int = 9) -> list[Cohort]:
 
 def many_of(task: Any, cohorts: list[Cohort]) -> Many:
     networks = networks_for(task)
-    return Many(networks, Stack(cohorts, networks.width, 1 << 12))
+    return Many(networks, Stack(cohorts, 1, 600))  # groups of several sites, so that there is padding
 
 
 def seeds_of(cohorts: list[Cohort]) -> list[bytes]:
