@@ -7,6 +7,7 @@ plugin would that has passed a check.
 import logging
 import os
 import socket
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -276,6 +277,23 @@ def test_a_plugin_that_fails_on_made_up_patients_is_refused_in_two_lines(isolate
         with pytest.raises(UsageError, match="made-up patient") as error:
             isolated(source).pace()
         assert len(error.value.lines().splitlines()) == 2 and "7.0" not in error.value.lines()
+
+
+def test_the_process_that_forks_has_never_run_the_plugin(isolated: Make, honest: Any) -> None:
+    """A plugin that would keep the process from forking finds out that its parent is not itself."""
+    before = "FIRST = os.getpid()"
+    engine = isolated(malicious("pass", before).replace("        return self.dense(x)", TAKEN))
+    assert np.allclose(engine.gradient_sum(MODEL, patients([1.0, 2.0]), CLIP), honest(1.0, 2.0), atol=1e-6)
+
+
+TAKEN = "        return self.dense(x) * (1.0 if FIRST == os.getpid() else float('nan'))"
+
+
+def test_a_wall_that_does_not_hold_is_found_before_anything_runs() -> None:
+    """In a process of its own: limits alone are no wall, and seccomp is."""
+    code = "from wardround.client.plugins.isolation import *\nprint(*map(proven, (int, lambda: confine(1 << 34, 5))))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False True\n"
 
 
 def test_a_plugin_that_is_no_python_is_refused_before_anything_runs(isolated: Make) -> None:
