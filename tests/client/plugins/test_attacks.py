@@ -280,13 +280,13 @@ def test_a_plugin_that_fails_on_made_up_patients_is_refused_in_two_lines(isolate
 
 
 def test_the_process_that_forks_has_never_run_the_plugin(isolated: Make, honest: Any) -> None:
-    """A plugin that would keep the process from forking finds out that its parent is not itself."""
-    before = "FIRST = os.getpid()"
+    """A plugin that had run there could keep it from forking. This one notes in torch in which process it began."""
+    before = "torch.begun = getattr(torch, 'begun', os.getpid())"
     engine = isolated(malicious("pass", before).replace("        return self.dense(x)", TAKEN))
     assert np.allclose(engine.gradient_sum(MODEL, patients([1.0, 2.0]), CLIP), honest(1.0, 2.0), atol=1e-6)
 
 
-TAKEN = "        return self.dense(x) * (1.0 if FIRST == os.getpid() else float('nan'))"
+TAKEN = "        return self.dense(x) * (1.0 if torch.begun == os.getpid() else float('nan'))"
 
 
 def test_a_wall_that_does_not_hold_is_found_before_anything_runs() -> None:
