@@ -234,8 +234,11 @@ MIXER = malicious(
 """Keeps a patient everywhere, and turns and stretches the gradient of the next one if it finds anything."""
 
 
-def test_a_plugin_that_keeps_a_patient_finds_nothing_when_the_next_one_comes(isolated: Make, honest: Any) -> None:
+def test_a_plugin_that_keeps_a_patient_finds_nothing_when_the_next_one_comes(
+    isolated: Make, honest: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The sum over A and B differs from that over B by A's part alone, which is at most C long."""
+    monkeypatch.setattr("wardround.client.plugins.engine.LEAST_ANSWER", 1.0)  # nobody is late, however busy it is here
     engine = isolated(MIXER, slots=2)
     without = engine.gradient_sum(MODEL, patients([2.0]), CLIP)
     assert np.allclose(without, honest(2.0), atol=1e-6)
