@@ -273,7 +273,6 @@ def test_a_step_takes_the_same_time_whoever_was_drawn(isolated: Make) -> None:
 def test_a_plugin_that_fails_on_made_up_patients_is_refused_in_two_lines(isolated: Make) -> None:
     for source in (
         "def build(features):\n    raise ValueError('7.0')",
-        "import requests_that_is_not_there",
         "from torch import nn\ndef build(features):\n    return nn.Linear(features + 1, 1)",
         "open('/etc/passwd')\n" + PLAIN,
     ):
