@@ -14,6 +14,9 @@ from wardround.protocol.errors import UsageError, did_you_mean
 
 GROUPS: Final = ("study", "task", "strategy", "privacy", "simulation")
 
+_PLUGIN: Final = "_plugin"
+"""What ``task=FOLDER`` and ``strategy=FOLDER`` choose: nobody writes it."""
+
 _DOCS: Final = "see docs/configuration.md for every setting and its range"
 
 
@@ -59,7 +62,7 @@ def _own_plugin(word: str) -> list[str]:
     named = "/" in value or value in (".", "..") or value.endswith((".whl", ".json"))
     if not named and (value in _choices(key) or not Path(value, "pyproject.toml").is_file()):
         return [word]
-    return [f"{key}=plugin", f"plugins.{key}={json.dumps(str(Path(value).resolve()))}"]
+    return [f"{key}={_PLUGIN}", f"plugins.{key}={json.dumps(str(Path(value).resolve()))}"]
 
 
 def _compose(words: list[str], search: list[str]) -> dict[str, Any]:
@@ -105,7 +108,7 @@ def _choices(group: str) -> list[str]:
 
 def _check_choice(group: str, choice: str) -> None:
     known = _choices(group)
-    if group == "study" and choice == "own_study":
+    if (group == "study" and choice == "own_study") or choice == _PLUGIN:
         return
     if choice not in known:
         raise UsageError(f"there is no {group} '{choice}'", did_you_mean(choice, known))
