@@ -15,6 +15,7 @@ from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import StudyPlan
 from wardround.simulations.assemble import assemble
 from wardround.simulations.checks import check_cost, named_faults, weaknesses
+from wardround.simulations.cluster import Workers
 from wardround.simulations.cohorts import Gathered, gather
 from wardround.simulations.experiment import Experiment
 from wardround.simulations.faults import Fault
@@ -91,7 +92,7 @@ def _carry_on(
     prepared: Callable[[StudyPlan, Gathered], None],
     listener: Listener,
 ) -> Simulated:
-    plan = snapshot.plan
+    plan, terms = snapshot.plan, configuration.simulation
     experiment = Experiment(
         plan,
         task_from(plan),
@@ -108,6 +109,7 @@ def _carry_on(
         configuration.coordinator_directs,
         configuration.installed,
         configuration.simulation.engine,
+        Workers(terms.workers, terms.threads, terms.cluster),
     )
     prepared(plan, gathered)
 

@@ -29,6 +29,7 @@ from wardround.protocol.tasks import Programmed, TensorSpec
 from wardround.simulations.assemble import assemble
 from wardround.simulations.checks import check_cost
 from wardround.simulations.choice import EngineName
+from wardround.simulations.cluster import Workers
 from wardround.simulations.cohorts import Gathered, examine
 from wardround.simulations.experiment import Experiment
 from wardround.simulations.faults import Fault
@@ -64,13 +65,15 @@ def run(
     name: str = "research",
     threads: int = 1,
     engine: EngineName = "auto",
+    workers: int | None = None,
+    cluster: str | None = None,
 ) -> Run:
     """Simulate objects: any task, any strategy, any cohorts. Nothing is written.
 
     ``privacy`` None means no protection. ``evaluate_every`` rounds the test patients are looked at (0: at the end);
     ``compare`` False leaves out own models, intervals and curves. The plan that the sites follow is made here; its task
-    is 'programmed', so no hospital can be asked to run it. ``engine``: see ``simulations.choice``. Raises UsageError
-    for terms that contradict each other.
+    is 'programmed', so no hospital can be asked to run it. ``engine``: see ``simulations.choice``; ``workers`` and
+    ``cluster`` are for "flower", see ``simulations.cluster``. Raises UsageError for terms that contradict each other.
     """
     started = perf_counter()
     gathered = examine(cohorts, None, "")
@@ -93,6 +96,7 @@ def run(
             faults,
             consortium_cap=consortium_cap,
             wanted=engine,
+            workers=Workers(workers, threads, cluster),
         )
         first = perf_counter()
         experiment.run()
