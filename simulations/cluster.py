@@ -19,8 +19,12 @@ from typing import Any, Final
 
 from wardround.protocol.errors import Unavailable, UsageError
 
-QUIET: Final = {"RAY_USAGE_STATS_ENABLED": "0", "FLWR_TELEMETRY_ENABLED": "0"}
-"""What Ray's and Flower's processes are told on every machine."""
+QUIET: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""What Ray's and Flower's processes are told on every machine; the last spares the user a warning."""
 
 ALONE: Final = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 """On one machine. The first is Ray's switch between the host's address and the loopback one, on Linux too."""

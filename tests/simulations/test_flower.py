@@ -49,32 +49,31 @@ def trained(strategy: str, engine: Any, **more: Any) -> Any:
     )  # fmt: skip
 
 
-class WithoutRay:
+def train_here(fleet: Fleet, request: RoundRequest, memories: dict[str, Memory | None]) -> dict[str, str]:
     """Every message of a fleet and every answer, made and read as with Ray, but one after the other in this process."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
-
-    def train(self, request: RoundRequest, memories: dict[str, Memory | None]) -> dict[str, str]:
-        berths = self._fleet.berths()
-        for site, memory in memories.items():
-            parts = [b"".join(part) for part in flower.ask_of(site, request, memory)]
-            self._fleet._learned[site] = learned_of(learn_part(berths, parts))
-        return {}
-
-
-@pytest.fixture
-def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray's store holds things of this process."""
-    monkeypatch.setattr(ray, "put", lambda thing: Reference(thing))
-    monkeypatch.setattr(ray, "get", lambda reference: reference.thing)
-    monkeypatch.setattr(Fleet, "train", lambda fleet, request, memories: WithoutRay(fleet).train(request, memories))
-    monkeypatch.setattr(flower.Flower, "run", flower.SiteBySite.run)
+    berths = fleet.berths()
+    for site, memory in memories.items():
+        parts = [b"".join(part) for part in flower.ask_of(site, request, memory)]
+        fleet._learned[site] = learned_of(learn_part(berths, parts))
+    return {}
 
 
 class Reference:
     def __init__(self, thing: Any) -> None:
         self.thing = thing
+
+
+def without_ray(patch: pytest.MonkeyPatch) -> None:
+    """Ray's store holds things of this process, which does what the workers would do."""
+    patch.setattr(ray, "put", Reference)
+    patch.setattr(ray, "get", lambda reference: reference.thing)
+    patch.setattr(Fleet, "train", train_here)
+    patch.setattr(flower.Flower, "run", flower.SiteBySite.run)
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ray(monkeypatch)
 
 
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
@@ -164,8 +163,11 @@ def test_an_interrupted_run_on_two_workers_goes_on_to_the_same_model_and_listens
         configuration = parse_configuration(compose_configuration([*overrides, f"simulation.output={tmp_path}"]))
         return simulate(configuration, today=TODAY, started=perf_counter(), listener=listener)
 
-    with pytest.raises(KeyboardInterrupt):
+    # Interrupted without Ray and resumed on it: one start of Ray less, and the files are the same.
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        without_ray(patch)
         go(*terms, *on_ray, stop=True)
+    assert not seen
     (folder,) = tmp_path.iterdir()
     there = go(f"simulation.resume={folder}", *on_ray)
     assert seen and seen <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
