@@ -115,6 +115,28 @@ def run(
         return Run(plan, result, experiment.model)
 
 
+def patient_privacy(
+    *, epsilon: float, rounds: int, local: LocalTraining, delta: float = 1e-4, sampling_probability: float = 0.2
+) -> PrivacyTerms:
+    """Terms for ``run`` with the least noise at which a study of so many rounds keeps within ``epsilon`` at ``delta``.
+
+    For any one patient of a site, adding or removing one, against everyone, whoever colludes. Raises UsageError for
+    training by epochs: the number of steps would depend on patients.
+    """
+    if local.steps is None:
+        raise UsageError("under privacy a round has a fixed number of steps", "use LocalTraining(steps=...)")
+    from wardround.privacy.accounting import calibrate_noise_multiplier
+
+    noise = calibrate_noise_multiplier(epsilon, delta, sampling_probability, rounds * local.steps)
+    return PrivacyTerms(
+        mode=PrivacyMode.LOCAL,
+        noise_multiplier=noise,
+        sampling_probability=sampling_probability,
+        delta=delta,
+        epsilon=epsilon,
+    )
+
+
 def _plan(
     name: str,
     task: Task,
