@@ -14,6 +14,7 @@ from wardround.client.connectors import Cohort
 from wardround.client.tasks import Task
 from wardround.conf.planning import months_later
 from wardround.conf.schema import usage_error
+from wardround.protocol.errors import UsageError
 from wardround.protocol.parameters import Vector, initial_weights, model_hash
 from wardround.protocol.plan import (
     Controller,

@@ -447,7 +447,10 @@ def test_the_readme_federates_a_torch_module_in_thirty_lines() -> None:
 FEDAVG_OF_FLOWER = """
 from flwr.app import Context, Message, RecordDict, ArrayRecord
 from wardround.protocol.parameters import initial_weights
+from flwr.supercore.task_identity import TaskIdentity
 import numpy as np, torch
+
+TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
 
 def federate(start, rounds):
     model, net = start, Net()

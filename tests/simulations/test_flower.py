@@ -95,6 +95,25 @@ def test_with_the_same_random_bytes_a_worker_adds_the_same_noise(no_ray: None, m
     assert np.abs(models[0] - models[2]).max() > 1e-3
 
 
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_hospital_whose_training_was_lost_is_charged_like_the_others_and_named(
+    secure: bool, no_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loses(fleet: Fleet, request: RoundRequest, memories: dict[str, Memory | None]) -> dict[str, str]:
+        gone = {"site-0001": "its machine is gone"} if request.round_number == 2 else {}
+        train_here(fleet, request, {site: memory for site, memory in memories.items() if site not in gone})
+        return gone
+
+    monkeypatch.setattr(Fleet, "train", loses)
+    terms = TERMS.model_copy(update={"secure_aggregation": secure})
+    result = trained("fedavg", "flower", privacy=terms, local=LocalTraining(steps=2, learning_rate=0.1)).result
+    assert len({site.epsilon_site for site in result.sites}) == 1 and (result.sites[0].epsilon_site or 0) > 0
+    told = [{site: (each.outcome, each.detail) for site, each in entry.sites.items()} for entry in result.rounds]
+    assert told[1].pop("site-0001") == ("lost", "its machine is gone")
+    assert {outcome for entry in told for outcome, _ in entry.values()} == {"replied"}
+    assert [entry.state for entry in result.rounds] == ["closed"] * 3
+
+
 def test_a_worker_of_another_version_or_with_a_broken_task_says_so_in_two_lines(no_ray: None) -> None:
     found: list[RoundRequest] = []
     learner = Learner.learn
