@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class Workers:
 
 
 HERE: Final = Workers()
+
+REACH_SECONDS: Final = 10.0
 
 
 def check_workers(workers: Workers) -> None:
@@ -99,6 +102,8 @@ def _start(workers: Workers, folder: str) -> None:
     if ray.is_initialized():
         raise UsageError("this process uses Ray already", "call ray.shutdown() before the simulation")
     alone = workers.cluster is None
+    if workers.cluster is not None:
+        _check_reached(workers.cluster)
     # Ray reads its words in the environment when it is imported, which may have been before they were set.
     vars(ray_constants)["ENABLE_RAY_CLUSTER"] = not alone
     reset_auth_token_state()
@@ -119,6 +124,20 @@ def _start(workers: Workers, folder: str) -> None:
     if alone and not ip_address(address).is_loopback:
         ray.shutdown()
         raise Unavailable("Ray would listen beyond this machine", "this is a defect: report it with Ray's version")
+
+
+def _check_reached(cluster: str) -> None:
+    """Ask once whether anybody listens: Ray would try for minutes. Raises UsageError or Unavailable."""
+    host, colon, port = cluster.rpartition(":")
+    if not (host and colon and port.isdecimal() and int(port) < 65536):
+        raise UsageError(f"'{cluster}' is no address of a Ray cluster", "write simulation.cluster=HOST:PORT")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
+    except OSError as error:
+        raise Unavailable(
+            f"no Ray cluster was reached at {cluster}: {error.strerror or 'no answer'}",
+            "start it as docs/scale-out.md says, or leave out simulation.cluster",
+        ) from None
 
 
 def _restore(before: Mapping[str, str], handler: Any) -> None:

@@ -77,8 +77,23 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
-def test_every_strategy_learns_bit_for_bit_what_it_learns_site_by_site(name: str, no_ray: None) -> None:
+def test_every_strategy_learns_bit_for_bit_what_it_learns_site_by_site(
+    name: str, no_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remembered: list[Memory] = []
+    learn = Learner.learn
+
+    def noted(self: Learner, *asked: Any) -> tuple[Update, Memory]:
+        update, memory = learn(self, *asked)
+        remembered.append(memory)
+        return update, memory
+
+    monkeypatch.setattr(Learner, "learn", noted)
     there, here = trained(name, "flower"), trained(name, "sites")
+    assert len(remembered) == 2 * 3 * 4
+    for one, other in zip(remembered[:12], remembered[12:], strict=True):
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[key], other[key]) for key in one)
     assert there.result.engine == "flower"
     assert np.abs(here.model).max() > 0.01
     np.testing.assert_array_equal(there.model, here.model)
@@ -142,6 +157,12 @@ def test_without_ray_faults_or_terms_that_fit_nothing_is_begun(monkeypatch: pyte
         trained("fedavg", "flower", faults=[Fault("site-0001", 1, FaultKind.LATE)])
     with pytest.raises(UsageError, match="as many workers as its cores"):
         trained("fedavg", "flower", workers=2, cluster="there:6379")
+    for address, error_kind, words in (
+        ("there", UsageError, "no address"),
+        ("127.0.0.1:1", Unavailable, "was reached"),
+    ):
+        with pytest.raises(error_kind, match=words):
+            trained("fedavg", "flower", cluster=address)
     monkeypatch.setattr(cluster, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="needs Ray, which is not installed") as error:
         trained("fedavg", "flower")
