@@ -48,7 +48,7 @@ def assemble(
     ``compare`` False leaves out each hospital's own model, intervals and curves.
     """
     plan = experiment.plan
-    sites = _compared(experiment) if compare else [_scored(experiment, cohort) for cohort in experiment.cohorts]
+    sites = _compared(experiment) if compare else _scored(experiment)
     sites += [_named(cohort, reason) for cohort, reason in left_out]
     return SimulationResult(
         study=plan.study,
@@ -90,40 +90,46 @@ def _plugins(plan: StudyPlan) -> Iterator[PluginResult]:
 
 def _compared(experiment: Experiment) -> list[SiteResult]:
     """The rows of all sites that took part; their verdicts are read together."""
-    task, plan = experiment.task, experiment.plan
+    task, plan, charged = experiment.task, experiment.plan, experiment.charged
     found = [
         compare_models(plan, task, cohort, experiment.model, experiment.personalised(cohort), experiment.installed)
         for cohort in experiment.cohorts
     ]
+    verdicts = together(found)
     return [
         row(
             plan,
             task,
             cohort,
             compared,
-            together(found),
+            verdicts,
             rounds_in_sum=_rounds_in_sum(experiment, cohort),
-            epsilon_site=experiment.epsilon(experiment.charged[cohort.site]),
+            epsilon_site=experiment.epsilon(charged[cohort.site]),
         )
         for cohort, compared in zip(experiment.cohorts, found, strict=True)
     ]
 
 
-def _scored(experiment: Experiment, cohort: Cohort) -> SiteResult:
-    """A row without own model, intervals and curves."""
-    points = experiment.metrics(cohort).items()
-    model = experiment.personalised(cohort)
-    return SiteResult(
-        site=cohort.site,
-        train_patients=cohort.train.patients,
-        test_patients=cohort.test.patients,
-        declared_patients=experiment.plan.declared_patients(cohort.site),
-        left_out=dict(cohort.excluded),
-        rounds_in_sum=_rounds_in_sum(experiment, cohort),
-        epsilon_site=experiment.epsilon(experiment.charged[cohort.site]),
-        shared=ModelResult(metrics={name: EstimateResult(value=value) for name, value in points}),
-        personalised=None if model is None else assess(experiment.task, model, cohort)[0],
-    )
+def _scored(experiment: Experiment) -> list[SiteResult]:
+    """The rows of all sites that took part, without own model, intervals and curves."""
+    charged, rows = experiment.charged, []
+    for cohort in experiment.cohorts:
+        points = experiment.metrics(cohort).items()
+        model = experiment.personalised(cohort)
+        rows.append(
+            SiteResult(
+                site=cohort.site,
+                train_patients=cohort.train.patients,
+                test_patients=cohort.test.patients,
+                declared_patients=experiment.plan.declared_patients(cohort.site),
+                left_out=dict(cohort.excluded),
+                rounds_in_sum=_rounds_in_sum(experiment, cohort),
+                epsilon_site=experiment.epsilon(charged[cohort.site]),
+                shared=ModelResult(metrics={name: EstimateResult(value=value) for name, value in points}),
+                personalised=None if model is None else assess(experiment.task, model, cohort)[0],
+            )
+        )
+    return rows
 
 
 def _rounds_in_sum(experiment: Experiment, cohort: Cohort) -> int:
@@ -154,10 +160,11 @@ def _privacy(experiment: Experiment) -> PrivacyResult:
             secure_sum_of_at_least=plan.sum_threshold if terms.secure_aggregation else None,
         )
     spent = experiment.engine.spent()
-    largest = max(experiment.epsilon(rounds) or 0.0 for rounds in experiment.charged.values())
+    most = max(experiment.charged.values())
+    largest = experiment.epsilon(most) or 0.0
     consortium = None
     if terms.claim is Claim.EPSILON_BOTH:
-        consortium = experiment.epsilon_consortium(max(experiment.charged.values()))
+        consortium = experiment.epsilon_consortium(most)
     return PrivacyResult(
         mode=terms.mode.value,
         claim=terms.claim.value,

@@ -123,6 +123,7 @@ def _carry_on(
         configuration.coordinator_directs,
         configuration.installed,
         configuration.simulation.engine,
+        configuration.simulation.threads,
     )
     prepared(plan, gathered)
 

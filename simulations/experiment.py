@@ -77,13 +77,14 @@ class Experiment:
     coordinator_directs: Sequence[str] = ()
     installed: Installed = nothing_installed
     wanted: EngineName = "sites"
+    threads: int = 1
     engine: Engine = field(init=False)
     chosen: Choice = field(init=False)
     roster: Roster | None = field(default=None, init=False)
     _epsilons: "Future[list[float]] | None" = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.chosen = choose(self.wanted, self.plan, self.task, self.cohorts, self.faults)
+        self.chosen = choose(self.wanted, self.task, self.cohorts, self.faults)
         if isinstance(self.strategy, Robust):
             # The sites average as in FedAvg; what is made of their updates is the rule's.
             study: Study = RobustStudy(self.plan, self.strategy, self.progress, self.installed)
@@ -98,7 +99,7 @@ class Experiment:
         if self.chosen.engine == "vectorised":
             from wardround.simulations.vectorised.engine import Vectorised
 
-            self.engine = Vectorised(terms, study, memories=self.ledger_copy)
+            self.engine = Vectorised(terms, study, memories=self.ledger_copy, threads=self.threads)
         else:
             keys = None if self.roster is None else Keys(self.roster, coordinator, identities)
             self.engine = SiteBySite(terms, study, self.faults, keys, self.ledger_copy)

@@ -1,6 +1,6 @@
 """A simulation of objects: any task, any strategy, any cohorts, from a researcher's own program."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -33,7 +33,7 @@ from wardround.simulations.choice import EngineName
 from wardround.simulations.cohorts import Gathered, examine
 from wardround.simulations.experiment import Experiment
 from wardround.simulations.faults import Fault
-from wardround.simulations.result import SimulationResult
+from wardround.simulations.result import RoundResult, SimulationResult
 from wardround.strategies import Robust, Strategy, check_strategy, spec_of
 
 
@@ -65,13 +65,14 @@ def run(
     name: str = "research",
     threads: int = 1,
     engine: EngineName = "auto",
+    after_round: Callable[[RoundResult], None] = lambda result: None,
 ) -> Run:
     """Simulate objects: any task, any strategy, any cohorts. Nothing is written.
 
     ``privacy`` None means no protection. ``evaluate_every`` rounds the test patients are looked at (0: at the end);
     ``compare`` False leaves out own models, intervals and curves. The plan that the sites follow is made here; its task
-    is 'programmed', so no hospital can be asked to run it. ``engine``: see ``simulations.choice``. Raises UsageError
-    for terms that contradict each other.
+    is 'programmed', so no hospital can be asked to run it. ``engine``: see ``simulations.choice``. ``after_round`` is
+    told of each round. Raises UsageError for terms that contradict each other.
     """
     started = perf_counter()
     gathered = examine(cohorts, None, "")
@@ -94,9 +95,10 @@ def run(
             faults,
             consortium_cap=consortium_cap,
             wanted=engine,
+            threads=threads,
         )
         first = perf_counter()
-        experiment.run()
+        experiment.run(after_round)
         over = perf_counter()
         result = assemble(
             experiment,

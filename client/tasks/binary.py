@@ -58,7 +58,7 @@ def torch_log_loss(spec: Outputs) -> "RecordLoss":
         from torch.nn.functional import binary_cross_entropy_with_logits
 
         known = targets != UNKNOWN
-        weights = torch.tensor(spec.positive_weights) if spec.positive_weights else None
+        weights = outputs.new_tensor(spec.positive_weights) if spec.positive_weights else None
         each = binary_cross_entropy_with_logits(
             outputs, torch.where(known, targets, 0.0), reduction="none", pos_weight=weights
         )

@@ -6,7 +6,7 @@ nothing to a sum.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,15 @@ from wardround.simulations.vectorised.cox import cox_slopes
 
 Counts = npt.NDArray[np.int64]
 
+_VALUES_AT_ONCE: Final = 1 << 17
+"""Numbers of one layer of one group: a megabyte, which stays in the processor's cache."""
+
 
 class ManyDense:
-    """One dense network a site, all with the layout and the loss of ``task``."""
+    """One dense network a site, all with the layout and the loss of ``task``: ``Networks``."""
+
+    several_threads = True
+    values_at_once = _VALUES_AT_ONCE
 
     def __init__(self, task: DenseTask[Any]) -> None:
         engine: DenseEngine = task.engine
@@ -31,19 +37,12 @@ class ManyDense:
         self._tanh = task.spec.activation == "tanh"
         self._slopes = _slopes_of(task.head)
         self.size = engine.size
+        self.width = max(layer.shape[side] for layer in engine.layers for side in (0, 1))
 
     def gradient_sums(
         self, weights: Array, features: Array, targets: Array, counts: Counts, clip_norm: float | None
     ) -> Array:
-        """Shape (S, d): each site's sum over its ``counts`` records of their gradients, clipped as asked.
-
-        Args:
-            weights: (S, d), float64.
-            features: (S, B, inputs), float64, rows from ``counts`` on are zero.
-            targets: (S, B, T), of padded rows any finite number.
-            counts: (S,), records of each site's batch; each record is one patient.
-            clip_norm: None: no clipping.
-        """
+        """As ``Networks.gradient_sums``; features (S, B, inputs) in float64."""
         with np.errstate(all="ignore"):  # a record whose gradient is not finite is left out below
             inputs, outputs = self._forward(weights, features)
             slope = self._slopes(outputs, targets, counts)

@@ -1,6 +1,7 @@
 """A study with every hospital in one computation: the round of ``simulations.federation`` without its parties.
 
-What is the same for all sites is decided once a round; what differs is an array with a place for each site. The rules
+What is the same for all sites is decided once a round; what differs is an array with a place for each site. Sites are
+trained in chunks, whose contributions go into the sum at once, so that memory is that of a chunk. The rules
 are those of the hospitals: ``client.policy`` decides, ``privacy.budget`` prices a round and compares it with what the
 domain has left, ``strategies`` makes contributions, ``server.study`` steps the model. Left out is what proves something
 to somebody else: entries, signatures, masks (which cancel in the sum) and messages.
@@ -8,10 +9,11 @@ to somebody else: entries, signatures, masks (which cancel in the sum) and messa
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -40,16 +42,16 @@ from wardround.protocol.messages import (
     split_contribution,
 )
 from wardround.protocol.parameters import Total, Update, Vector
-from wardround.protocol.plan import PrivacyMode, StudyPlan
+from wardround.protocol.plan import PrivacyMode
 from wardround.server.rounds import Outcome, Report, Round
 from wardround.server.study import RoundRecord, Study
 from wardround.server.sums import NOT_FINITE
 from wardround.simulations.running import run_rounds
 from wardround.simulations.single_updates import RobustStudy
 from wardround.simulations.site_by_site import Terms
-from wardround.simulations.vectorised.dense import ManyDense
 from wardround.simulations.vectorised.draws import Draw, keystream
 from wardround.simulations.vectorised.memories import Memories
+from wardround.simulations.vectorised.networks import networks_for, small_pictures
 from wardround.simulations.vectorised.stack import Stack
 from wardround.simulations.vectorised.training import Many, Own, train_plain, train_private
 from wardround.strategies.base import Memory
@@ -58,15 +60,27 @@ Units: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 
-def unfit(plan: StudyPlan, task: Task, cohorts: Sequence[Cohort]) -> str | None:
+NUMBERS_OF_A_CHUNK: Final = 1 << 24
+"""Parameters of all sites of a chunk: 128 MiB of float64, of which a step holds a few."""
+
+
+def unfit(task: Task, cohorts: Sequence[Cohort]) -> str | None:
     """Why this study has to go site by site, in words; None: it can be computed at once."""
-    if not isinstance(task, DenseTask):
-        return "the model is not of dense layers"
+    if not isinstance(task, DenseTask) and not small_pictures(task):
+        return "the model is neither of dense layers nor the small network on 2D pictures"
     if any(not cohort.train.one_record_each for cohort in cohorts):
         return "patients have several records"
     if any(isinstance(cohort.train.features, np.memmap) for cohort in cohorts):
         return "the features lie on disk"
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Sites next to each other that are trained together."""
+
+    sites: slice
+    many: Many
 
 
 @dataclass(slots=True)
@@ -88,18 +102,26 @@ class Vectorised:
     Args:
         draw: random bytes of all sites; left out: of the operating system. Only tests give them.
         memories: what ``ledgers`` gave, of an interrupted run that goes on.
+        threads: that share the groups of a chunk; they change no bit.
+        numbers_of_a_chunk: parameters of all sites that are trained together.
     """
 
-    def __init__(self, terms: Terms, study: Study, draw: Draw | None = None, memories: bytes | None = None) -> None:
-        assert isinstance(terms.task, DenseTask), "ask ``unfit`` first"
+    def __init__(
+        self,
+        terms: Terms,
+        study: Study,
+        draw: Draw | None = None,
+        memories: bytes | None = None,
+        threads: int = 1,
+        numbers_of_a_chunk: int = NUMBERS_OF_A_CHUNK,
+    ) -> None:
         plan, strategy, self.study = terms.plan, terms.strategy, study
         self._plan, self._strategy, self._today = plan, strategy, terms.today
         self._cohorts = sorted(terms.cohorts, key=lambda cohort: cohort.site)
-        widest = max(layer.shape[0] for layer in terms.task.engine.layers)
         self._drawn = [for_rounds(plan, cohort) for cohort in self._cohorts]
-        self._many = Many(ManyDense(terms.task), Stack(self._drawn, widest))
         self._task = terms.task
-        self._memories = Memories(plan, strategy, self.names, memories)
+        self._chunks = list(self._chunked(threads, max(1, numbers_of_a_chunk // plan.layout.size)))
+        self._memories = Memories(plan, strategy, memories)
         self._draw = keystream() if draw is None else draw
         caps = {TRAINING_DOMAIN: terms.epsilon_cap}
         if plan.privacy.mode is PrivacyMode.DIST:
@@ -109,7 +131,15 @@ class Vectorised:
         sizes = strategy.part_sizes(plan.layout.size)
         self._quantizer = quantizer_for(plan, sizes) if plan.privacy.secure_aggregation else None
 
-    @property
+    def _chunked(self, threads: int, sites_at_once: int) -> Iterator[_Chunk]:
+        networks = networks_for(self._task)
+        pool = ThreadPoolExecutor(threads) if threads > 1 and networks.several_threads else None
+        for first in range(0, len(self._cohorts), sites_at_once):
+            sites = slice(first, min(first + sites_at_once, len(self._cohorts)))
+            stack = Stack(self._drawn[sites], networks.width, networks.values_at_once)
+            yield _Chunk(sites, Many(networks, stack, pool))
+
+    @cached_property
     def names(self) -> list[str]:
         """Of the sites, sorted."""
         return [cohort.site for cohort in self._cohorts]
@@ -184,77 +214,87 @@ class Vectorised:
             domain.spent = domain.spent + admitted.astype(np.int64) * domain.price
         return admitted
 
-    def _train(self, request: RoundRequest) -> list[Update]:
+    def _train(self, request: RoundRequest) -> Iterator[Update]:
         """Each site's update, of which nothing that is its own is left; its next memory waits for the round's end."""
-        local, patients = self._plan.local, self._many.stack.patients.tolist()
-        begins, linear, shared = self._memories.begin(request)
-        rule = replace(request.rule, head=shared.layers, head_steps=shared.head_steps)
-        models = self._trained(replace(request, rule=rule), Own(begins, linear))
-        starts = itertools.repeat(request.model) if begins is None else begins
-        updates = [
-            Update(without_own_layers(shared.layers, model - start), weight, steps_of(local, count))
-            for model, start, weight, count in zip(models, starts, self._weights, patients, strict=False)
-        ]
-        self._memories.learn(request, updates, models)
-        if shared.pull is not None:
-            rule = LocalRule(local.learning_rate, proximal_mu=shared.pull)
-            self._memories.learn_models(self._own_models(request, rule))
-        return updates
+        for chunk in self._chunks:
+            names, weights = self.names[chunk.sites], self._weights[chunk.sites]
+            begins, linear, shared = self._memories.begin(request, names)
+            rule = replace(request.rule, head=shared.layers, head_steps=shared.head_steps)
+            models = self._trained(replace(request, rule=rule), chunk, Own(begins, linear))
+            starts = itertools.repeat(request.model) if begins is None else begins
+            steps = [steps_of(self._plan.local, count) for count in chunk.many.stack.patients.tolist()]
+            updates = [
+                Update(without_own_layers(shared.layers, model - start), weight, taken)
+                for model, start, weight, taken in zip(models, starts, weights, steps, strict=False)
+            ]
+            self._memories.learn(request, names, updates, models)
+            if shared.pull is not None:
+                rule = LocalRule(self._plan.local.learning_rate, proximal_mu=shared.pull)
+                self._memories.learn_models(names, self._own_models(request, chunk, rule))
+            yield from updates
 
-    def _own_models(self, request: RoundRequest, rule: LocalRule) -> Vector:
+    def _own_models(self, request: RoundRequest, chunk: _Chunk, rule: LocalRule) -> Vector:
         """A round of each site's own model beside the shared one (Ditto)."""
-        schedules = [own_schedule(self._plan, name, rounds=1) for name in self.names]
-        begins, own = self._memories.own_models(request.model), []
-        for number, (cohort, schedule) in enumerate(zip(self._drawn, schedules, strict=True)):
+        cohorts, own = self._drawn[chunk.sites], []
+        begins = self._memories.own_models(request.model, [cohort.site for cohort in cohorts])
+        for begin, cohort in zip(begins, cohorts, strict=True):
+            schedule = own_schedule(self._plan, cohort.site, rounds=1)
             seed = shuffle_seed(self._plan.model.seed, cohort.site, request.round_number)
             engine = self._task.engine
-            own.append(
-                train_plain_alone(engine, request.model, cohort.train, rule, schedule, seed, begin=begins[number])
-            )
+            own.append(train_plain_alone(engine, request.model, cohort.train, rule, schedule, seed, begin=begin))
         return np.stack(own)
 
-    def _trained(self, request: RoundRequest, own: Own) -> Vector:
-        events = [self._plan.round_event(name) for name in self.names]
-        private = [event for event in events if isinstance(event, PoissonGaussian)]
-        if len(private) == len(events):
+    def _trained(self, request: RoundRequest, chunk: _Chunk, own: Own) -> Vector:
+        names, many = self.names[chunk.sites], chunk.many
+        if self._plan.privacy.mode is not PrivacyMode.NONE:
+            events = [event for name in names if isinstance(event := self._plan.round_event(name), PoissonGaussian)]
+            assert len(events) == len(names), "a private plan has an event for each site"
             clip_norm = self._plan.privacy.clip_norm
-            return train_private(self._many, request.model, request.rule, private, clip_norm, self._draw, own)
-        seeds = [shuffle_seed(self._plan.model.seed, name, request.round_number) for name in self.names]
-        return train_plain(self._many, request.model, request.rule, self._plan.local, seeds, own)
+
+            def draw(sites: Units, sizes: Units) -> bytes:
+                return self._draw(sites + chunk.sites.start, sizes)
+
+            return train_private(many, request.model, request.rule, events, clip_norm, draw, own)
+        seeds = [shuffle_seed(self._plan.model.seed, name, request.round_number) for name in names]
+        return train_plain(many, request.model, request.rule, self._plan.local, seeds, own)
 
     def _sum(
-        self, request: RoundRequest, updates: Sequence[Update], admitted: Flags
+        self, request: RoundRequest, updates: Iterable[Update], admitted: Flags
     ) -> tuple[dict[str, Report], "Formed"]:
         """What became of each site, and the sum of the contributions of those that replied."""
         reports: dict[str, Report] = {}
-        vectors: list[Any] = []
+        kept: list[Any] = []  # for a rule that is no function of a sum
+        summed: Any = None  # one after the other, in the order of the sites' names
         for name, update, may in zip(self.names, updates, admitted, strict=True):
             if not may:
                 reports[name] = _refused(RefusalCode.POLICY)
                 continue
-            vector = join_contribution(self._strategy.contribute(update))
+            vector: Any = join_contribution(self._strategy.contribute(update))
             if self._quantizer is not None:
                 try:
-                    vectors.append(self._quantizer.quantize(vector, os.urandom(32)))
+                    vector = self._quantizer.quantize(vector, os.urandom(32))
                 except UsageError:
                     reports[name] = _refused(RefusalCode.UNAVAILABLE)
                     continue
-            elif np.isfinite(vector).all():
-                vectors.append(vector)
-            else:
+            elif not np.isfinite(vector).all():
                 reports[name] = Report(Outcome.VIOLATED, NOT_FINITE)
                 continue
-            reports[name] = Report(Outcome.REPLIED)
-        if not vectors:
+            reports[name] = _REPLIED
+            if isinstance(self.study, RobustStudy):
+                kept.append(vector)
+            elif summed is None:
+                summed = vector.copy()
+            else:
+                summed += vector
+        replied = tuple(name for name, report in reports.items() if report.outcome is Outcome.REPLIED)
+        if not replied:
             return reports, Formed()
-        summed: Any = np.add.reduce(vectors, axis=0)  # one after the other, in the order of the sites' names
-        if self._quantizer is not None:
+        if isinstance(self.study, RobustStudy):
+            summed = self.study.combined(kept)
+        elif self._quantizer is not None:
             summed = self._quantizer.dequantize(summed)
         sizes = self._strategy.part_sizes(self._plan.layout.size)
-        if isinstance(self.study, RobustStudy):
-            summed = self.study.combined(vectors)
-        replied = tuple(name for name, report in reports.items() if report.outcome is Outcome.REPLIED)
-        return reports, Formed(replied, Total(split_contribution(summed, sizes), len(vectors)))
+        return reports, Formed(replied, Total(split_contribution(summed, sizes), len(replied)))
 
     @cached_property
     def _weights(self) -> list[float]:
@@ -283,6 +323,9 @@ class Formed:
 
     def spare(self, size: int) -> Vector | None:
         return None
+
+
+_REPLIED: Final = Report(Outcome.REPLIED)
 
 
 def _refused(code: RefusalCode) -> Report:

@@ -21,10 +21,9 @@ from wardround.strategies.personal import MODEL, Personal
 class Memories:
     """The memories of all sites, by name."""
 
-    def __init__(self, plan: StudyPlan, strategy: Strategy, names: Sequence[str], data: bytes | None = None) -> None:
+    def __init__(self, plan: StudyPlan, strategy: Strategy, data: bytes | None = None) -> None:
         self._strategy = strategy
         self._size = plan.layout.size
-        self._names = list(names)
         self._personal = strategy.personal(plan.layout)
         self._any = bool(strategy.memory_sizes(plan.layout))
         self._kept: dict[str, Memory] = {}
@@ -41,31 +40,31 @@ class Memories:
             return b""
         return b"".join(tensor_parts({f"{name}/{part}": a for name, m in self._kept.items() for part, a in m.items()}))
 
-    def begin(self, request: RoundRequest) -> tuple[Vector | None, Vector | None, Personal]:
+    def begin(self, request: RoundRequest, names: Sequence[str]) -> tuple[Vector | None, Vector | None, Personal]:
         """Where each site begins (S, d), its linear term (S, d), each None where all are alike; what stays with it."""
         begins = linear = None
         if self._personal.layers:
-            begins = np.stack([with_own_layers(self._personal, request.model, self.of(name)) for name in self._names])
+            begins = np.stack([with_own_layers(self._personal, request.model, self.of(name)) for name in names])
         if self._strategy.corrections(self._size):
-            rules = [self._strategy.own_rule(request.rule, self._corrections(name)) for name in self._names]
+            rules = [self._strategy.own_rule(request.rule, self._corrections(name)) for name in names]
             linear = np.stack([rule.linear_term for rule in rules if rule.linear_term is not None])
         return begins, linear, self._personal
 
-    def learn(self, request: RoundRequest, updates: Sequence[Update], models: Vector) -> None:
+    def learn(self, request: RoundRequest, names: Sequence[str], updates: Sequence[Update], models: Vector) -> None:
         """What each site would remember after this round."""
         if not self._any:
             return
-        for name, update, model in zip(self._names, updates, models, strict=True):
+        for name, update, model in zip(names, updates, models, strict=True):
             corrected = self._strategy.next_memory(self._corrections(name), request.rule, update)
             self._next[name] = {**corrected, **own_layers(self._personal.layers, model)}
 
-    def own_models(self, shared: Vector) -> list[Vector]:
+    def own_models(self, shared: Vector, names: Sequence[str]) -> list[Vector]:
         """Where each site's own model stands."""
-        kept = [self.of(name) for name in self._names]
+        kept = [self.of(name) for name in names]
         return [shared if memory is None else memory[MODEL].astype(np.float32) for memory in kept]
 
-    def learn_models(self, models: Vector) -> None:
-        for name, model in zip(self._names, models, strict=True):
+    def learn_models(self, names: Sequence[str], models: Vector) -> None:
+        for name, model in zip(names, models, strict=True):
             self._next[name] = {**self._next.get(name, {}), MODEL: model.astype(np.float64)}
 
     def learned(self, replied: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ little of a padded table is padding, and small enough that a group's arrays stay
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,22 +16,28 @@ from wardround.privacy.gradients import Array
 
 Rows = npt.NDArray[np.int64]
 
-VALUES_AT_ONCE: Final = 1 << 17
-"""Numbers of one layer of one group: a megabyte."""
-
 MOST_PADDING: Final = 0.2
 """Of a padded table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch of each site of a group: ``sites`` (S,), ``features`` (S, B, inputs), ``targets`` (S, B, T),
+    """One batch of each site of a group: ``sites`` (S,), ``features`` (S, B, ...), ``targets`` (S, B, T),
     ``counts`` (S,) of real rows.
     """
 
     sites: Rows
-    features: Array
+    features: npt.NDArray[Any]
     targets: Array
+    counts: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Sites (S,) whose batches make one table: ``table`` (S, B) of rows, ``counts`` (S,) of real ones."""
+
+    sites: Rows
+    table: Rows
     counts: Rows
 
 
@@ -41,22 +47,20 @@ class Stack:
     ``patients`` (S,): of each site; ``first`` (S,): its first row.
     """
 
-    def __init__(self, cohorts: Sequence[Cohort], width: int) -> None:
-        """``width``: numbers of the widest layer of a record, for the size of groups."""
+    def __init__(self, cohorts: Sequence[Cohort], width: int, values_at_once: int) -> None:
+        """``width``: numbers of one record, and how many such numbers make a group; see ``networks.Networks``."""
         self.patients = np.array([cohort.train.patients for cohort in cohorts], np.int64)
         self.first = np.cumsum(self.patients) - self.patients
-        shape = cohorts[0].train.features.shape[1:]
-        targets = cohorts[0].train.targets.shape[1:]
-        self._features = np.concatenate([*(cohort.train.features for cohort in cohorts), np.zeros((1, *shape))])
-        self._targets = np.concatenate([*(cohort.train.targets for cohort in cohorts), np.zeros((1, *targets))])
-        self._width = max(width, int(np.prod(shape)))
+        self._features = _behind_one_another([cohort.train.features for cohort in cohorts])
+        self._targets = _behind_one_another([cohort.train.targets for cohort in cohorts])
+        self._records_at_once = max(1, values_at_once // width)
 
     @property
     def none(self) -> int:
         """The row that stands for no patient."""
         return len(self._features) - 1
 
-    def batches(self, sites: Rows, rows: Rows, counts: Rows) -> Iterator[Batch]:
+    def groups(self, sites: Rows, rows: Rows, counts: Rows) -> Iterator[Group]:
         """The batches of a step in groups.
 
         Args:
@@ -66,22 +70,28 @@ class Stack:
         """
         starts = np.cumsum(counts) - counts
         order = np.argsort(counts, kind="stable")
-        begin = 0
+        rising, begin = counts[order], 0
         while begin < len(order):
-            group = order[begin : begin + self._sites_at_once(counts[order], begin)]
+            group = order[begin : begin + self._sites_at_once(rising[begin:])]
             begin += len(group)
             sizes = counts[group]
             places = np.arange(int(sizes.max(initial=0)))
             inside = places < sizes[:, None]
-            table = np.full(inside.shape, self.none)
-            table[inside] = rows[(starts[group][:, None] + places)[inside]]
-            yield Batch(sites[group], self._features[table], self._targets[table], sizes)
+            table = np.where(inside, starts[group][:, None] + places, 0)
+            yield Group(sites[group], np.where(inside, rows[table], self.none) if len(rows) else table, sizes)
 
-    def _sites_at_once(self, rising: Rows, begin: int) -> int:
-        """How many sites from ``begin`` on make a group: until it is full, or a fifth of it would be padding."""
-        sizes = rising[begin:]
-        most = max(1, VALUES_AT_ONCE // max(1, int(self._width * max(1, sizes[0]))))
-        sizes = sizes[:most]
+    def load(self, group: Group) -> Batch:
+        """The records of a group."""
+        return Batch(group.sites, self._features[group.table], self._targets[group.table], group.counts)
+
+    def _sites_at_once(self, rising: Rows) -> int:
+        """How many sites from the first on make a group: until it is full, or a fifth of it would be padding."""
+        sizes = rising[: max(1, self._records_at_once // max(1, int(rising[0])))]
         table = sizes * np.arange(1, len(sizes) + 1)
         over = np.flatnonzero(table - np.cumsum(sizes) > MOST_PADDING * table)
         return int(over[0]) if len(over) else len(sizes)
+
+
+def _behind_one_another(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """All rows, and a row of zeros."""
+    return np.concatenate([*arrays, np.zeros((1, *arrays[0].shape[1:]), arrays[0].dtype)])

@@ -3,8 +3,11 @@
 Given the same random bytes both give the same models, but for the order in which a few sums are formed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -16,21 +19,35 @@ from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.messages import LocalRule
 from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import LocalTraining
-from wardround.simulations.vectorised.dense import ManyDense
 from wardround.simulations.vectorised.draws import Draw
-from wardround.simulations.vectorised.stack import Rows, Stack
+from wardround.simulations.vectorised.networks import Networks
+from wardround.simulations.vectorised.stack import Group, Rows, Stack
+
+Part = TypeVar("Part")
+
+_NOISE_AT_ONCE: Final = 1 << 18
+"""Numbers of noise that are drawn in one go: two megabytes of random bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """What is trained: the networks and the patients of all sites. Sites are numbered 0 .. S - 1."""
+    """What is trained: the networks and the patients of all sites. Sites are numbered 0 .. S - 1.
 
-    networks: ManyDense
+    ``pool``: threads that share the groups of a step; no sum crosses a group, so they change no bit.
+    """
+
+    networks: Networks
     stack: Stack
+    pool: Executor | None = None
 
     @property
     def sites(self) -> int:
         return len(self.stack.patients)
+
+    def each(self, work: Callable[[Part], None], parts: Iterable[Part]) -> None:
+        """``work`` on all ``parts``, which touch different sites."""
+        for _ in map(work, parts) if self.pool is None else self.pool.map(work, parts):
+            pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +78,17 @@ def train_plain(
     start = model.astype(np.float64)
     weights = own.begin(start, many.sites)
     for taken, (sites, rows, counts) in enumerate(_steps(many.stack, local, seeds)):
-        for batch in many.stack.batches(sites, rows, counts):
-            these = weights[batch.sites]
-            gradient = many.networks.gradient_sums(these, batch.features, batch.targets, batch.counts, None)
-            gradient /= batch.counts[:, None]
-            weights[batch.sites] = _descended(these, gradient, start, own.rule(rule, batch.sites), taken)
+        step = partial(_plain_step, many, weights, start, rule, own, taken)
+        many.each(step, many.stack.groups(sites, rows, counts))
     return _single(weights)
+
+
+def _plain_step(many: Many, weights: Array, start: Array, rule: LocalRule, own: Own, taken: int, group: Group) -> None:
+    """One step of the sites of a group, in place of their ``weights``."""
+    batch, these = many.stack.load(group), weights[group.sites]
+    gradient = many.networks.gradient_sums(these, batch.features, batch.targets, batch.counts, None)
+    gradient /= batch.counts[:, None]
+    weights[group.sites] = _descended(these, gradient, start, own.rule(rule, group.sites), taken)
 
 
 def train_private(
@@ -88,7 +110,6 @@ def train_private(
     event, all_sites = events[0], np.arange(many.sites)
     q, patients = event.sampling_probability, many.stack.patients
     expected = q * np.array([one.declared_patients for one in events], np.float64)[:, None]
-    noise_bytes = np.full(many.sites, 16 * ((many.networks.size + 1) // 2), np.int64)
     own = Own() if own is None else own
     start, rule = model.astype(np.float64), own.rule(rule, all_sites)
     weights = own.begin(start, many.sites)
@@ -97,17 +118,37 @@ def train_private(
         rows = chosen_of(draw(all_sites, COIN_BYTES * patients), q) if q < 1.0 else np.arange(many.stack.none)
         counts = np.diff(np.searchsorted(rows, [*many.stack.first, many.stack.none]))
         gradient = np.zeros_like(weights)
-        for batch in many.stack.batches(all_sites, rows, counts):
-            gradient[batch.sites] = many.networks.gradient_sums(
-                weights[batch.sites], batch.features, batch.targets, batch.counts, clip_norm
-            )
-        gradient = noisy_sums(gradient, clip_norm, event.noise_multiplier, draw(all_sites, noise_bytes))
+        many.each(partial(_clipped, many, weights, gradient, clip_norm), many.stack.groups(all_sites, rows, counts))
+        add_noise = partial(_noised, gradient, clip_norm, event.noise_multiplier)
+        many.each(add_noise, _noise_bytes(many, draw))
         gradient /= expected
         weights = _descended(weights, gradient, start, rule, step)
         taken += 1
     if not (taken == np.array([one.steps for one in events])).all():
         raise StepsMismatch("the steps taken are not the steps charged", "this is a defect: report it")
     return _single(weights)
+
+
+def _clipped(many: Many, weights: Array, gradient: Array, clip_norm: float, group: Group) -> None:
+    """Put the clipped sums of the sites of a group in their place."""
+    batch = many.stack.load(group)
+    gradient[group.sites] = many.networks.gradient_sums(
+        weights[group.sites], batch.features, batch.targets, batch.counts, clip_norm
+    )
+
+
+def _noise_bytes(many: Many, draw: Draw) -> Iterator[tuple[slice, bytes]]:
+    """For blocks of sites, in order, the bytes of their noise: 16 for every two parameters."""
+    each, at_once = 16 * ((many.networks.size + 1) // 2), max(1, _NOISE_AT_ONCE // many.networks.size)
+    for first in range(0, many.sites, at_once):
+        sites = np.arange(first, min(first + at_once, many.sites))
+        yield slice(first, first + len(sites)), draw(sites, np.full(len(sites), each, np.int64))
+
+
+def _noised(gradient: Array, clip_norm: float, noise_multiplier: float, drawn: tuple[slice, bytes]) -> None:
+    """Add the noise of a block of sites to their sums."""
+    sites, noise = drawn
+    gradient[sites] = noisy_sums(gradient[sites], clip_norm, noise_multiplier, noise)
 
 
 def _single(weights: Array) -> Vector:

@@ -104,14 +104,14 @@ def test_memories_of_one_computation_count_when_the_model_has_moved_and_survive_
     plan = simulated(strategy, rounds=1).plan
     names = [each.site for each in plan.participants]
     sizes = strategy.memory_sizes(plan.layout)
-    memories = Memories(plan, strategy, names)
+    memories = Memories(plan, strategy)
     learned = {site: {part: np.full(size, 2.0) for part, size in sizes.items()} for site in names[:2]}
     for moved in (False, True):
         memories._next = dict(learned)
         memories.learned(names[:1])
         memories.settle(moved)
         assert (memories.of(names[0]) is not None) is moved and memories.of(names[1]) is None
-    again = Memories(plan, strategy, names, memories.to_bytes()).of(names[0])
+    again = Memories(plan, strategy, memories.to_bytes()).of(names[0])
     assert again is not None and {part: array.tolist() for part, array in again.items()} == {
         part: [2.0] * size for part, size in sizes.items()
     }
