@@ -91,17 +91,18 @@ class Experiment:
             strategy: Strategy = FedAvg()
         else:
             study, strategy = Study(self.plan, self.strategy, self.progress, self.installed), self.strategy
-        identities = [Identity.generate(cohort.site) for cohort in self.cohorts]
-        coordinator = Identity.generate(COORDINATOR)
+        keys = None
         if self.plan.privacy.secure_aggregation:
+            identities = [Identity.generate(cohort.site) for cohort in self.cohorts]
+            coordinator = Identity.generate(COORDINATOR)
             self.roster = simulated_roster(identities, coordinator, self.coordinator_directs, self.today)
+            keys = Keys(self.roster, coordinator, identities)
         terms = Terms(self.plan, self.task, strategy, self.cohorts, self.today, self.epsilon_cap, self.consortium_cap)
         if self.chosen.engine == "vectorised":
             from wardround.simulations.vectorised.engine import Vectorised
 
             self.engine = Vectorised(terms, study, memories=self.ledger_copy, threads=self.threads)
         else:
-            keys = None if self.roster is None else Keys(self.roster, coordinator, identities)
             self.engine = SiteBySite(terms, study, self.faults, keys, self.ledger_copy)
         self._start_accounting()
 
