@@ -61,4 +61,5 @@ def draw(rows: Sequence[dict[str, Any]], target: Path, words: str) -> None:
     axes.set_title("A round of the same study in five simulators", loc="left", fontweight="bold")
     figure.text(0.012, 0.015, words, color="#57616b", fontsize=8)
     figure.tight_layout(rect=(0, 0.035, 1, 1))
-    figure.savefig(target, metadata={"Date": None})
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # no addresses of others in the file
+    figure.savefig(target, metadata=nothing)
