@@ -18,9 +18,9 @@ EngineName: TypeAlias = Literal["auto", "sites", "vectorised", "flower"]
 LARGEST_PICTURE_WORK: Final = 1 << 20
 """Multiplications of a picture's way through the convolutions, up to which one computation is the faster.
 
-Measured with ``benchmarks/simulate.py --pictures`` (docs/simulation.md): at 0.02 million one computation is 4 to 12
-times as fast as hospital by hospital, at 0.3 million 1.1 to 1.3 times, at 1.9 million both are alike without protection
-and with it the hospitals one by one are the faster by 6 %.
+Measured with ``benchmarks/simulate.py --pictures`` (docs/simulation.md): at 0.02 million one computation is 2.5 to 4
+times as fast as hospital by hospital, at 0.3 million 1.1 to 1.4 times. At 1.9 million it is at most 1.1 times as fast
+without protection, and with it the hospitals one by one are the faster by 3 to 6 %.
 """
 
 

@@ -92,10 +92,12 @@ class Experiment:
             strategy: Strategy = FedAvg()
         else:
             study, strategy = Study(self.plan, self.strategy, self.progress, self.installed), self.strategy
-        identities = [Identity.generate(cohort.site) for cohort in self.cohorts]
-        coordinator = Identity.generate(COORDINATOR)
+        keys = None
         if self.plan.privacy.secure_aggregation:
+            identities = [Identity.generate(cohort.site) for cohort in self.cohorts]
+            coordinator = Identity.generate(COORDINATOR)
             self.roster = simulated_roster(identities, coordinator, self.coordinator_directs, self.today)
+            keys = Keys(self.roster, coordinator, identities)
         terms = Terms(self.plan, self.task, strategy, self.cohorts, self.today, self.epsilon_cap, self.consortium_cap)
         keys = None if self.roster is None else Keys(self.roster, coordinator, identities)
         if self.chosen.engine == "vectorised":

@@ -24,6 +24,9 @@ from wardround.protocol.image_tasks import ImageClassification
 _VALUES_AT_ONCE: Final = 1 << 22
 """Numbers of one group: 16 MiB of float32."""
 
+_VALUES_OF_A_PASS: Final = 1 << 26
+"""Numbers of one pass: 256 MiB. A group of one site with a larger batch takes several."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Use:
@@ -39,8 +42,11 @@ class ManyPictures:
     several_threads = False
     values_at_once = _VALUES_AT_ONCE
 
-    def __init__(self, task: ImageClassifier, device: torch.device | None = None) -> None:
+    def __init__(
+        self, task: ImageClassifier, device: torch.device | None = None, values_of_a_pass: int = _VALUES_OF_A_PASS
+    ) -> None:
         """``device`` None: the first GPU that torch finds, else the processor."""
+        self._values_of_a_pass = values_of_a_pass
         assert isinstance(task.spec, ImageClassification)
         spec = task.spec
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -58,17 +64,20 @@ class ManyPictures:
         self, weights: Array, features: Array, targets: Array, counts: npt.NDArray[np.int64], clip_norm: float | None
     ) -> Array:
         """As ``Networks.gradient_sums``; features (S, B, channels, H, W), targets (S, B, outputs)."""
-        if not features.shape[1]:
-            return np.zeros_like(weights)
-        real = np.arange(features.shape[1])[:, None] < counts
+        sites, records = features.shape[:2]
+        at_once = max(1, self._values_of_a_pass // (self.width * sites))
+        total = np.zeros_like(weights)
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 as on a processor
-            return self._summed(
-                self._tensor(weights),
-                self._tensor(features.swapaxes(0, 1)),
-                self._tensor(targets.swapaxes(0, 1)),
-                self._tensor(real),
-                clip_norm,
-            )
+            for first in range(0, records, at_once):
+                some = slice(first, first + at_once)
+                total += self._summed(
+                    self._tensor(weights),
+                    self._tensor(features[:, some].swapaxes(0, 1)),
+                    self._tensor(targets[:, some].swapaxes(0, 1)),
+                    self._tensor(np.arange(records)[some, None] < counts),
+                    clip_norm,
+                )
+        return total
 
     def _summed(
         self,

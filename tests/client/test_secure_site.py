@@ -33,7 +33,7 @@ def experiment() -> Iterator[Experiment]:
     kept: list[Experiment] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Federation, "run", lambda self, note: [self.step()])
-        patch.setattr(Experiment, "run", lambda self: (kept.append(self), self.federation.run(print), self.model)[2])
+        patch.setattr(Experiment, "run", lambda self, _: (kept.append(self), self.federation.run(print), self.model)[2])
         run(task=Classification(TabularClassification(hidden=()), 4), strategy=STRATEGIES["fedavg"](), rounds=3,
             cohorts=synthetic_cohorts(4, (60, 90), 4, seed=3), privacy=TERMS, compare=False, engine="sites",
             local=LocalTraining(steps=2, learning_rate=0.3))  # fmt: skip

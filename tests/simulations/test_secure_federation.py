@@ -267,7 +267,7 @@ def test_a_site_that_voids_three_rounds_stops_the_study_before_it_costs_the_othe
     kept: list[Experiment] = []
     original = Experiment.run
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Experiment, "run", lambda self: (kept.append(self), original(self))[1])
+        patch.setattr(Experiment, "run", lambda self, told: (kept.append(self), original(self, told))[1])
         with pytest.raises(Unavailable, match=f"three rounds were void through {NAMES[0]}; the study has stopped"):
             simulated(PRIVATE, faults=faults, rounds=10)
     (experiment,) = kept

@@ -181,6 +181,25 @@ def test_every_patients_gradient_is_clipped_by_itself(name: str) -> None:
     np.testing.assert_allclose(clipped, free * (0.05 / lengths)[:, None], rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize("clip_norm", [None, 0.05])
+def test_a_batch_that_is_too_large_for_one_pass_is_summed_in_several(clip_norm: float | None) -> None:
+    from wardround.simulations.vectorised.pictures import ManyPictures
+
+    task = PICTURES["pictures"]
+    one_pass, generator = ManyPictures(task), np.random.Generator(np.random.PCG64(8))
+    several = ManyPictures(task, values_of_a_pass=3 * 2 * one_pass.width)  # three records of two sites
+    weights = np.stack([initial_weights(task.layout, "uniform", seed) for seed in (4, 5)]).astype(np.float64)
+    features, targets = generator.normal(size=(2, 8, *task.spec.shape)), np.ones((2, 8, 1))
+    counts, passes = np.array([8, 4]), []
+    inner = several._summed
+    several._summed = lambda *words: passes.append(words[1].shape[0]) or inner(*words)  # type: ignore[func-returns-value, method-assign]
+    found = several.gradient_sums(weights, features, targets, counts, clip_norm)
+    assert passes == [3, 3, 2]
+    np.testing.assert_allclose(
+        found, one_pass.gradient_sums(weights, features, targets, counts, clip_norm), rtol=1e-4, atol=1e-6
+    )
+
+
 def test_pictures_are_computed_where_their_tensors_are() -> None:
     """A tensor made elsewhere would end a computation on the device without memory that torch has for this."""
     import torch
