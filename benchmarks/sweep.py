@@ -1,8 +1,8 @@
 """A sweep of 200 runs, 4 strategies x 5 epsilons x 10 seeds of heart disease, 15 rounds each: from words to the page.
 
 Beside it one run of ``wardround simulate`` as a process of its own, which is what each of them would cost without a
-sweep: importing, composing and reading once for each. ``--quick`` runs 2 x 2 x 3. The machine's load goes into the
-record, for a busy machine says little.
+sweep: importing, composing and reading once for each. ``--quick`` runs 2 x 2 x 3. The machine's load and the time of
+processors go into the record, for the clock of a busy machine says little.
 """
 
 import argparse
@@ -13,17 +13,20 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 
 GOAL_SECONDS = 180.0
 FULL = ("strategy=fedavg,fedprox,scaffold,fedadam", "privacy.epsilon=0.5,1,3,8,inf", "seed=0..9")
 QUICK = ("strategy=fedavg,scaffold", "privacy.epsilon=1,inf", "seed=0..2")
 
 
-def timed(words: list[str]) -> float:
-    """Seconds of the command line with ``words``, as a process of its own."""
-    begun = time.perf_counter()
+def timed(words: list[str]) -> tuple[float, float]:
+    """Seconds by the clock and of processors of the command line with ``words``, as a process of its own."""
+    begun, before = time.perf_counter(), getrusage(RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "wardround.console.cli", *words], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begun
+    after = getrusage(RUSAGE_CHILDREN)
+    worked = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - begun, worked
 
 
 def row(case: str, metric: str, value: float, unit: str, against: str, ratio: float) -> dict[str, object]:
@@ -38,11 +41,11 @@ def main() -> None:
     arguments = parser.parse_args()
     words, runs = (QUICK, 12) if arguments.quick else (FULL, 200)
     with tempfile.TemporaryDirectory() as folder:
-        alone = timed(["simulate", f"simulation.output={folder}/alone"])
+        alone, _ = timed(["simulate", f"simulation.output={folder}/alone"])
         load = os.getloadavg()[0]
-        seconds = timed(["sweep", *words, "--folder", f"{folder}/sweep", "--jobs", str(arguments.jobs)])
+        seconds, worked = timed(["sweep", *words, "--folder", f"{folder}/sweep", "--jobs", str(arguments.jobs)])
         done = len(list(Path(folder, "sweep", "runs").glob("*/result.json")))
-        again = timed(["sweep", "--folder", f"{folder}/sweep"])
+        again, _ = timed(["sweep", "--folder", f"{folder}/sweep"])
     if done != runs:
         sys.exit(f"{done} of {runs} runs ended well")
     goal = GOAL_SECONDS * runs / 200
@@ -55,6 +58,7 @@ def main() -> None:
             f"the goal of {goal:g} s",
             seconds / goal,
         ),
+        row("processors, all together", "processor time", worked, "s", "two cores for the goal", worked / 2 / goal),
         row("one run of a sweep", "time", seconds / runs, "s", "wardround simulate", seconds / runs / alone),
         row("going on where all is done", "time", again, "s", "the sweep itself", again / seconds),
         row("load before the sweep", "processes", load, "", "the cores here", load / (os.cpu_count() or 1)),

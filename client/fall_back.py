@@ -23,14 +23,14 @@ from wardround.client.site_result import KeptResult
 from wardround.client.tasks import Task
 from wardround.protocol.canonical import LABEL_HELD_BACK
 from wardround.protocol.parameters import Vector
-from wardround.protocol.plan import StudyPlan
+from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.protocol.weights import Installed, nothing_installed
 
 Flags = npt.NDArray[np.bool_]
 Name = Literal["own", "shared", "personalised"]
 
 FEWEST_DRAWN: Final = 2
-"""Training patients that a round needs; where holding back would leave fewer, nobody is held back."""
+"""Training patients that a round without privacy needs; where holding back would leave fewer, nobody is held back."""
 
 
 def in_rounds(plan: StudyPlan, cohort: Cohort) -> Flags | None:
@@ -38,7 +38,8 @@ def in_rounds(plan: StudyPlan, cohort: Cohort) -> Flags | None:
 
     A patient is held back when SHA-256 over study, seed, site and the patient's id (at a hospital its keyed hash), as
     a number in [0, 1), is below the plan's share: the same after a restart, whoever else comes or opts out, and
-    another choice in each study.
+    another choice in each study. Under differential privacy nothing else may decide: if it depended on how many are
+    left, one patient more could change who all the others are.
     """
     if not plan.fall_back_share:
         return None
@@ -46,7 +47,9 @@ def in_rounds(plan: StudyPlan, cohort: Cohort) -> Flags | None:
     begin = f"{LABEL_HELD_BACK}\x00{plan.study}\x00{plan.model.seed}\x00{cohort.site}\x00"
     drawn = [int.from_bytes(sha256((begin + name).encode()).digest()[:8], "big") / 2.0**64 for name in names]
     flags: Flags = np.array(drawn) >= plan.fall_back_share
-    return flags if flags.sum() >= FEWEST_DRAWN else None
+    if plan.privacy.mode is PrivacyMode.NONE and flags.sum() < FEWEST_DRAWN:
+        return None
+    return flags
 
 
 def for_rounds(plan: StudyPlan, cohort: Cohort) -> Cohort:

@@ -4,7 +4,6 @@
 drives it to the end gets the answer; a caller that stops is a crash at that point, and ``recover`` is the restart.
 """
 
-import os
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from datetime import date
@@ -16,24 +15,21 @@ import numpy as np
 from wardround.client.connectors.cohort import Cohort
 from wardround.client.fall_back import in_rounds
 from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, charge_for
-from wardround.client.personal import corrections, own_layers, own_step, with_own_layers, without_own_layers
+from wardround.client.learning import Interrupted, Learn, Learner
 from wardround.client.policy import Denied, decide
 from wardround.client.store.ledger import Ledger
 from wardround.client.store.memory import SiteMemory
 from wardround.client.store.replies import StoredReplies
 from wardround.client.tasks import Task
-from wardround.client.training import StepCounter, shuffle_seed, steps_of, train_plain, train_private
 from wardround.privacy.books import NotAllowed
 from wardround.privacy.budget import Refused
 from wardround.privacy.gradients import Examples
 from wardround.protocol.canonical import LABEL_RELEASE, digest
 from wardround.protocol.errors import ProtocolViolation, UsageError, WardroundError
-from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.ledger import Abandon, BlockState, Refuse, Release, Reserve, Start
 from wardround.protocol.messages import Refusal, RefusalCode, Reply, RoundRequest, join_contribution
 from wardround.protocol.outgoing import Outgoing, outgoing, parse_answer
 from wardround.protocol.owners import COORDINATOR
-from wardround.protocol.parameters import Update, Vector
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.strategies import Strategy
 from wardround.strategies.base import Memory
@@ -52,10 +48,6 @@ class Phase(StrEnum):
 Seal = Callable[[Reply], Outgoing]
 
 
-class Interrupted(WardroundError):
-    """People stopped the work between two steps; what was charged stays charged, and nothing leaves."""
-
-
 Consent = Callable[[], "np.ndarray | None"]
 """Which training patients may be drawn now, as a mask of shape (patients,); None: all. Asked before every round."""
 
@@ -69,6 +61,7 @@ class Site:
             whose coordinator never asks twice.
         consent: who has not opted out.
         stopped: asked before every optimiser step: whether people have stopped the study.
+        learn: what trains in a round that is charged; None: a ``Learner`` of this process.
         seal: what leaves for a finished reply: the reply itself, or under secure aggregation its masked form.
         memory: keeps what the strategy lets a site remember; needed by those that do.
     """
@@ -85,6 +78,7 @@ class Site:
         replies: StoredReplies | None = None,
         consent: Consent = lambda: None,
         stopped: Callable[[], bool] = lambda: False,
+        learn: Learn | None = None,
         seal: Seal = outgoing,
         memory: SiteMemory | None = None,
     ) -> None:
@@ -95,15 +89,13 @@ class Site:
         self.plan = plan
         self.cohort = cohort
         self.ledger = ledger
-        self._task = task
         self._strategy = strategy
         self._domains = domains
         self._replies = replies
         self._consent = consent
-        self._stopped = stopped
+        self._learn = learn or Learner(plan, cohort.site, task, strategy, stopped).learn
         self._seal = seal
         self._memory = memory
-        self._personal = strategy.personal(plan.layout)
         self._drawn = in_rounds(plan, cohort)
 
     @property
@@ -163,7 +155,8 @@ class Site:
             return self.refuse(request, RefusalCode.POLICY, error.message)
         yield Phase.STARTED
         try:
-            update, memory = self._learn(request, patients)
+            before = self.remembered(request.round_number, request.model_hash)
+            update, memory = self._learn(request, before, patients)
         except Interrupted as error:
             self.ledger.recover(request.plan)
             return self.refuse(request, RefusalCode.UNAVAILABLE, error.message)
@@ -271,61 +264,11 @@ class Site:
             present = present & self._drawn
         return (train if present.all() else train.only(np.flatnonzero(present))), left_out
 
-    @property
-    def _weight(self) -> float:
-        """The declared patients under DP (a public constant), the exact count in an unprotected simulation."""
-        if self.plan.privacy.mode is PrivacyMode.NONE and not self._strategy.declared_weights:
-            return float(self.cohort.train.patients if self._drawn is None else self._drawn.sum())
-        return float(self.plan.declared_patients(self.name))
-
     def remembered(self, round_number: int, model_hash: str) -> Memory | None:
         """The memory with which a round from this model begins. Raises UsageError where it cannot be opened."""
         if self._memory is None:
             return None
         return self._memory.before(self.plan.digest, round_number, model_hash)
-
-    def _learn(self, request: RoundRequest, patients: Examples) -> tuple[Update, Memory]:
-        """What a round teaches: the update, of which nothing that is the site's own is left, and the next memory.
-
-        The strategy makes its part of the memory from that update and from nothing else.
-        """
-        strategy, personal, size = self._strategy, self._personal, self.plan.layout.size
-        memory = self.remembered(request.round_number, request.model_hash)
-        known = corrections(strategy, size, memory)
-        begin = with_own_layers(personal, request.model, memory)
-        rule = replace(strategy.own_rule(request.rule, known), head=personal.layers, head_steps=personal.head_steps)
-        model = self._train(replace(request, model=begin, rule=rule), patients)
-        released = without_own_layers(personal.layers, model - begin)
-        update = Update(released, self._weight, steps_of(self.plan.local, patients.patients))
-        after = {**strategy.next_memory(known, request.rule, update), **own_layers(personal.layers, model)}
-        if personal.pull is not None:
-            shared, number = request.model, request.round_number
-            after |= own_step(
-                self.plan, self._task, self.name, patients, shared, number, personal.pull, memory, self._go_on
-            )
-        return update, after
-
-    def _train(self, request: RoundRequest, patients: Examples) -> Vector:
-        event = self.plan.round_event(self.name)
-        if not isinstance(event, PoissonGaussian):
-            seed = shuffle_seed(self.plan.model.seed, self.name, request.round_number)
-            local = self.plan.local
-            return train_plain(self._task.engine, request.model, patients, request.rule, local, seed, self._go_on)
-        return train_private(
-            self._task.engine,
-            request.model,
-            patients,
-            request.rule,
-            event,
-            self.plan.privacy.clip_norm,
-            os.urandom,
-            StepCounter(),
-            self._go_on,
-        )
-
-    def _go_on(self) -> None:
-        if self._stopped():
-            raise Interrupted("the work was stopped between two steps", "its charge stays; the study may be resumed")
 
     def refuse(self, request: RoundRequest, code: RefusalCode, reason: str) -> Outgoing:
         """Tell the ledger why; the wire gets one of three words."""

@@ -16,6 +16,9 @@ from wardround.protocol.errors import UsageError, did_you_mean
 
 GROUPS: Final = ("study", "task", "strategy", "privacy", "simulation")
 
+_PLUGIN: Final = "_plugin"
+"""What ``task=FOLDER`` and ``strategy=FOLDER`` choose: nobody writes it."""
+
 _DOCS: Final = "see docs/configuration.md for every setting and its range"
 
 if TYPE_CHECKING:
@@ -80,7 +83,7 @@ def _own_plugin(word: str) -> list[str]:
     named = "/" in value or value in (".", "..") or value.endswith((".whl", ".json"))
     if not named and (value in choices_of(key) or not Path(value, "pyproject.toml").is_file()):
         return [word]
-    return [f"{key}=plugin", f"plugins.{key}={json.dumps(str(Path(value).resolve()))}"]
+    return [f"{key}={_PLUGIN}", f"plugins.{key}={json.dumps(str(Path(value).resolve()))}"]
 
 
 def parse_overrides(words: Sequence[str]) -> "list[Override]":
@@ -144,7 +147,7 @@ def choices_of(group: str) -> list[str]:
 
 
 def _check_choice(group: str, choice: str) -> None:
-    if group == "study" and choice == "own_study":
+    if (group == "study" and choice == "own_study") or choice == _PLUGIN:
         return
     known = choices_of(group)
     if choice not in known:

@@ -122,7 +122,9 @@ class ResplitSection(_Section):
 class SimulationSection(_Section):
     """How a simulation runs on this machine."""
 
-    engine: Literal["auto", "sites", "vectorised"] = "auto"
+    engine: Literal["auto", "sites", "vectorised", "flower"] = "auto"
+    workers: int | None = Field(default=None, ge=1, le=1024)
+    cluster: str | None = None
     threads: int = Field(default=1, ge=1, le=256)
     evaluate_every: int = Field(default=1, ge=0)
     output: str = "runs"

@@ -51,8 +51,7 @@ class Section:
 
 def plain(text: str) -> str:
     """``text`` on one line, as a terminal may show it: what is not printable is escaped, wide gaps are closed."""
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-    return re.sub(r"(?<=\S) {2,}", " ", shown)
+    return re.sub(r"(?<=\S) {2,}", " ", shown_line(text))
 
 
 def shown_line(text: str) -> str:

@@ -84,19 +84,23 @@ def epsilon_after_rounds(event: PoissonGaussian, rounds: int, delta: float) -> l
     _check_delta(delta)
     if rounds < 1:
         return []
-    sigma, q = event.noise_multiplier, event.sampling_probability
-    last = epsilon([event] * rounds, delta)
+    return list(_after_rounds(event.noise_multiplier, event.sampling_probability, event.steps, rounds, delta))
+
+
+@lru_cache(maxsize=256)
+def _after_rounds(sigma: float, q: float, steps: int, rounds: int, delta: float) -> tuple[float, ...]:
+    last = _epsilon(((sigma, q, rounds * steps),), delta)
     grid = _coarse_grid(sigma, q, _FINE_GRID if last < _SMALL_EPSILON else _GRID)
     curve = [last] * rounds
     computed = {math.ceil(rounds * point / _CURVE_POINTS) for point in range(1, _CURVE_POINTS)}
     for number in range(rounds - 1, 0, -1):
         # A number of rounds costs no more than a larger number, so a later bound is a bound here too.
-        history = ((sigma, q, number * event.steps),)
+        history = ((sigma, q, number * steps),)
         bound = min(curve[number], _rdp(history, delta))
         if number in computed and _trusts_pld(bound, history, delta):
             bound = min(bound, _pld(history, delta, grid))
         curve[number - 1] = bound
-    return curve
+    return tuple(curve)
 
 
 def renyi_curve(events: Sequence[DpEvent]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -17,6 +17,7 @@ COVERED: Final = (
     "strategies",
     "client/tasks",
     "client/plugins",
+    "client/learning.py",
     "client/training.py",
     "client/personal.py",
     "client/fall_back.py",

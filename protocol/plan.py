@@ -190,8 +190,8 @@ class StudyPlan(Part):
     must_include: tuple[SiteId, ...] = Field(default=(), description="a round without one of these is void")
     attempts: int = Field(default=3, ge=1, le=10, description="times that a void round is tried before it is over")
     deadline_seconds: float = Field(default=600.0, gt=0)
-    fall_back_share: float = Field(
-        default=0.0,
+    fall_back_share: float = later(
+        0.0,
         ge=0,
         le=0.5,
         description="of a site's training patients, held back from every round to decide at the end whether the site "

@@ -1,6 +1,6 @@
 """From a finished experiment to the result that people read and files hold."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from time import perf_counter, process_time
 from typing import Final, Literal
@@ -48,7 +48,11 @@ def assemble(
     ``compare`` False leaves out each hospital's own model, intervals and curves.
     """
     plan = experiment.plan
-    sites = _compared(experiment) if compare else _scored(experiment)
+    charged = experiment.charged
+    if compare:
+        sites = _compared(experiment, charged)
+    else:
+        sites = [_scored(experiment, cohort, charged[cohort.site]) for cohort in experiment.cohorts]
     sites += [_named(cohort, reason) for cohort, reason in left_out]
     return SimulationResult(
         study=plan.study,
@@ -88,9 +92,9 @@ def _plugins(plan: StudyPlan) -> Iterator[PluginResult]:
             yield PluginResult(part=part, name=ref.name, version=ref.version, digest=ref.digest, author=ref.author)
 
 
-def _compared(experiment: Experiment) -> list[SiteResult]:
+def _compared(experiment: Experiment, charged: Mapping[str, int]) -> list[SiteResult]:
     """The rows of all sites that took part; their verdicts are read together."""
-    task, plan, charged = experiment.task, experiment.plan, experiment.charged
+    task, plan = experiment.task, experiment.plan
     found = [
         compare_models(plan, task, cohort, experiment.model, experiment.personalised(cohort), experiment.installed)
         for cohort in experiment.cohorts
@@ -110,26 +114,21 @@ def _compared(experiment: Experiment) -> list[SiteResult]:
     ]
 
 
-def _scored(experiment: Experiment) -> list[SiteResult]:
-    """The rows of all sites that took part, without own model, intervals and curves."""
-    charged, rows = experiment.charged, []
-    for cohort in experiment.cohorts:
-        points = experiment.metrics(cohort).items()
-        model = experiment.personalised(cohort)
-        rows.append(
-            SiteResult(
-                site=cohort.site,
-                train_patients=cohort.train.patients,
-                test_patients=cohort.test.patients,
-                declared_patients=experiment.plan.declared_patients(cohort.site),
-                left_out=dict(cohort.excluded),
-                rounds_in_sum=_rounds_in_sum(experiment, cohort),
-                epsilon_site=experiment.epsilon(charged[cohort.site]),
-                shared=ModelResult(metrics={name: EstimateResult(value=value) for name, value in points}),
-                personalised=None if model is None else assess(experiment.task, model, cohort)[0],
-            )
-        )
-    return rows
+def _scored(experiment: Experiment, cohort: Cohort, charged: int) -> SiteResult:
+    """A row without own model, intervals and curves."""
+    points = experiment.metrics(cohort).items()
+    model = experiment.personalised(cohort)
+    return SiteResult(
+        site=cohort.site,
+        train_patients=cohort.train.patients,
+        test_patients=cohort.test.patients,
+        declared_patients=experiment.plan.declared_patients(cohort.site),
+        left_out=dict(cohort.excluded),
+        rounds_in_sum=_rounds_in_sum(experiment, cohort),
+        epsilon_site=experiment.epsilon(charged),
+        shared=ModelResult(metrics={name: EstimateResult(value=value) for name, value in points}),
+        personalised=None if model is None else assess(experiment.task, model, cohort)[0],
+    )
 
 
 def _rounds_in_sum(experiment: Experiment, cohort: Cohort) -> int:

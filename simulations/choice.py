@@ -1,4 +1,5 @@
-"""Which engine makes the rounds of a simulation, and why: every hospital by itself, or all of them at once."""
+"""Which engine makes the rounds of a simulation, and why: every hospital by itself, all of them at once, or
+every hospital on a worker of Ray's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from wardround.simulations.faults import Fault
 from wardround.simulations.vectorised.engine import unfit
 from wardround.simulations.vectorised.networks import multiplications, small_pictures
 
-EngineName: TypeAlias = Literal["auto", "sites", "vectorised"]
+EngineName: TypeAlias = Literal["auto", "sites", "vectorised", "flower"]
 
 
 LARGEST_PICTURE_WORK: Final = 1 << 20
@@ -27,7 +28,7 @@ without protection, and with it the hospitals one by one are the faster by 3 to 
 class Choice:
     """``engine`` makes the rounds; ``why`` in a sentence for people."""
 
-    engine: Literal["sites", "vectorised"]
+    engine: Literal["sites", "vectorised", "flower"]
     why: str
 
 
@@ -35,10 +36,14 @@ def choose(wanted: EngineName, task: Task, cohorts: Sequence[Cohort], faults: Se
     """The engine that was wanted; for "auto" the faster one that can do it.
 
     Raises:
-        UsageError: "vectorised" was wanted for a study that has to go site by site.
+        UsageError: "vectorised" was wanted for a study that has to go site by site, or "flower" for one with faults.
     """
     if wanted == "sites":
         return Choice("sites", "asked for")
+    if wanted == "flower":
+        if faults:
+            raise UsageError("faults are played between parties of one process", "use simulation.engine=sites")
+        return Choice("flower", "asked for")
     why = "faults are played between parties" if faults else unfit(task, cohorts)
     if why is None and wanted == "vectorised":
         return Choice("vectorised", "asked for")

@@ -14,6 +14,7 @@ from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import StudyPlan
 from wardround.simulations.assemble import assemble
 from wardround.simulations.checks import check_cost, named_faults, weaknesses
+from wardround.simulations.cluster import Workers
 from wardround.simulations.cohorts import Gathered, gather
 from wardround.simulations.experiment import Experiment
 from wardround.simulations.faults import Fault
@@ -106,7 +107,7 @@ def _carry_on(
     listener: Listener,
     checkpoint_seconds: float,
 ) -> Simulated:
-    plan = snapshot.plan
+    plan, terms = snapshot.plan, configuration.simulation
     experiment = Experiment(
         plan,
         own_task(configuration, plan),
@@ -123,7 +124,7 @@ def _carry_on(
         configuration.coordinator_directs,
         configuration.installed,
         configuration.simulation.engine,
-        configuration.simulation.threads,
+        Workers(terms.workers, terms.threads, terms.cluster),
     )
     prepared(plan, gathered)
 

@@ -25,6 +25,7 @@ from wardround.protocol.roster import Roster, standing
 from wardround.protocol.weights import Installed, nothing_installed
 from wardround.server.study import Progress, RoundRecord, Study
 from wardround.simulations.choice import Choice, EngineName, choose
+from wardround.simulations.cluster import HERE, Workers
 from wardround.simulations.consortium import simulated_roster
 from wardround.simulations.faults import Fault
 from wardround.simulations.federation import Federation
@@ -77,7 +78,7 @@ class Experiment:
     coordinator_directs: Sequence[str] = ()
     installed: Installed = nothing_installed
     wanted: EngineName = "sites"
-    threads: int = 1
+    workers: Workers = HERE
     engine: Engine = field(init=False)
     chosen: Choice = field(init=False)
     roster: Roster | None = field(default=None, init=False)
@@ -98,10 +99,15 @@ class Experiment:
             self.roster = simulated_roster(identities, coordinator, self.coordinator_directs, self.today)
             keys = Keys(self.roster, coordinator, identities)
         terms = Terms(self.plan, self.task, strategy, self.cohorts, self.today, self.epsilon_cap, self.consortium_cap)
+        keys = None if self.roster is None else Keys(self.roster, coordinator, identities)
         if self.chosen.engine == "vectorised":
             from wardround.simulations.vectorised.engine import Vectorised
 
-            self.engine = Vectorised(terms, study, memories=self.ledger_copy, threads=self.threads)
+            self.engine = Vectorised(terms, study, memories=self.ledger_copy, threads=self.workers.threads)
+        elif self.chosen.engine == "flower":
+            from wardround.simulations.flower import Flower
+
+            self.engine = Flower(terms, study, keys, self.ledger_copy, self.workers)
         else:
             self.engine = SiteBySite(terms, study, self.faults, keys, self.ledger_copy)
         self._start_accounting()

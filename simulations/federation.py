@@ -18,6 +18,7 @@ from wardround.server.exchange import begin, open_sum, set_up
 from wardround.server.rounds import Round, RoundState
 from wardround.server.study import RoundRecord, Study
 from wardround.server.sums import MaskedSum
+from wardround.simulations.elsewhere import Elsewhere
 from wardround.simulations.faults import LAST_PHASE, Fault, FaultKind, find, spoil
 from wardround.simulations.parties import asking
 from wardround.simulations.running import run_rounds
@@ -25,7 +26,11 @@ from wardround.simulations.running import run_rounds
 
 @dataclass(slots=True)
 class Federation:
-    """Sites and a study in one process. ``sites`` are in any order; answers are summed in the order of names."""
+    """Sites and a study in one process. ``sites`` are in any order; answers are summed in the order of names.
+
+    With ``elsewhere`` the sites are all charged first, train there at the same time, and then answer; faults are not
+    played.
+    """
 
     study: Study
     sites: Sequence[Site]
@@ -34,6 +39,7 @@ class Federation:
     secure: Mapping[str, SecureSite] = field(default_factory=dict)
     roster: Roster | None = None
     coordinator: Identity | None = None
+    elsewhere: Elsewhere | None = None
     clock: float = 0.0
 
     def run(self, after_round: Callable[[RoundRecord], None] = lambda record: None) -> list[RoundRecord]:
@@ -49,8 +55,11 @@ class Federation:
         self._set_up()
         opened = self.study.open_round(self.clock)
         late: list[Answer] = []
-        for site in self.sites:
-            self._ask(site, opened, late)
+        if self.elsewhere is not None:
+            self._ask_together(opened, self.elsewhere)
+        else:
+            for site in self.sites:
+                self._ask(site, opened, late)
         if opened.settle(self.clock) is RoundState.OPEN:
             self.clock = opened.deadline
             opened.settle(self.clock)
@@ -117,3 +126,32 @@ class Federation:
             opened.receive(spoil(answer, fault), self.clock)
         else:
             opened.receive(answer, self.clock)
+
+    def _ask_together(self, opened: Round, elsewhere: Elsewhere) -> None:
+        request, charged = opened.request, dict[str, tuple[Site, Generator[Phase, None, Outgoing]]]()
+        for site in self.sites:
+            work = self._work(site, opened)
+            answer = _until_started(work)
+            if answer is None:
+                charged[site.name] = (site, work)
+            else:
+                opened.receive(parse_answer(bytes_to_send(answer), site.name), self.clock)
+        begin = {name: site.remembered(request.round_number, request.model_hash) for name, (site, _) in charged.items()}
+        lost = elsewhere.train(request, begin)
+        for name, (site, work) in charged.items():
+            if name in lost:
+                work.close()
+                site.recover()
+                opened.lost(name, self.clock, lost[name])
+            else:
+                opened.receive(parse_answer(bytes_to_send(drive(work)), name), self.clock)
+
+
+def _until_started(work: Generator[Phase, None, Outgoing]) -> Outgoing | None:
+    """Drive a site's work until its round is charged and noted as begun: None. Otherwise its answer."""
+    try:
+        while next(work) is not Phase.STARTED:
+            pass
+    except StopIteration as finished:
+        return finished.value  # type: ignore[no-any-return]
+    return None

@@ -14,6 +14,7 @@ from wardround.client.connectors import Cohort
 from wardround.client.tasks import Task
 from wardround.conf.planning import months_later
 from wardround.conf.schema import usage_error
+from wardround.protocol.errors import UsageError
 from wardround.protocol.parameters import Vector, initial_weights, model_hash
 from wardround.protocol.plan import (
     Controller,
@@ -30,6 +31,7 @@ from wardround.protocol.tasks import Programmed
 from wardround.simulations.assemble import assemble
 from wardround.simulations.checks import check_cost
 from wardround.simulations.choice import EngineName
+from wardround.simulations.cluster import Workers
 from wardround.simulations.cohorts import Gathered, examine
 from wardround.simulations.experiment import Experiment
 from wardround.simulations.faults import Fault
@@ -66,13 +68,16 @@ def run(
     threads: int = 1,
     engine: EngineName = "auto",
     after_round: Callable[[RoundResult], None] = lambda result: None,
+    workers: int | None = None,
+    cluster: str | None = None,
 ) -> Run:
     """Simulate objects: any task, any strategy, any cohorts. Nothing is written.
 
     ``privacy`` None means no protection. ``evaluate_every`` rounds the test patients are looked at (0: at the end);
     ``compare`` False leaves out own models, intervals and curves. The plan that the sites follow is made here; its task
-    is 'programmed', so no hospital can be asked to run it. ``engine``: see ``simulations.choice``. ``after_round`` is
-    told of each round. Raises UsageError for terms that contradict each other.
+    is 'programmed', so no hospital can be asked to run it. ``engine``: see ``simulations.choice``; ``workers`` and
+    ``cluster`` are for "flower", see ``simulations.cluster``. ``after_round`` is told of each round. Raises UsageError
+    for terms that contradict each other.
     """
     started = perf_counter()
     gathered = examine(cohorts, None, "")
@@ -95,7 +100,7 @@ def run(
             faults,
             consortium_cap=consortium_cap,
             wanted=engine,
-            threads=threads,
+            workers=Workers(workers, threads, cluster),
         )
         first = perf_counter()
         experiment.run(after_round)
@@ -112,6 +117,28 @@ def run(
             compare=compare,
         )
         return Run(plan, result, experiment.model)
+
+
+def patient_privacy(
+    *, epsilon: float, rounds: int, local: LocalTraining, delta: float = 1e-4, sampling_probability: float = 0.2
+) -> PrivacyTerms:
+    """Terms for ``run`` with the least noise at which a study of so many rounds keeps within ``epsilon`` at ``delta``.
+
+    For any one patient of a site, adding or removing one, against everyone, whoever colludes. Raises UsageError for
+    training by epochs: the number of steps would depend on patients.
+    """
+    if local.steps is None:
+        raise UsageError("under privacy a round has a fixed number of steps", "use LocalTraining(steps=...)")
+    from wardround.privacy.accounting import calibrate_noise_multiplier
+
+    noise = calibrate_noise_multiplier(epsilon, delta, sampling_probability, rounds * local.steps)
+    return PrivacyTerms(
+        mode=PrivacyMode.LOCAL,
+        noise_multiplier=noise,
+        sampling_probability=sampling_probability,
+        delta=delta,
+        epsilon=epsilon,
+    )
 
 
 def _plan(

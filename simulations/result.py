@@ -140,7 +140,7 @@ class SimulationResult(_Part):
     seconds_in_rounds: float
     seconds: float
     cpu_seconds: float = Field(description="processor time of the whole process, all threads together")
-    engine: Literal["sites", "vectorised"] = Field(default="sites", description="what made the rounds")
+    engine: Literal["sites", "vectorised", "flower"] = Field(default="sites", description="what made the rounds")
     engine_why: str = ""
     strategy: str
     task: str

@@ -10,6 +10,7 @@ from datetime import date
 
 from wardround.client.connectors import Cohort
 from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, budget_for, grant_for, open_domain
+from wardround.client.learning import Learn
 from wardround.client.secure import SECRET_SIZE, SecureSite
 from wardround.client.site import Site
 from wardround.client.store.database import open_store, store_bytes
@@ -28,6 +29,7 @@ from wardround.protocol.parameters import model_hash
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.protocol.roster import Roster
 from wardround.server.study import RoundRecord, Study
+from wardround.simulations.elsewhere import Elsewhere
 from wardround.simulations.faults import Fault
 from wardround.simulations.federation import Federation
 from wardround.strategies import Strategy
@@ -61,14 +63,22 @@ class SiteBySite:
 
     Args:
         ledgers: of an interrupted run that goes on.
+        elsewhere: what trains the hospitals; None: this process, one after the other.
     """
 
     def __init__(
-        self, terms: Terms, study: Study, faults: Sequence[Fault], keys: Keys | None, ledgers: bytes | None
+        self,
+        terms: Terms,
+        study: Study,
+        faults: Sequence[Fault],
+        keys: Keys | None,
+        ledgers: bytes | None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._terms = terms
         self._store = open_store(None, ledgers)
         self.keys = keys
+        self._elsewhere = elsewhere
         self._secure: dict[str, SecureSite] = {}
         sites, holders = [], _holders(keys)
         for cohort in terms.cohorts:
@@ -80,7 +90,7 @@ class SiteBySite:
                 site.recover()
             sites.append(site)
         roster, coordinator = (None, None) if keys is None else (keys.roster, keys.coordinator)
-        self.federation = Federation(study, sites, terms.today, faults, self._secure, roster, coordinator)
+        self.federation = Federation(study, sites, terms.today, faults, self._secure, roster, coordinator, elsewhere)
 
     @property
     def study(self) -> Study:
@@ -123,7 +133,8 @@ class SiteBySite:
         memory = SiteMemory(self._store, cohort.site, bytes(KEY_SIZE))
 
         def make(seal: Callable[[Reply], Outgoing]) -> Site:
-            return Site(terms.plan, cohort, terms.task, terms.strategy, ledger, seal=seal, memory=memory)
+            learn = None if self._elsewhere is None else _taken(self._elsewhere, cohort.site)
+            return Site(terms.plan, cohort, terms.task, terms.strategy, ledger, learn=learn, seal=seal, memory=memory)
 
         if key is None:
             return make(outgoing)
@@ -131,6 +142,11 @@ class SiteBySite:
         secure = SecureSite(make, *key, quantizer, os.urandom(SECRET_SIZE), os.urandom)
         self._secure[cohort.site] = secure
         return secure.site
+
+
+def _taken(elsewhere: Elsewhere, site: str) -> Learn:
+    """What a site whose training happened elsewhere does instead of training."""
+    return lambda request, memory, patients: elsewhere.learned(site)
 
 
 def _holders(keys: Keys | None) -> dict[str, tuple[Identity, PinnedRoster, Evidence]]:

@@ -434,6 +434,68 @@ def test_the_python_example_runs_as_it_is_written() -> None:
     assert "site-0002" in done.stdout
 
 
+def run_example(example: str) -> str:
+    done = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_readme_federates_a_torch_module_in_thirty_lines() -> None:
+    (example,) = fences(page("README.md"), "python")
+    assert 0 < len(example.splitlines()) <= 30 and "torch.nn." in example
+    statement, *sites, last = run_example(example + "print(net)").split("\n", 4)
+    assert "-differentially private for any single patient" in statement
+    found = [re.fullmatch(r"(\w+) +epsilon (\d\.\d\d)  AUROC (\d\.\d\d)", site) for site in sites]
+    assert [match and match[1] for match in found] == ["east", "north", "south"]
+    assert all(match and 2.5 < float(match[2]) <= 3 and 0.75 < float(match[3]) < 1 for match in found)
+    assert last.startswith("Sequential")
+
+
+FEDAVG_OF_FLOWER = """
+from flwr.app import Context, Message, RecordDict, ArrayRecord
+from wardround.protocol.parameters import initial_weights
+from flwr.supercore.task_identity import TaskIdentity
+import numpy as np, torch
+
+TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
+
+def federate(start, rounds):
+    model, net = start, Net()
+    shapes = [(name, tuple(p.shape)) for name, p in net.named_parameters()]
+    for _ in range(rounds):
+        parts, at = {}, 0
+        for name, shape in shapes:
+            parts[name] = torch.tensor(model[at : at + int(np.prod(shape))].reshape(shape))
+            at += parts[name].numel()
+        total, weight = 0.0, 0
+        for partition in range(3):
+            context = Context(1, 1, {"partition-id": partition}, RecordDict(), {"learning-rate": 0.3, "local-steps": 5})
+            message = Message(RecordDict({"arrays": ArrayRecord(parts)}), 1, "train")
+            message.metadata.__dict__["_message_id"] = "1"
+            answer = app(message, context).content
+            arrays = answer["arrays"].to_torch_state_dict()
+            n = int(answer["metrics"]["num-examples"])
+            total = total + n * np.concatenate([arrays[name].numpy().ravel() for name, _ in shapes]).astype(np.float64)
+            weight += n
+        model = (total / weight).astype(np.float32)
+    return model
+
+start = initial_weights(same.plan.layout, "uniform", 0)
+flower = federate(start, 10)
+print(float(np.abs(flower - same.model).max()), float(np.abs(flower - start).max()))
+print(float(np.abs(federate(start, 9) - same.model).max()))
+"""
+
+
+def test_the_flower_app_of_the_guide_and_what_becomes_of_it_end_at_the_same_model() -> None:
+    before, after = fences(page("docs/from-flower.md"), "python")
+    statement, difference, one_round_less, _ = run_example(before + after + FEDAVG_OF_FLOWER).split("\n")
+    apart, moved = map(float, difference.split())
+    assert "-differentially private for any single patient" in statement
+    assert apart < 1e-5 and moved > 0.1
+    assert float(one_round_less) > 1e-3
+
+
 def sections(text: str, marks: str) -> dict[str, set[str]]:
     """Heading -> the names in code letters in the first cells of the table below it."""
     found: dict[str, set[str]] = {}

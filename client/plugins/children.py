@@ -25,8 +25,14 @@ from wardround.protocol.plugins import Plugin
 START_SECONDS: Final = 120.0
 """A worker imports torch."""
 
-ARGUMENTS: Final = ("-I", "-B", "-m", "wardround.client.plugins.worker")
-"""Of Python: nothing of the caller's environment or folder reaches the worker."""
+WORKER: Final = """
+import sys
+sys.path[:] = sys.argv[2:]
+from wardround.client.plugins.worker import main
+main(int(sys.argv[1]))
+"""
+"""The worker's program. It looks for modules where the daemon does, so that both are of one behaviour; nothing else of
+the daemon's environment or folder reaches it."""
 
 _ENVIRONMENT: Final = {
     "PATH": "/usr/bin:/bin",
@@ -62,7 +68,7 @@ class Worker:
             return
         self.close()
         ours, theirs = socket.socketpair()
-        command = [sys.executable, *ARGUMENTS, str(theirs.fileno())]
+        command = [sys.executable, "-I", "-B", "-c", WORKER, str(theirs.fileno()), *filter(None, sys.path)]
         try:
             process = subprocess.Popen(
                 command,

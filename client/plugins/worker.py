@@ -1,9 +1,9 @@
 """The process behind the wall: it holds a plugin that has not run, and starts one child for each patient.
 
-``python -m wardround.client.plugins.worker FD`` speaks with the daemon over the socket FD. No code of the plugin ever
-runs in this process, and no byte of a patient ever reaches it: for each patient the daemon hands over one end of a new
-socket, and the child that is forked then shuts itself in, runs the plugin, reads that patient's records from that
-socket, answers, and is killed. So a plugin begins every patient as it was before the first, and has nobody to tell.
+``children.Worker`` starts it and speaks with it over one socket. No code of the plugin ever runs in this process, and
+no byte of a patient ever reaches it: for each patient the daemon hands over one end of a new socket, and the child that
+is forked then shuts itself in, runs the plugin, reads that patient's records from that socket, answers, and is killed.
+So a plugin begins every patient as it was before the first, and has nobody to tell.
 
     daemon -> worker   FORK with a descriptor   a child answers on it
     daemon -> worker   KILL                     the child is no more; the worker answers DONE
@@ -16,7 +16,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 from typing import Any, Final
 
 from wardround.client.plugins.isolation import (
@@ -167,7 +166,3 @@ def _held() -> int:
     """Bytes of this process's address space."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[0]) * resource.getpagesize()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from wardround.client.tasks.base import Metric, Scores, patient_means
+from wardround.client.tasks.binary import accuracy, auroc
 from wardround.privacy.gradients import Array, Examples, GradientEngine
 from wardround.protocol.parameters import Layout
 
@@ -47,3 +50,22 @@ class ModuleTask:
     def scores(self, outputs: Array, examples: Examples) -> Scores:
         """Mean score per patient and its target."""
         return Scores(patient_means(self.score(outputs), examples), patient_means(examples.targets, examples))
+
+
+def binary_task(module: "torch.nn.Module") -> ModuleTask:
+    """A yes or no for each record: ``module`` maps features (records, ...) to one logit each, shape (records, 1).
+
+    The loss is the log loss, the score the probability; metrics are accuracy and AUROC.
+    """
+    return ModuleTask(module, _log_loss, {"accuracy": accuracy, "auroc": auroc}, _probability)
+
+
+def _log_loss(outputs: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    return binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(dim=1)
+
+
+def _probability(outputs: Array) -> Array:
+    clipped: Array = 1.0 / (1.0 + np.exp(-np.clip(outputs[:, 0], -500.0, 500.0)))
+    return clipped

@@ -18,13 +18,14 @@ Point = tuple[float, float]
 
 def tag(name: str, *children: str, **attributes: object) -> Markup:
     """An element; text and attribute values are escaped. ``class_`` is class, ``stroke_width`` is stroke-width."""
-    pairs = [
-        Markup(' {}="{}"').format(Markup(key.rstrip("_").replace("_", "-")), _text(value))
+    # Names of attributes are names of parameters, so only values and children can hold what must be escaped.
+    pairs = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_text(value))}"'
         for key, value in attributes.items()
         if value is not None
-    ]
-    inside = Markup("").join(escape(child) for child in children)
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), Markup("").join(pairs), inside)
+    )
+    inside = "".join(escape(child) for child in children)
+    return Markup(f"<{name}{pairs}>{inside}</{name}>")
 
 
 def picture(

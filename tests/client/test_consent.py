@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wardround.client import site as site_module
+from wardround.client import learning as learning_module
 from wardround.client.connectors.cohort import make_cohort
 from wardround.client.consent import Asked, Consent, FhirConsents, FlagColumn, IdList, Source
 from wardround.client.governance import grant_for, open_domain
@@ -57,7 +57,7 @@ class Rounds:
         self.number = 0
         self.drawn: list[set[int]] = []
         self.offered: list[set[int]] = []
-        real, engine = site_module.train_private, task_from(PLAN).engine
+        real, engine = learning_module.train_private, task_from(PLAN).engine
         rounds = self
 
         class Watched:
@@ -71,7 +71,7 @@ class Rounds:
             rounds.offered.append({int(value) for value in patients.features[:, 0]})
             return real(Watched(), model, patients, *rest)  # type: ignore[arg-type]
 
-        patch.setattr(site_module, "train_private", watched)
+        patch.setattr(learning_module, "train_private", watched)
         self.restart()
 
     def restart(self) -> None:

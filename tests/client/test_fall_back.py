@@ -82,6 +82,26 @@ def test_who_is_held_back_depends_on_the_patient_and_not_on_who_else_is_there() 
     assert whole is not None and part is not None and (whole[: len(part)] == part).all()
 
 
+@pytest.mark.parametrize("engine", ["sites", "vectorised"])
+def test_under_privacy_one_patient_more_changes_nobody_elses_part(engine: Any) -> None:
+    """Where all of a few patients are held back, rounds are noise alone; they do not take everybody instead."""
+    plan = planned("fall_back_share=0.3", "privacy=local", "privacy.noise_multiplier=8", "secagg=off", "rounds=1")
+    names = np.array([f"p{number:03d}" for number in range(120)])
+    drawn = in_rounds(plan, make_cohort("north", X, Y, test=TEST, patients=names))
+    assert drawn is not None
+    held, taken = names[~TEST][~drawn][:4], names[~TEST][drawn][:1]
+    part = np.isin(names, held) | TEST
+    few = make_cohort("north", X[part], Y[part], test=TEST[part], patients=names[part])
+    more = np.isin(names, [*held, *taken]) | TEST
+    one_more = make_cohort("north", X[more], Y[more], test=TEST[more], patients=names[more])
+    nobody, one = in_rounds(plan, few), in_rounds(plan, one_more)
+    assert nobody is not None and not nobody.any()
+    assert one is not None and one.sum() == 1
+    cohorts = [make_cohort(site, X[k::2], Y[k::2], test=TEST[k::2]) for k, site in enumerate(("a", "b"))]
+    experiment = Experiment(plan, task_from(plan), strategy_for(plan), [*cohorts, few], TODAY, wanted=engine)
+    assert np.isfinite(experiment.run()).all()
+
+
 def test_a_held_back_patient_changes_nothing_that_is_sent_and_a_drawn_one_does() -> None:
     drawn = in_rounds(PLAN, COHORT)
     assert drawn is not None
@@ -132,6 +152,19 @@ def test_the_site_keeps_the_model_with_the_smallest_loss_on_them_and_its_own_at_
     assert picked is not None and picked.model == "personalised"
     tied = kept(PLAN, task, COHORT, own, own)
     assert tied is not None and tied.model == "own"
+
+
+def test_the_own_model_that_is_compared_has_not_seen_the_held_back() -> None:
+    drawn = in_rounds(PLAN, COHORT)
+    assert drawn is not None
+    # Only the held-back patients have findings, so a model that has not seen them can know nothing of what these mean.
+    features, targets = COHORT.train.features.copy(), COHORT.train.targets.copy()
+    features[drawn], targets[drawn, 0] = 0.0, np.arange(drawn.sum()) % 2
+    train = Examples(features, targets, COHORT.train.patient, COHORT.train.patients)
+    knows_little = np.zeros(PLAN.layout.size, np.float32)
+    knows_little[0] = 0.1
+    found = kept(PLAN, task_from(PLAN), replace(COHORT, train=train), knows_little, None)
+    assert found is not None and found.model == "shared"
 
 
 def test_a_model_that_ran_away_is_never_kept() -> None:

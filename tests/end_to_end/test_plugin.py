@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from wardround.client.plugins.children import WORKER
 from wardround.client.plugins.loading import compiled
 from wardround.client.store.keys import OfficerCard
 from wardround.conf.compose import compose_configuration
@@ -166,8 +167,7 @@ def test_a_machine_that_cannot_isolate_refuses_the_study_and_charges_nothing(
     install_command(consortium.folders["va"].path, file, card)
     consortium.approve(plan, "va")
     # The worker is told that it runs on a machine for which there is no list of system calls.
-    monkeypatch.setattr("wardround.client.plugins.children._ENVIRONMENT", {"PATH": "/usr/bin:/bin"})
-    monkeypatch.setattr("wardround.client.plugins.children.ARGUMENTS", ("-I", "-B", "-c", NO_SECCOMP))
+    monkeypatch.setattr("wardround.client.plugins.children.WORKER", NO_SECCOMP + WORKER)
     desk = consortium.desk("va")
     answer = asked(desk, plan)
     assert isinstance(answer, Refusal) and answer.code is RefusalCode.UNAVAILABLE
@@ -175,12 +175,7 @@ def test_a_machine_that_cannot_isolate_refuses_the_study_and_charges_nothing(
     assert desk.ledger.state.blocks == {}
 
 
-NO_SECCOMP = """
-import platform, sys
-platform.machine = lambda: "riscv64"
-from wardround.client.plugins import worker
-worker.main(int(sys.argv[1]))
-"""
+NO_SECCOMP = 'import platform; platform.machine = lambda: "riscv64"'
 
 
 def test_a_plugin_is_compiled_and_never_run_by_what_reads_it() -> None:

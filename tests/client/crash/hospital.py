@@ -22,7 +22,7 @@ import numpy as np
 import sqlalchemy.dialects.sqlite  # noqa: F401
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from wardround.client import site as site_module
+from wardround.client import learning as learning_module
 from wardround.client.connectors.cohort import make_cohort
 from wardround.client.governance import grant_for, open_domain
 from wardround.client.site import Site
@@ -38,7 +38,7 @@ from wardround.conf.schema import parse_configuration
 from wardround.protocol.identity import Identity
 from wardround.protocol.ledger import OpenSum, approve
 from wardround.protocol.messages import LocalRule, Refusal, RoundRequest
-from wardround.protocol.outgoing import bytes_to_send, parse_answer
+from wardround.protocol.outgoing import bytes_to_send, outgoing, parse_answer
 from wardround.protocol.parameters import initial_weights, model_hash
 from wardround.protocol.witness import verified_seen
 from wardround.strategies import strategy_from
@@ -98,14 +98,14 @@ def serve(folder: Path, log: Log, point: Callable[[], None]) -> None:
     ledger = home.ledger(lambda: datetime.now(UTC))
     replies = StoredReplies(ledger._store, "north", home.replies_key())
     witness = Witness(open_store(folder / "south.sqlite"), SOUTH)
-    real = site_module.train_private
+    real = learning_module.train_private
 
     def watched(*arguments: Any, **named: Any) -> Any:
         log.note(drawn=True)
         point()
         return real(*arguments, **named)
 
-    site_module.train_private = watched
+    learning_module.train_private = watched
     site = Site(PLAN, COHORT, TASK, STRATEGY, ledger, replies=replies)
     site.recover()
     point()
@@ -164,7 +164,7 @@ def break_on_purpose(fault: str) -> None:
 
         def early(self: Site, request: RoundRequest, reply: Any) -> Any:
             Log(str(log_path[0])).note(round=request.round_number, attempt=request.attempt, refused=False,
-                                       bytes=site_module.outgoing(reply).content.hex())  # fmt: skip
+                                       bytes=outgoing(reply).content.hex())  # fmt: skip
             return work(self, request, reply)
 
         Site._release = early  # type: ignore[method-assign]

@@ -7,6 +7,7 @@ plugin would that has passed a check.
 import logging
 import os
 import socket
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -233,8 +234,11 @@ MIXER = malicious(
 """Keeps a patient everywhere, and turns and stretches the gradient of the next one if it finds anything."""
 
 
-def test_a_plugin_that_keeps_a_patient_finds_nothing_when_the_next_one_comes(isolated: Make, honest: Any) -> None:
+def test_a_plugin_that_keeps_a_patient_finds_nothing_when_the_next_one_comes(
+    isolated: Make, honest: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The sum over A and B differs from that over B by A's part alone, which is at most C long."""
+    monkeypatch.setattr("wardround.client.plugins.engine.LEAST_ANSWER", 1.0)  # nobody is late, however busy it is here
     engine = isolated(MIXER, slots=2)
     without = engine.gradient_sum(MODEL, patients([2.0]), CLIP)
     assert np.allclose(without, honest(2.0), atol=1e-6)
@@ -269,13 +273,29 @@ def test_a_step_takes_the_same_time_whoever_was_drawn(isolated: Make) -> None:
 def test_a_plugin_that_fails_on_made_up_patients_is_refused_in_two_lines(isolated: Make) -> None:
     for source in (
         "def build(features):\n    raise ValueError('7.0')",
-        "import requests_that_is_not_there",
         "from torch import nn\ndef build(features):\n    return nn.Linear(features + 1, 1)",
         "open('/etc/passwd')\n" + PLAIN,
     ):
         with pytest.raises(UsageError, match="made-up patient") as error:
             isolated(source).pace()
         assert len(error.value.lines().splitlines()) == 2 and "7.0" not in error.value.lines()
+
+
+def test_the_process_that_forks_has_never_run_the_plugin(isolated: Make, honest: Any) -> None:
+    """A plugin that had run there could keep it from forking. This one notes in torch in which process it began."""
+    before = "torch.begun = getattr(torch, 'begun', os.getpid())"
+    engine = isolated(malicious("pass", before).replace("        return self.dense(x)", TAKEN))
+    assert np.allclose(engine.gradient_sum(MODEL, patients([1.0, 2.0]), CLIP), honest(1.0, 2.0), atol=1e-6)
+
+
+TAKEN = "        return self.dense(x) * (1.0 if torch.begun == os.getpid() else float('nan'))"
+
+
+def test_a_wall_that_does_not_hold_is_found_before_anything_runs() -> None:
+    """In a process of its own: limits alone are no wall, and seccomp is."""
+    code = "from wardround.client.plugins.isolation import *\nprint(*map(proven, (int, lambda: confine(1 << 34, 5))))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False True\n"
 
 
 def test_a_plugin_that_is_no_python_is_refused_before_anything_runs(isolated: Make) -> None:

@@ -1,5 +1,6 @@
 """A plugin's package from ``plugin new`` to a run: it passes as it is written, and is one text in every form."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
 from wardround.client.store.keys import write_officer_key
 from wardround.client.tasks import task_from
 from wardround.conf.compose import compose_configuration
 from wardround.conf.planning import make_plan
 from wardround.conf.schema import parse_configuration
-from wardround.console.commands.plugin import new_command, show_command, sign_command
+from wardround.console.commands.plugin import check_command, new_command, show_command, sign_command
 from wardround.console.commands.simulate import simulate_command
 from wardround.protocol.errors import UsageError
 from wardround.protocol.identity import Identity
@@ -76,6 +78,18 @@ def test_each_kind_passes_its_tests_as_it_is_written_and_installed(tmp_path: Pat
     assert run.returncode == 0, run.stdout
     # Two or one tests of its own each, five of the contract of models, twice, six of that of strategies.
     assert "21 passed" in run.stdout, run.stdout
+
+
+def test_a_check_finds_a_strategy_that_breaks_the_contract_and_ends_with_one(
+    made: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made("strategy", "self.rate * mean_update(total)", "1.0 + self.rate * mean_update(total)")
+    with pytest.raises(typer.Exit) as ended:
+        check_command(folder, True)
+    found = json.loads(capsys.readouterr().out)
+    assert ended.value.exit_code == 1 and found["passed"] is False
+    assert found["own tests"].startswith("2 failed") and found["contract"].startswith("1 failed, 5 passed")
+    assert found["digest"] == read_source(folder).plugin.digest and found["author"] == ""
 
 
 def test_a_folder_that_exists_and_a_name_that_is_none_are_refused(tmp_path: Path, made: Folder) -> None:

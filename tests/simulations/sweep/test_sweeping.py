@@ -200,7 +200,7 @@ def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     process = subprocess.Popen(
         [*command, "--folder", str(folder), "--jobs", "1"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not stamps(folder) and time.monotonic() < deadline:
         time.sleep(0.05)
     yield process, folder
