@@ -99,7 +99,6 @@ class Experiment:
             self.roster = simulated_roster(identities, coordinator, self.coordinator_directs, self.today)
             keys = Keys(self.roster, coordinator, identities)
         terms = Terms(self.plan, self.task, strategy, self.cohorts, self.today, self.epsilon_cap, self.consortium_cap)
-        keys = None if self.roster is None else Keys(self.roster, coordinator, identities)
         if self.chosen.engine == "vectorised":
             from wardround.simulations.vectorised.engine import Vectorised
 
