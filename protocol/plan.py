@@ -22,6 +22,7 @@ from wardround.protocol.image_tasks import PIXEL_TASKS, ImageSegmentation, Outpu
 from wardround.protocol.parameters import Layout, Vector, initial_weights, model_hash
 from wardround.protocol.part import Part
 from wardround.protocol.secagg import honest, threshold
+from wardround.protocol.statistics import Statistics
 from wardround.protocol.tasks import TaskSpec
 from wardround.protocol.weights import Installed, WeightsFile, nothing_installed, weights_of
 
@@ -206,12 +207,14 @@ class StudyPlan(Part):
             raise ValueError("must_include names participants, each once and in the order of their names")
         if (self.contract is None) != (self.task.name == "programmed"):
             raise ValueError("a plan has a data contract, unless its task was made by a program")
-        if self.contract is not None and self.task.label_kind != self.contract.label.kind:
+        if self.contract is not None and self.task.label_kind not in ("any", self.contract.label.kind):
             raise ValueError(f"task '{self.task.name}' needs a '{self.task.label_kind}' label in the contract")
         if self.contract is not None:
             _check_pictures(self.task, self.contract)
             if isinstance(self.task, Outputs | ImageSegmentation):
                 self.task.check_label(self.contract.label)
+        if isinstance(self.task, Statistics):
+            _check_statistics(self, self.task)
         if self.privacy.mode is not PrivacyMode.NONE:
             if self.task.couples_patients:
                 raise ValueError(
@@ -338,6 +341,21 @@ class StudyPlan(Part):
         if canonical != data:
             raise UsageError("these plan bytes are not in canonical form", "take the plan from plan.json unchanged")
         return plan
+
+
+def _check_statistics(plan: StudyPlan, task: Statistics) -> None:
+    """Raise ValueError unless a round of ``plan`` is one sum over all patients, of which each moves it by 1 at most."""
+    if plan.contract is None or plan.contract.image is not None:
+        raise ValueError("a statistics study reads the columns of a contract without an image")
+    task.check(plan.contract)
+    fixed = (plan.strategy.name, plan.local.steps, plan.local.learning_rate, plan.privacy.clip_norm, plan.model.scheme)
+    if fixed != ("statistics", 1, 1.0, 1.0, "zeros") or plan.privacy.sampling_probability not in (None, 1.0):
+        raise ValueError(
+            "a statistics study has strategy 'statistics', one step of rate 1, clip_norm 1, sampling_probability 1, "
+            "and starts from zeros"
+        )
+    if plan.rounds != 1:
+        raise ValueError("these statistics are one round: a second one would be the same sums again, charged again")
 
 
 def _check_pictures(task: TaskSpec, contract: DataContract) -> None:

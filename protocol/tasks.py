@@ -1,6 +1,7 @@
-"""What is learned: the torch-free description of each task, so that a plan can be checked on any machine.
+"""What is learned, or counted: the torch-free description of each task, so that a plan can be checked on any machine.
 
-``client/tasks`` implements every task named here; a contract test holds both equal (layout, outputs, privacy).
+``client/tasks`` implements every task named here that trains, and a contract test holds both equal (layout, outputs,
+privacy); ``client/answers`` implements the one that trains nothing.
 """
 
 from itertools import pairwise
@@ -11,6 +12,7 @@ from pydantic import Field, model_validator
 from wardround.protocol.image_tasks import ImageClassification, ImageDenseNet, ImageSegmentation, LinearProbe, Outputs
 from wardround.protocol.parameters import Layout, Tensor
 from wardround.protocol.part import Part
+from wardround.protocol.statistics import Statistics
 
 
 class _Task(Part):
@@ -151,6 +153,7 @@ TaskSpec = Annotated[
     | ImageDenseNet
     | LinearProbe
     | ImageSegmentation
+    | Statistics
     | Programmed,
     Field(discriminator="name"),
 ]
