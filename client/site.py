@@ -13,10 +13,12 @@ from sqlite3 import Connection
 
 import numpy as np
 
+from wardround.client.answers import Answers
 from wardround.client.connectors.cohort import Cohort
 from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, charge_for
 from wardround.client.personal import corrections, own_layers, own_step, with_own_layers, without_own_layers
 from wardround.client.policy import Denied, decide
+from wardround.client.population import read_by
 from wardround.client.store.ledger import Ledger
 from wardround.client.store.memory import SiteMemory
 from wardround.client.store.replies import StoredReplies
@@ -32,14 +34,14 @@ from wardround.protocol.ledger import Abandon, BlockState, Refuse, Release, Rese
 from wardround.protocol.messages import Refusal, RefusalCode, Reply, RoundRequest, join_contribution
 from wardround.protocol.outgoing import Outgoing, outgoing, parse_answer
 from wardround.protocol.owners import COORDINATOR
-from wardround.protocol.parameters import Update, Vector
+from wardround.protocol.parameters import Contribution, Update, Vector
 from wardround.protocol.plan import PrivacyMode, StudyPlan
-from wardround.strategies import Strategy
+from wardround.strategies import Adding, Strategy
 from wardround.strategies.base import Memory
 
 
 class Phase(StrEnum):
-    """Where a site stands in a round, after each durable or expensive step."""
+    """Where a site stands in a round, after each durable or expensive step; TRAINED: or added up."""
 
     DECIDED = "decided"
     RESERVED = "reserved"
@@ -56,14 +58,15 @@ class Interrupted(WardroundError):
 
 
 Consent = Callable[[], "np.ndarray | None"]
-"""Which training patients may be drawn now, as a mask of shape (patients,); None: all. Asked before every round."""
+"""Which of the patients that the plan reads may be drawn now, as a mask (patients,); None: all. Asked before every round."""
 
 
 class Site:
     """One hospital under one approved plan. Noise and sampling always come from the operating system's CSPRNG.
 
     Args:
-        domains: the data domains that the training patients belong to; a round is charged to each of them.
+        task: what is trained, or the queries of a statistics study.
+        domains: the data domains that the patients whom the plan reads belong to; a round is charged to each of them.
         replies: keeps finished answers, so that a request that comes again gets the same bytes. None: a simulation,
             whose coordinator never asks twice.
         consent: who has not opted out.
@@ -76,7 +79,7 @@ class Site:
         self,
         plan: StudyPlan,
         cohort: Cohort,
-        task: Task,
+        task: Task | Answers,
         strategy: Strategy,
         ledger: Ledger,
         *,
@@ -103,6 +106,7 @@ class Site:
         self._seal = seal
         self._memory = memory
         self._personal = strategy.personal(plan.layout)
+        self._patients = read_by(plan, cohort)
 
     @property
     def name(self) -> str:
@@ -161,12 +165,12 @@ class Site:
             return self.refuse(request, RefusalCode.POLICY, error.message)
         yield Phase.STARTED
         try:
-            update, memory = self._learn(request, patients)
+            contribution, memory = self._contribute(request, patients)
         except Interrupted as error:
             self.ledger.recover(request.plan)
             return self.refuse(request, RefusalCode.UNAVAILABLE, error.message)
         yield Phase.TRAINED
-        vector = join_contribution(self._strategy.contribute(update))
+        vector = join_contribution(contribution)
         reply = Reply(self.name, request.plan, request.round_number, request.attempt, request.model_hash, vector)
         try:
             answer = self._release(request, reply, memory)
@@ -261,11 +265,11 @@ class Site:
 
     def _present(self) -> tuple[Examples, int]:
         """The patients who may be drawn, and how many may not, rounded up to the next 10."""
-        train, present = self.cohort.train, self._consent()
+        patients, present = self._patients, self._consent()
         if present is None or present.all():
-            return train, 0
+            return patients, 0
         chosen = np.flatnonzero(present)
-        return train.only(chosen), -(-(train.patients - len(chosen)) // 10) * 10
+        return patients.only(chosen), -(-(patients.patients - len(chosen)) // 10) * 10
 
     @property
     def _weight(self) -> float:
@@ -280,7 +284,16 @@ class Site:
             return None
         return self._memory.before(self.plan.digest, round_number, model_hash)
 
-    def _learn(self, request: RoundRequest, patients: Examples) -> tuple[Update, Memory]:
+    def _contribute(self, request: RoundRequest, patients: Examples) -> tuple[Contribution, Memory]:
+        """What the site adds to the sum, and what it remembers: of a statistics study nothing."""
+        if isinstance(self._task, Answers):
+            assert isinstance(self._strategy, Adding)
+            self._go_on()
+            return self._strategy.added(self._task.vector(patients, os.urandom)), {}
+        update, memory = self._learn(self._task, request, patients)
+        return self._strategy.contribute(update), memory
+
+    def _learn(self, task: Task, request: RoundRequest, patients: Examples) -> tuple[Update, Memory]:
         """What a round teaches: the update, of which nothing that is the site's own is left, and the next memory.
 
         The strategy makes its part of the memory from that update and from nothing else.
@@ -290,25 +303,23 @@ class Site:
         known = corrections(strategy, size, memory)
         begin = with_own_layers(personal, request.model, memory)
         rule = replace(strategy.own_rule(request.rule, known), head=personal.layers, head_steps=personal.head_steps)
-        model = self._train(replace(request, model=begin, rule=rule), patients)
+        model = self._train(task, replace(request, model=begin, rule=rule), patients)
         released = without_own_layers(personal.layers, model - begin)
         update = Update(released, self._weight, steps_of(self.plan.local, patients.patients))
         after = {**strategy.next_memory(known, request.rule, update), **own_layers(personal.layers, model)}
         if personal.pull is not None:
             shared, number = request.model, request.round_number
-            after |= own_step(
-                self.plan, self._task, self.name, patients, shared, number, personal.pull, memory, self._go_on
-            )
+            after |= own_step(self.plan, task, self.name, patients, shared, number, personal.pull, memory, self._go_on)
         return update, after
 
-    def _train(self, request: RoundRequest, patients: Examples) -> Vector:
+    def _train(self, task: Task, request: RoundRequest, patients: Examples) -> Vector:
         event = self.plan.round_event(self.name)
         if not isinstance(event, PoissonGaussian):
             seed = shuffle_seed(self.plan.model.seed, self.name, request.round_number)
             local = self.plan.local
-            return train_plain(self._task.engine, request.model, patients, request.rule, local, seed, self._go_on)
+            return train_plain(task.engine, request.model, patients, request.rule, local, seed, self._go_on)
         return train_private(
-            self._task.engine,
+            task.engine,
             request.model,
             patients,
             request.rule,

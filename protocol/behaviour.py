@@ -11,7 +11,10 @@ from typing import Final
 
 from wardround.protocol.canonical import LABEL_BEHAVIOUR, digest
 
-COVERED: Final = ("protocol", "privacy", "strategies", "client/tasks", "client/training.py", "client/site.py")
+COVERED: Final = (
+    *("protocol", "privacy", "strategies", "client/tasks"),
+    *("client/answers.py", "client/population.py", "client/site.py", "client/training.py"),
+)
 """Folders and files below the package, whose change is another behaviour."""
 
 

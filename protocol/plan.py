@@ -302,6 +302,16 @@ class StudyPlan(Part):
         """h = t - max(c, 1): sites whose shares of noise are in every sum that is opened, whoever of c colludes."""
         return honest(len(self.participants), self.min_sites)
 
+    @property
+    def most_of_a_statistic(self) -> float:
+        """Within which a site holds each number of a statistics study, in units of one patient.
+
+        A masked number may be as large as ``update_range`` times the most declared patients, its noise included, which
+        is within 8.6 standard deviations (``privacy.mechanisms``).
+        """
+        most = self.privacy.update_range * max(each.declared_patients for each in self.participants)
+        return most - 9.0 * (self.privacy.noise_multiplier or 0.0)
+
     def consortium_event(self, site: str) -> DpEvent:
         """What one round does to a patient as the coordinator and c sites see it: in mode dist the noise of h shares.
 
@@ -354,6 +364,8 @@ def _check_statistics(plan: StudyPlan, task: Statistics) -> None:
             "a statistics study has strategy 'statistics', one step of rate 1, clip_norm 1, sampling_probability 1, "
             "and starts from zeros"
         )
+    if plan.most_of_a_statistic < 1.0:
+        raise ValueError("update_range leaves the sums no room beside their noise: widen it")
     if plan.rounds != 1:
         raise ValueError("these statistics are one round: a second one would be the same sums again, charged again")
 

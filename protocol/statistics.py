@@ -3,10 +3,10 @@
 Torch-free and without a number of any patient, so that a plan's size, cost and cells are known anywhere. How a query is
 computed is in ``strategies.statistics``, one file for each ``kind``.
 
-Every query has groups (``by``), a filter (``where``), and ``width`` numbers for each group. A row of a patient is in one
-group at most. A patient counts as at most ``rows_per_patient`` rows: who has k of them after the filter, and k is more,
-has each weighted ``rows_per_patient / k``. Nothing here is taken from data: groups are the contract's codes or the
-plan's cuts, ranges are the plan's.
+Every query has groups (``by``), a filter (``where``), and ``width`` numbers for each group. A row of a patient is in
+one group at most. A patient counts as at most m = ``rows_per_patient`` rows: who has k > m of them after the filter has
+each weighted m / k. Nothing here is taken from data: groups are the contract's codes or the plan's cuts, ranges are the
+plan's.
 """
 
 from collections.abc import Iterator
@@ -91,12 +91,17 @@ class Range(Part):
         return self
 
 
-class _Query(Part):
+class BaseQuery(Part):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
     where: tuple[Where, ...] = ()
     by: tuple[By, ...] = Field(default=(), max_length=8)
     rows_per_patient: int = Field(default=1, ge=1, le=10_000, description="most rows that a patient counts as")
     share: float = Field(default=1.0, gt=0, le=1e6, description="of the budget, relative to the plan's other queries")
+
+    @property
+    def width(self) -> int:
+        """Numbers of a group."""
+        raise NotImplementedError
 
     @property
     def groups(self) -> int:
@@ -118,7 +123,7 @@ class _Query(Part):
         return ()
 
 
-class Count(_Query):
+class Count(BaseQuery):
     """How many patients (or rows) there are in each group; with two columns in ``by``, a contingency table."""
 
     kind: Literal["count"] = "count"
@@ -128,7 +133,7 @@ class Count(_Query):
         return 1
 
 
-class Sum(_Query):
+class Sum(BaseQuery):
     """The sum of a column's clipped values in each group."""
 
     kind: Literal["sum"] = "sum"
@@ -136,14 +141,14 @@ class Sum(_Query):
 
     @property
     def width(self) -> int:
-        return 1
+        return 2
 
     @property
     def numbers(self) -> tuple[str, ...]:
         return (self.of.column,)
 
 
-class Mean(_Query):
+class Mean(BaseQuery):
     """The mean of a column's clipped values in each group."""
 
     kind: Literal["mean"] = "mean"
@@ -158,7 +163,7 @@ class Mean(_Query):
         return (self.of.column,)
 
 
-class Variance(_Query):
+class Variance(BaseQuery):
     """Variance and standard deviation of a column's clipped values in each group."""
 
     kind: Literal["variance"] = "variance"
@@ -173,7 +178,7 @@ class Variance(_Query):
         return (self.of.column,)
 
 
-class Histogram(_Query):
+class Histogram(BaseQuery):
     """How many are in each interval between ``cuts`` (as in ``By``), in each group."""
 
     kind: Literal["histogram"] = "histogram"
@@ -194,25 +199,25 @@ class Histogram(_Query):
         return (self.column,)
 
 
-class Quantiles(_Query):
-    """Quantiles of a column's clipped values in each group, from a binary tree of 2^levels intervals of equal length."""
+class Quantiles(BaseQuery):
+    """Quantiles of a column's clipped values in each group, from a binary tree over 2^levels equal intervals."""
 
     kind: Literal["quantiles"] = "quantiles"
     of: Range
-    levels: int = Field(default=8, ge=1, le=16)
+    levels: int = Field(default=8, ge=1, le=10)
     probabilities: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(default=(0.25, 0.5, 0.75), min_length=1)
 
     @property
     def width(self) -> int:
         """Every node of the tree but its root, the upper levels first; the root is the sum of its two children."""
-        return 2 ** (self.levels + 1) - 2
+        return (2 << self.levels) - 2
 
     @property
     def numbers(self) -> tuple[str, ...]:
         return (self.of.column,)
 
 
-class Correlation(_Query):
+class Correlation(BaseQuery):
     """The correlation matrix of several columns' clipped values in each group."""
 
     kind: Literal["correlation"] = "correlation"
@@ -233,7 +238,7 @@ class Correlation(_Query):
         return tuple(each.column for each in self.of)
 
 
-class LinearRegression(_Query):
+class LinearRegression(BaseQuery):
     """Ordinary least squares of ``outcome`` on ``of``, with an intercept, in each group; all values are clipped."""
 
     kind: Literal["linear_regression"] = "linear_regression"
@@ -255,11 +260,11 @@ class LinearRegression(_Query):
         return (*(each.column for each in self.of), self.outcome.column)
 
 
-class Survival(_Query):
+class Survival(BaseQuery):
     """Survival after each of ``times`` (Kaplan and Meier 1958, on the grid) by group, and a log-rank test between them.
 
-    A time in (t_(j-1), t_j] is in interval j, one after the last in none. Who is censored in an interval is at risk for
-    half of it (the actuarial estimate); the finer the grid, the nearer to the exact estimate.
+    A time in (t_(j-1), t_j] counts as t_j, one after the last is seen beyond the grid. So it is the exact estimate of
+    times that are rounded up to the grid.
     """
 
     kind: Literal["survival"] = "survival"
