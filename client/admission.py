@@ -62,7 +62,7 @@ def cohort_of(plan: StudyPlan, folder: SiteFolder, settings: SiteSettings, membe
         return with_frozen_part(read_records(settings, folder.path, contract, folder.site, kept), frozen)
 
     cohort = read_whole(lambda: cache.cohort(name, state, records, members))
-    if not read_by(plan, cohort).patients:
+    if not read_by(plan.task, cohort).patients:
         raise UsageError(
             f"no patient of site '{folder.site}' is admitted to a data domain",
             "run 'wardround site admit FOLDER' first",
@@ -110,7 +110,7 @@ def open_hospital(
         WardroundError: its data cannot be read, do not meet the contract, or are not admitted.
     """
     cohort = cohort_of(plan, folder, settings, members)
-    ids, parts = ids_of(plan, cohort), parts_of(plan)
+    ids, parts = ids_of(plan.task, cohort), parts_of(plan.task)
     domains = members.domains(ids or ())
     sources = opt_out_sources(settings, folder.path)
     consent = Consent(sources, members, OptOuts(members), ids, domains, parts=parts)

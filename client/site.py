@@ -58,7 +58,7 @@ class Interrupted(WardroundError):
 
 
 Consent = Callable[[], "np.ndarray | None"]
-"""Which of the patients that the plan reads may be drawn now, as a mask (patients,); None: all. Asked before every round."""
+"""Who of those that the plan reads may be drawn now, a mask (patients,); None: all. Asked before every round."""
 
 
 class Site:
@@ -106,7 +106,7 @@ class Site:
         self._seal = seal
         self._memory = memory
         self._personal = strategy.personal(plan.layout)
-        self._patients = read_by(plan, cohort)
+        self._patients = read_by(plan.task, cohort)
 
     @property
     def name(self) -> str:

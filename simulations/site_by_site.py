@@ -69,7 +69,7 @@ class SiteBySite:
         self, terms: Terms, study: Study, faults: Sequence[Fault], keys: Keys | None, ledgers: bytes | None
     ) -> None:
         self._terms = terms
-        self._domains = usual_domains(terms.plan)
+        self._domains = usual_domains(terms.plan.task)
         self._store = open_store(None, ledgers)
         self.keys = keys
         self._secure: dict[str, SecureSite] = {}

@@ -12,6 +12,7 @@ from wardround.client.tasks.segmentation import Segmentation
 from wardround.client.tasks.survival import Cox, Piecewise
 from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import StudyPlan
+from wardround.protocol.statistics import Statistics
 
 __all__ = ["TASKS", "Frozen", "Metric", "Scores", "Task", "frozen_part", "task_from", "with_frozen_part"]
 
@@ -29,6 +30,8 @@ TASKS: Final[dict[str, Callable[[Any, int], Task]]] = {
 
 def task_from(plan: StudyPlan) -> Task:
     """The task that a plan names. A task made by a program cannot come out of a plan: UsageError."""
+    if isinstance(plan.task, Statistics):
+        raise UsageError("this study counts and trains nothing, so it has no model", "wardround stats shows its table")
     if plan.contract is None or plan.task.name not in TASKS:
         raise UsageError("this plan's task was made by a program", "pass the task object itself: simulation only")
     return TASKS[plan.task.name](plan.task, len(plan.contract.feature_names))

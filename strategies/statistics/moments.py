@@ -1,8 +1,8 @@
 """Moments of several columns together, which correlation and linear regression are functions of.
 
 A row of values v_1 .. v_k in -1 .. 1 (``scaled``) adds 1, the values, and the products v_i v_j for i <= j: each of
-these is at most 1, so the 2-norm is at most sqrt(1 + k + k (k + 1) / 2). (Sufficient statistics under noise: Dwork, Smith
-2009; Wang 2018, "Revisiting differentially private linear regression", algorithm AdaSSP without its ridge.)
+these is at most 1, so the 2-norm is at most sqrt(1 + k + k (k + 1) / 2). (Sufficient statistics under noise: Dwork,
+Smith 2009; Wang 2018, "Revisiting differentially private linear regression", algorithm AdaSSP without its ridge.)
 """
 
 from collections.abc import Sequence
