@@ -12,7 +12,6 @@ from wardround.protocol.statistics import Statistics
 from wardround.protocol.tasks import TaskSpec
 
 _PARTS: Final = {"training": (Part.TRAIN,), "test": (Part.TEST,), "everyone": (Part.TRAIN, Part.TEST)}
-_DOMAINS: Final = {Part.TRAIN: TRAINING_DOMAIN, Part.TEST: TEST_DOMAIN}
 
 
 def parts_of(task: TaskSpec) -> tuple[Part, ...]:
@@ -20,9 +19,15 @@ def parts_of(task: TaskSpec) -> tuple[Part, ...]:
     return _PARTS[task.patients] if isinstance(task, Statistics) else (Part.TRAIN,)
 
 
-def usual_domains(task: TaskSpec) -> tuple[str, ...]:
-    """The domains of these parts where a site has not divided them further, in the order of their names."""
-    return tuple(sorted(_DOMAINS[part] for part in parts_of(task)))
+def usual_domains(task: TaskSpec, training: str = TRAINING_DOMAIN) -> tuple[str, ...]:
+    """The domains of these parts, in the order of their names.
+
+    ``training`` is that of who trains; of the same year's test patients it is the one with ``test`` in its name.
+    """
+    named = {Part.TRAIN: training, Part.TEST: TEST_DOMAIN + training.removeprefix(TRAINING_DOMAIN)}
+    if not training.startswith(TRAINING_DOMAIN):
+        named[Part.TEST] = TEST_DOMAIN
+    return tuple(sorted({named[part] for part in parts_of(task)}))
 
 
 def read_by(task: TaskSpec, cohort: Cohort) -> Examples:

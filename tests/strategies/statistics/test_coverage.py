@@ -57,7 +57,7 @@ TRUTH: dict[str, dict[str, Callable[[People], float]]] = {
     "sum": {"sum": lambda who: float(who.age.sum())},
     "mean": {"mean": lambda who: float(AGE.mean())},
     "variance": {"variance": lambda who: float(AGE.var()), "standard deviation": lambda who: float(AGE.std())},
-    "histogram": {"count": lambda who: float((who.age < 30).sum())},
+    "histogram": {"count": lambda who: float((who.age < 50).sum())},
     "quantiles": {f"quantile {p:g}": lambda who, p=p: float(AGE.ppf(p)) for p in (0.25, 0.5, 0.75)},
     "correlation": {"age and bmi": lambda who: float(SLOPE_R)},
     "linear_regression": {"age": lambda who: 0.1, "intercept": lambda who: 22.0},
