@@ -16,6 +16,7 @@ from wardround.protocol.image_tasks import (
 from wardround.protocol.labels import ClassLabel, Finding, FindingsLabel, MaskLabel, NumberLabel
 from wardround.protocol.networks import DenseNet121
 from wardround.protocol.plan import StudyPlan, TrainedModel
+from wardround.protocol.statistics import Statistics
 from wardround.protocol.tasks import Programmed, SurvivalPiecewise, TabularRegression
 from wardround.protocol.weights import PublicSeed
 
@@ -103,6 +104,11 @@ def model_words(plan: StudyPlan) -> str:
     task, size, start = plan.task, _size_words(plan.layout.size), _start_words(plan)
     if isinstance(task, Programmed):
         return _("A model made by the researcher's program; %(size)s; %(start)s") % {"size": size, "start": start}
+    if isinstance(task, Statistics):
+        return _("Nothing is trained: figures are added up over the hospitals; %(size)s") % {
+            "size": ngettext("%(count)s number", "%(count)s numbers", plan.layout.size - 1)
+            % {"count": numeral(plan.layout.size - 1)}
+        }
     weighted = ""
     if isinstance(task, Outputs) and task.positive_weights:
         weights = listed([plain(weight) for weight in task.positive_weights])

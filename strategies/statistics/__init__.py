@@ -14,6 +14,7 @@ import numpy as np
 
 from wardround.privacy.gradients import Array
 from wardround.protocol.contract import DataContract, NumberColumn
+from wardround.protocol.errors import Unavailable
 from wardround.protocol.labels import SurvivalLabel
 from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import StudyPlan
@@ -73,9 +74,14 @@ def read(plan: StudyPlan, model: Vector) -> list[Cell]:
 
     Small groups are hidden here, after the noise. That protects nobody, the noise does: it keeps figures away that say
     nothing, and keeps to the custom of official tables.
+
+    Raises:
+        Unavailable: nothing was added up.
     """
     task, parts = _task(plan), plan.layout.split(model)
-    sites = max(float(parts[SITES][0]), 1.0)
+    sites = float(parts[SITES][0])
+    if sites < 1:
+        raise Unavailable("the round was void, so there are no figures", "the receipt says who was missing, and why")
     scale = (plan.privacy.noise_multiplier or 0.0) * sqrt(sites)
     cells: list[Cell] = []
     for query in task.queries:
