@@ -97,10 +97,10 @@ def test_a_patient_with_more_rows_than_the_plan_counts_weighs_as_many_as_it_coun
 
 
 def test_rows_are_counted_after_the_filter_and_not_before(kit: Any) -> None:
-    """A patient of whose four rows the filter lets one through counts as that one, whole."""
+    """A patient of whose four rows the filter lets one through counts as that one, whole; one of none does not."""
     task = Statistics(queries=(kit.query("count", by=[], where=[{"column": "age", "at_least": 100}]),))
     rows = [(30.0, 0, 30.0, 1.0, 0)] * 3 + [(110.0, 0, 30.0, 1.0, 0)]
-    assert vector_of(task, table(kit, [rows])) == pytest.approx([1.0])
+    assert vector_of(task, table(kit, [rows, rows[:2]])) == pytest.approx([1.0])
 
 
 def test_whatever_a_statistic_says_of_a_row_is_held_to_its_bound(kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
