@@ -16,6 +16,8 @@ from safetensors.numpy import save_file
 
 from wardround.conf.planning import make_plan
 from wardround.conf.statistics import read_statistics
+from wardround.console.cli_stats import Form
+from wardround.console.commands.stats import simulate_command, table_command
 from wardround.console.statistics_table import figures
 from wardround.protocol.parameters import Total
 from wardround.simulations.cohorts import declared_patients
@@ -58,17 +60,19 @@ def test_a_proposal_says_what_it_costs_and_how_exact_it_is_before_anything_is_se
     assert "female · 0" in text, "a group is named by what its code means"
 
 
-def test_a_simulation_prints_every_figure_as_a_table_as_json_and_as_csv(file: Path) -> None:
-    table, as_json, as_csv = (
-        stats("simulate", file),
-        stats("simulate", file, "--json"),
-        stats("simulate", file, "--csv"),
-    )
-    assert "these patients" in table.stdout and "population" in table.stdout
-    assert all(term in " ".join(table.stdout.split()) for term in TERMS)
-    found = json.loads(as_json.stdout)
+def test_a_simulation_prints_every_figure_as_a_table_as_json_and_as_csv(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed: dict[str, str] = {}
+    forms: tuple[Form, ...] = ("table", "json", "csv")
+    for form in forms:
+        simulate_command(file, form)
+        printed[form] = capsys.readouterr().out
+    assert "these patients" in printed["table"] and "population" in printed["table"]
+    assert all(term in " ".join(printed["table"].split()) for term in TERMS)
+    found = json.loads(printed["json"])
     assert found["confidence"] == 0.95 and all(term in found["privacy"][0] for term in TERMS)
-    rows = list(csv.DictReader(io.StringIO(as_csv.stdout)))
+    rows = list(csv.DictReader(io.StringIO(printed["csv"])))
     assert len(rows) == len(found["figures"]) == 9 + 1
     total = next(row for row in rows if row["group"] == "all | all")
     assert float(total["low"]) < float(total["value"]) < float(total["high"])
@@ -76,14 +80,17 @@ def test_a_simulation_prints_every_figure_as_a_table_as_json_and_as_csv(file: Pa
     assert abs(float(total["value"]) - 740) < 6 * (float(total["high"]) - float(total["value"])) / 1.96
 
 
-def test_who_has_plan_and_sums_makes_the_same_table(file: Path, tmp_path: Path) -> None:
+def test_who_has_plan_and_sums_makes_the_same_table(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     configuration = read_statistics(file)
     plan = make_plan(configuration, declared_patients(configuration), TODAY)
     strategy, sums = Adding(), [4.0, 9.0, 16.0, 25.0, 60.0, 0.0, 6.0]
     state = strategy.step(strategy.init(plan.starting_model()), Total(strategy.added(np.array(sums)), 4))
     (tmp_path / "plan.json").write_bytes(plan.canonical)
     save_file(dict(plan.layout.split(state.model)), tmp_path / "model.safetensors")
-    found = json.loads(stats("table", tmp_path, "--json").stdout)
+    table_command(tmp_path, "json")
+    found = json.loads(capsys.readouterr().out)
     cells = read(plan, state.model)
     assert [row["value"] for row in found["figures"]] == [cell.value for cell in cells]
     hidden = [row for row in found["figures"] if row["value"] is None]
