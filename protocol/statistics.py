@@ -291,8 +291,44 @@ class Survival(BaseQuery):
         return (self.event,)
 
 
+class PiecewiseExponential(BaseQuery):
+    """Events, person-time and their rate in each interval of a grid that begins at 0 and ends with ``times``."""
+
+    kind: Literal["piecewise_exponential"] = "piecewise_exponential"
+    time: str
+    event: str
+    times: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(min_length=1, max_length=1024)
+
+    @model_validator(mode="after")
+    def _rising(self) -> "PiecewiseExponential":
+        _check_rising(self.times, f"rates by '{self.time}'")
+        return self
+
+    @property
+    def width(self) -> int:
+        """Events of each interval, then the time that was lived through in it."""
+        return 2 * len(self.times)
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        return (self.time,)
+
+    @property
+    def coded(self) -> tuple[str, ...]:
+        return (self.event,)
+
+
 Query = Annotated[
-    Count | Sum | Mean | Variance | Histogram | Quantiles | Correlation | LinearRegression | Survival,
+    Count
+    | Sum
+    | Mean
+    | Variance
+    | Histogram
+    | Quantiles
+    | Correlation
+    | LinearRegression
+    | Survival
+    | PiecewiseExponential,
     Field(discriminator="kind"),
 ]
 

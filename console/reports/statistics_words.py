@@ -11,6 +11,7 @@ from wardround.protocol.statistics import (
     Histogram,
     LinearRegression,
     Mean,
+    PiecewiseExponential,
     Quantiles,
     Range,
     Statistics,
@@ -83,6 +84,9 @@ def _what(query: BaseQuery) -> str:
             }
         case Survival():
             return _("survival by the columns '%(time)s' and '%(event)s'") % {"time": query.time, "event": query.event}
+        case PiecewiseExponential():
+            places = {"count": numeral(len(query.times)), "time": query.time, "event": query.event}
+            return _("rates of '%(event)s' in %(count)s intervals of '%(time)s'") % places
     raise TypeError(f"no words for a query of type {type(query).__name__}")
 
 

@@ -25,6 +25,7 @@ from wardround.strategies.statistics.count import Counts
 from wardround.strategies.statistics.histogram import Histograms
 from wardround.strategies.statistics.linear_regression import LeastSquares
 from wardround.strategies.statistics.mean import Means
+from wardround.strategies.statistics.piecewise_exponential import Rates
 from wardround.strategies.statistics.quantiles import FromTree
 from wardround.strategies.statistics.survival import KaplanMeier
 from wardround.strategies.statistics.table import Table, table_of
@@ -43,6 +44,7 @@ STATISTICS: Final[dict[str, type[Statistic[Any]]]] = {
     "correlation": Correlations,
     "linear_regression": LeastSquares,
     "survival": KaplanMeier,
+    "piecewise_exponential": Rates,
 }
 
 _OWN_COUNT: Final = ("count", "histogram")

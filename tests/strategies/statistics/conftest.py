@@ -31,6 +31,7 @@ from wardround.protocol.statistics import (
     Histogram,
     LinearRegression,
     Mean,
+    PiecewiseExponential,
     Quantiles,
     Range,
     Statistics,
@@ -61,6 +62,7 @@ QUERIES: dict[str, Any] = {
     "correlation": Correlation(name="q", of=(AGE, BMI)),
     "linear_regression": LinearRegression(name="q", of=(AGE,), outcome=BMI),
     "survival": Survival(name="q", time="days", event="died", times=(200, 400, 600)),
+    "piecewise_exponential": PiecewiseExponential(name="q", time="days", event="died", times=(200, 400, 600)),
 }
 
 

@@ -62,6 +62,7 @@ TRUTH: dict[str, dict[str, Callable[[People], float]]] = {
     "correlation": {"age and bmi": lambda who: float(SLOPE_R)},
     "linear_regression": {"age": lambda who: 0.1, "intercept": lambda who: 22.0},
     "survival": {f"survival at {t:g} d": lambda who, t=t: float(np.exp(-RATE * t)) for t in (200, 400, 600)},
+    "piecewise_exponential": {f"rate until {t} d": lambda who: RATE for t in (200, 400, 600)},
 }
 
 

@@ -134,6 +134,19 @@ def test_survival_and_the_log_rank_test(kit: Any, pooled: pd.DataFrame) -> None:
     assert found["all", "log-rank p"].value == pytest.approx(expected.p_value, rel=1e-3)
 
 
+def test_piecewise_exponential_rates(kit: Any, pooled: pd.DataFrame) -> None:
+    found = figures(kit, pooled, kit.query("piecewise_exponential", by=[kit.sex.model_dump()]))
+    for sex, part in pooled.groupby("sex"):
+        seen = part.died * (part.days <= 600)
+        # Its likelihood is maximised numerically, to three digits.
+        fit = lifelines.PiecewiseExponentialFitter([200, 400]).fit(np.minimum(part.days, 600), seen)
+        for low, mean in zip((0, 200, 400), fit.params_, strict=True):
+            cell = found[str(sex), f"rate until {low + 200} d"]
+            events = part.died[(part.days > low) & (part.days <= low + 200)].sum()
+            assert cell.value == pytest.approx(events / (part.days.clip(low, low + 200) - low).sum(), rel=CLOSE)
+            assert cell.value == pytest.approx(1 / mean, rel=5e-3) and cell.unit == "1/d"
+
+
 def test_every_statistic_has_its_own_test_here() -> None:
     here = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     for kind in STATISTICS:
