@@ -26,6 +26,9 @@ from wardround.protocol.statistics import Statistics
 from wardround.protocol.tasks import TaskSpec
 from wardround.protocol.weights import Installed, WeightsFile, nothing_installed, weights_of
 
+NOISE_OF_A_STATISTIC: Final = 9.0
+"""Standard deviations that a masked number of a statistics study leaves room for; its noise is within 8.6 of them."""
+
 
 class PrivacyMode(StrEnum):
     NONE = "none"
@@ -310,7 +313,7 @@ class StudyPlan(Part):
         is within 8.6 standard deviations (``privacy.mechanisms``).
         """
         most = self.privacy.update_range * max(each.declared_patients for each in self.participants)
-        return most - 9.0 * (self.privacy.noise_multiplier or 0.0)
+        return most - NOISE_OF_A_STATISTIC * (self.privacy.noise_multiplier or 0.0)
 
     def consortium_event(self, site: str) -> DpEvent:
         """What one round does to a patient as the coordinator and c sites see it: in mode dist the noise of h shares.

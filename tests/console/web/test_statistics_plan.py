@@ -22,6 +22,7 @@ from wardround.console.web.pages import PAGES
 from wardround.console.web.roles import Face
 from wardround.protocol.ledger import Reserve
 from wardround.protocol.plan import StudyPlan
+from wardround.server.store.studies import StudyFolder
 
 EVERY_KIND: list[dict[str, Any]] = [
     {"name": "patients", "kind": "count", "by": ["sex", {"column": "age", "cuts": [40, 60]}]},
@@ -58,6 +59,29 @@ def plan_of(mode: str = "local") -> StudyPlan:
     given = {"like": "heart_disease", "privacy": {"mode": mode, **terms}, "statistics": {"queries": EVERY_KIND}}
     declared = {"east": 200, "north": 200, "south": 200}
     return make_plan(parse_statistics(given), declared, datetime.now(UTC).date())
+
+
+def test_an_officer_may_ask_for_other_noise_and_for_no_second_round(world: Any, client_as: Any) -> None:
+    plan = world.proposed(plan_of())
+    client, path = client_as("officer"), f"/studies/{plan.digest}/cost"
+    assert client.get(path, params={"rounds": "1", "noise": "99.5"}).status_code == 200
+    assert client.get(path, params={"rounds": "3", "noise": "5.5"}).status_code == 400
+
+
+def test_the_coordinators_pages_show_a_study_that_counts(new_hub: Any, helpers: Any) -> None:
+    plan = plan_of()
+    new_hub.registry.propose(plan)
+    place = StudyFolder.create(new_hub.folder.studies, plan)
+    client = helpers.new_client(new_hub.app())
+    helpers.log_in(client, new_hub, "coordinator")
+    for state in ("proposed", "finished"):
+        if state == "finished":
+            place.keep_model(plan, plan.starting_model())
+            new_hub.registry.ended(plan.digest, "finished", "")
+        for path in ("/", "/studies", f"/studies/{plan.digest}", "/releases"):
+            answer = client.get(path)
+            assert answer.status_code == 200, f"{path}, {state}: {answer.status_code}"
+    client.close()
 
 
 @pytest.mark.parametrize("mode", ["local", "dist"])
