@@ -54,10 +54,11 @@ check: .venv/.setup ## lint, format, types and import order
 	$(BIN)/mypy
 	PYTHONPATH=.links $(BIN)/lint-imports --no-logo
 
-soak: .venv/.setup ## kill sites at every write and processes at random, and feed the readers nonsense; an hour or two
+soak: .venv/.setup ## kill sites at every write and processes at random, feed the readers nonsense, repeat statistics; an hour or two
 	@WARDROUND_SOAK=1 $(BIN)/python -m pytest -s tests/client/crash tests/end_to_end/test_processes.py $(ARGS)
 	@WARDROUND_SOAK=1 $(BIN)/python -m pytest tests/client/connectors_emr tests/client/nonsense tests/protocol/test_nonsense.py \
 	    tests/console/web/test_openapi.py --hypothesis-show-statistics $(ARGS)
+	@WARDROUND_SOAK=1 $(BIN)/python -m pytest tests/strategies/statistics $(ARGS)
 
 bundle: .venv/.setup ## a wheelhouse with hashes that installs a site without a network: OUT=FOLDER
 	@TORCH_INDEX="$(TORCH_INDEX)" scripts/bundle $(OUT)

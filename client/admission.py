@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from wardround.client.answers import Answers, answers_from
 from wardround.client.cache import CACHE, FeatureCache, source_state
 from wardround.client.connectors import IMAGE_CONNECTORS, Cohort
 from wardround.client.connectors.broken_off import read_whole
@@ -17,6 +18,7 @@ from wardround.client.connectors.table import Records
 from wardround.client.consent import Consent
 from wardround.client.imaging.kept import KeptPictures
 from wardround.client.plugins.task import site_task
+from wardround.client.population import ids_of, parts_of, read_by
 from wardround.client.reading import mapping_file, patients_in, read_records
 from wardround.client.secure import SecureSite
 from wardround.client.settings import SiteSettings, opt_out_sources
@@ -29,13 +31,14 @@ from wardround.client.store.memory import SiteMemory
 from wardround.client.store.opt_outs import OptOuts
 from wardround.client.store.replies import StoredReplies
 from wardround.client.store.roster import PinnedRoster
-from wardround.client.tasks import frozen_part, with_frozen_part
+from wardround.client.tasks import Task, frozen_part, with_frozen_part
 from wardround.privacy.secagg.scale import quantizer_for
 from wardround.protocol.canonical import LABEL_DATA, digest, encode
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.messages import Reply
 from wardround.protocol.outgoing import Outgoing, outgoing
 from wardround.protocol.plan import StudyPlan
+from wardround.protocol.statistics import Statistics
 from wardround.strategies import strategy_for
 
 
@@ -60,7 +63,7 @@ def cohort_of(plan: StudyPlan, folder: SiteFolder, settings: SiteSettings, membe
         return with_frozen_part(read_records(settings, folder.path, contract, folder.site, kept), frozen)
 
     cohort = read_whole(lambda: cache.cohort(name, state, records, members))
-    if not cohort.train.patients:
+    if not read_by(plan.task, cohort).patients:
         raise UsageError(
             f"no patient of site '{folder.site}' is admitted to a data domain",
             "run 'wardround site admit FOLDER' first",
@@ -108,9 +111,14 @@ def open_hospital(
         WardroundError: its data cannot be read, do not meet the contract, or are not admitted.
     """
     cohort = cohort_of(plan, folder, settings, members)
-    domains = members.domains(cohort.train_ids or ())
-    consent = Consent(opt_out_sources(settings, folder.path), members, OptOuts(members), cohort.train_ids, domains)
-    task, strategy = site_task(plan, folder, released=True), strategy_for(plan)
+    ids, parts = ids_of(plan.task, cohort), parts_of(plan.task)
+    domains = members.domains(ids or ())
+    sources = opt_out_sources(settings, folder.path)
+    consent = Consent(sources, members, OptOuts(members), ids, domains, parts=parts)
+    task: Task | Answers = (
+        answers_from(plan) if isinstance(plan.task, Statistics) else site_task(plan, folder, released=True)
+    )
+    strategy = strategy_for(plan)
     replies = StoredReplies(members.store, folder.site, folder.replies_key())
     memory = SiteMemory(members.store, folder.site, folder.memory_key())
 

@@ -5,6 +5,7 @@ from typing import Any, Final, Protocol
 
 from wardround.client.governance import CONSORTIUM_DOMAIN
 from wardround.client.limits import WHO_MENDS
+from wardround.client.population import usual_domains
 from wardround.client.signing import SignedFact, approval_facts
 from wardround.protocol.errors import UsageError
 from wardround.protocol.ledger import Waive
@@ -31,8 +32,11 @@ class Here(Protocol):
 
 
 def domains_for(plan: StudyPlan, domain: str) -> list[str]:
-    """The data domains that a grant on ``domain`` is needed for: in mode dist the consortium's curve too."""
-    return [domain, *([CONSORTIUM_DOMAIN] if plan.privacy.mode is PrivacyMode.DIST else [])]
+    """The data domains that a grant on ``domain``, that of who trains, is needed for.
+
+    Those of all patients whom the plan reads, and in mode dist the consortium's curve too.
+    """
+    return [*usual_domains(plan.task, domain), *([CONSORTIUM_DOMAIN] if plan.privacy.mode is PrivacyMode.DIST else [])]
 
 
 def to_approve(

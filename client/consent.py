@@ -5,7 +5,7 @@ one of them names is opted out. What is not understood is an error: nobody is dr
 """
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -115,14 +115,15 @@ class Asked:
 
 
 class Consent:
-    """What ``Site(consent=...)`` asks before every round: a mask over the training patients.
+    """What ``Site(consent=...)`` asks before every round: a mask over the patients that the plan reads.
 
     Besides who has opted out, it leaves out who may not be drawn for another reason: in no domain or in one that the
     site does not charge (after a merge: start the site anew), or under a second id.
 
     Args:
-        train_ids: ``Cohort.train_ids``.
-        domains: what the site charges, ``Members.domains(train_ids)``.
+        ids: of the patients that the plan reads, ``population.ids_of``.
+        domains: what the site charges, ``Members.domains(ids)``.
+        parts: of the site's patients that the plan reads.
     """
 
     def __init__(
@@ -130,11 +131,12 @@ class Consent:
         sources: Sequence[Source],
         members: Members,
         opt_outs: OptOuts,
-        train_ids: Sequence[str] | None,
+        ids: Sequence[str] | None,
         domains: Sequence[str],
         clock: Callable[[], datetime] = utc_now,
+        parts: Collection[Part] = (Part.TRAIN,),
     ) -> None:
-        if train_ids is None:
+        if ids is None:
             raise UsageError(
                 "the table does not say which patient a record belongs to, so nobody can opt out",
                 "name the column of the patient's id in the plan's contract",
@@ -142,9 +144,10 @@ class Consent:
         self._sources = tuple(sources)
         self._members = members
         self._opt_outs = opt_outs
-        self._ids = tuple(train_ids)
+        self._ids = tuple(ids)
         self._domains = tuple(domains)
         self._clock = clock
+        self._parts = tuple(parts)
 
     def __call__(self) -> npt.NDArray[np.bool_]:
         """Shape (patients,), bool. Changes are in the database when it returns.
@@ -156,7 +159,7 @@ class Consent:
         self._opt_outs.update({id_ for source in self._sources for id_ in source.opted_out(now)})
         away = set(self._members.same_person(self._opt_outs.now()))
         people = self._members.same_person(self._members.hashed(self._ids))
-        allowed = self._members.may_be_drawn(self._ids, self._domains, Part.TRAIN)
+        allowed = self._members.may_be_drawn(self._ids, self._domains, self._parts)
         return np.array([may and person not in away for may, person in zip(allowed, people, strict=True)], np.bool_)
 
 

@@ -8,6 +8,8 @@ from wardround.protocol.plan import PrivacyMode, StudyPlan
 TRAINING_DOMAIN = "training"
 """The data domain of a site's training patients, where a site has not divided them further."""
 
+TEST_DOMAIN = "test"
+"""The data domain of a site's test patients, where a site has not divided them further."""
 
 CONSORTIUM_DOMAIN = "consortium"
 """The same patients as the coordinator and the sites that may collude see them: a second curve with a cap of its own.

@@ -4,6 +4,7 @@
 drives it to the end gets the answer; a caller that stops is a crash at that point, and ``recover`` is the restart.
 """
 
+import os
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from datetime import date
@@ -12,11 +13,13 @@ from sqlite3 import Connection
 
 import numpy as np
 
+from wardround.client.answers import Answers
 from wardround.client.connectors.cohort import Cohort
 from wardround.client.fall_back import in_rounds
 from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, charge_for
 from wardround.client.learning import Interrupted, Learn, Learner
 from wardround.client.policy import Denied, decide
+from wardround.client.population import read_by
 from wardround.client.store.ledger import Ledger
 from wardround.client.store.memory import SiteMemory
 from wardround.client.store.replies import StoredReplies
@@ -30,13 +33,14 @@ from wardround.protocol.ledger import Abandon, BlockState, Refuse, Release, Rese
 from wardround.protocol.messages import Refusal, RefusalCode, Reply, RoundRequest, join_contribution
 from wardround.protocol.outgoing import Outgoing, outgoing, parse_answer
 from wardround.protocol.owners import COORDINATOR
+from wardround.protocol.parameters import Contribution
 from wardround.protocol.plan import PrivacyMode, StudyPlan
-from wardround.strategies import Strategy
+from wardround.strategies import Adding, Strategy
 from wardround.strategies.base import Memory
 
 
 class Phase(StrEnum):
-    """Where a site stands in a round, after each durable or expensive step."""
+    """Where a site stands in a round, after each durable or expensive step; TRAINED: or added up."""
 
     DECIDED = "decided"
     RESERVED = "reserved"
@@ -49,14 +53,15 @@ Seal = Callable[[Reply], Outgoing]
 
 
 Consent = Callable[[], "np.ndarray | None"]
-"""Which training patients may be drawn now, as a mask of shape (patients,); None: all. Asked before every round."""
+"""Who of those that the plan reads may be drawn now, a mask (patients,); None: all. Asked before every round."""
 
 
 class Site:
     """One hospital under one approved plan. Noise and sampling always come from the operating system's CSPRNG.
 
     Args:
-        domains: the data domains that the training patients belong to; a round is charged to each of them.
+        task: what is trained, or the queries of a statistics study.
+        domains: the data domains that the patients whom the plan reads belong to; a round is charged to each of them.
         replies: keeps finished answers, so that a request that comes again gets the same bytes. None: a simulation,
             whose coordinator never asks twice.
         consent: who has not opted out.
@@ -70,7 +75,7 @@ class Site:
         self,
         plan: StudyPlan,
         cohort: Cohort,
-        task: Task,
+        task: Task | Answers,
         strategy: Strategy,
         ledger: Ledger,
         *,
@@ -89,13 +94,16 @@ class Site:
         self.plan = plan
         self.cohort = cohort
         self.ledger = ledger
+        self._task = task
         self._strategy = strategy
         self._domains = domains
         self._replies = replies
         self._consent = consent
-        self._learn = learn or Learner(plan, cohort.site, task, strategy, stopped).learn
+        self._stopped = stopped
+        self._learn = learn
         self._seal = seal
         self._memory = memory
+        self._patients = read_by(plan.task, cohort)
         self._drawn = in_rounds(plan, cohort)
 
     @property
@@ -155,13 +163,12 @@ class Site:
             return self.refuse(request, RefusalCode.POLICY, error.message)
         yield Phase.STARTED
         try:
-            before = self.remembered(request.round_number, request.model_hash)
-            update, memory = self._learn(request, before, patients)
+            contribution, memory = self._contribute(request, patients)
         except Interrupted as error:
             self.ledger.recover(request.plan)
             return self.refuse(request, RefusalCode.UNAVAILABLE, error.message)
         yield Phase.TRAINED
-        vector = join_contribution(self._strategy.contribute(update))
+        vector = join_contribution(contribution)
         reply = Reply(self.name, request.plan, request.round_number, request.attempt, request.model_hash, vector)
         try:
             answer = self._release(request, reply, memory)
@@ -256,19 +263,30 @@ class Site:
 
     def _present(self) -> tuple[Examples, int]:
         """The patients who may be drawn, and how many may not, rounded up to the next 10."""
-        train, present = self.cohort.train, self._consent()
+        patients, present = self._patients, self._consent()
         if present is None:
-            present = np.ones(train.patients, bool)
+            present = np.ones(patients.patients, bool)
         left_out = -(-int((~present).sum()) // 10) * 10
         if self._drawn is not None:
             present = present & self._drawn
-        return (train if present.all() else train.only(np.flatnonzero(present))), left_out
+        return (patients if present.all() else patients.only(np.flatnonzero(present))), left_out
 
     def remembered(self, round_number: int, model_hash: str) -> Memory | None:
         """The memory with which a round from this model begins. Raises UsageError where it cannot be opened."""
         if self._memory is None:
             return None
         return self._memory.before(self.plan.digest, round_number, model_hash)
+
+    def _contribute(self, request: RoundRequest, patients: Examples) -> tuple[Contribution, Memory]:
+        """What the site adds to the sum, and what it remembers: of a statistics study nothing."""
+        if isinstance(self._task, Answers):
+            assert isinstance(self._strategy, Adding)
+            if self._stopped():
+                raise Interrupted("the work was stopped before it began", "its charge stays; the study may be resumed")
+            return self._strategy.added(self._task.vector(patients, os.urandom)), {}
+        learn = self._learn or Learner(self.plan, self.name, self._task, self._strategy, self._stopped).learn
+        update, memory = learn(request, self.remembered(request.round_number, request.model_hash), patients)
+        return self._strategy.contribute(update), memory
 
     def refuse(self, request: RoundRequest, code: RefusalCode, reason: str) -> Outgoing:
         """Tell the ledger why; the wire gets one of three words."""

@@ -173,14 +173,20 @@ class Configuration(_Section):
 
 def parse_configuration(data: dict[str, Any]) -> Configuration:
     """The configuration in plain data. Raises UsageError that names the first wrong key."""
-    contract = data.get("contract")
-    if isinstance(contract, dict) and isinstance(contract.get("columns"), dict):
-        columns = [{"name": name, **column} for name, column in contract["columns"].items()]
-        data = {**data, "contract": {**contract, "columns": columns}}
+    if "contract" in data:
+        data = {**data, "contract": listed_columns(data["contract"])}
     try:
         return Configuration.model_validate(data)
     except ValidationError as error:
         raise usage_error(error) from None
+
+
+def listed_columns(contract: Any) -> Any:
+    """A contract as written, whose columns may be a mapping by name, with a list of them."""
+    if isinstance(contract, dict) and isinstance(contract.get("columns"), dict):
+        columns = [{"name": name, **column} for name, column in contract["columns"].items()]
+        return {**contract, "columns": columns}
+    return contract
 
 
 def usage_error(error: ValidationError) -> UsageError:

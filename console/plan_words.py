@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wardround.console.i18n import _, ngettext, numeral
+from wardround.console.reports.statistics_words import asked, mechanism_words, whose_words
 from wardround.console.reports.task_words import label_words, model_words, unit_words, weights_words
 from wardround.console.reports.words import picture_words, strategy_words
-from wardround.protocol.contract import DataContract, NumberColumn
+from wardround.protocol.contract import NumberColumn
 from wardround.protocol.plan import Claim, PrivacyMode, StudyPlan
 from wardround.protocol.secagg import colluding
+from wardround.protocol.statistics import Statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def sections(plan: StudyPlan) -> tuple[Section, ...]:
     return (
         Section("why", _("Why, and who answers for it"), tuple(_why(plan))),
         Section("who", _("Who takes part"), tuple(_takes_part(plan))),
-        _reads(plan.contract),
+        _reads(plan),
         Section("training", _("What is computed"), tuple(_training(plan))),
         Section("leaves", _("What leaves your site"), tuple(_leaves(plan))),
         Section("protection", _("How patients are protected"), tuple(_protection(plan)), tuple(_warnings(plan))),
@@ -145,7 +147,8 @@ def _takes_part(plan: StudyPlan) -> Iterator[Term]:
         yield Term(_("Must be in every round"), ", ".join(plan.must_include), given=True)
 
 
-def _reads(contract: DataContract | None) -> Section:
+def _reads(plan: StudyPlan) -> Section:
+    contract = plan.contract
     heading = _("What is read at your site")
     if contract is None:
         words = _("The plan describes no columns: it was made by a program, for simulations only.")
@@ -160,7 +163,8 @@ def _reads(contract: DataContract | None) -> Section:
             codes = "; ".join(f"{code} = {meaning}" for code, meaning in column.codes.items())
             columns.append(ColumnTerm(column.name, column.meaning, "", codes, given=True))
     terms = [] if contract.image is None else [Term(_("Pictures"), picture_words(contract.image))]
-    terms.append(Term(_("What the model predicts"), label_words(contract)))
+    counts = isinstance(plan.task, Statistics)
+    terms.append(Term(_("Read besides") if counts else _("What the model predicts"), label_words(contract)))
     if contract.patient_id is not None:
         words = _("column '%(column)s'; it never leaves the site") % {"column": contract.patient_id}
         terms.append(Term(_("Tells patients apart"), words))
@@ -175,6 +179,10 @@ def _training(plan: StudyPlan) -> Iterator[Term]:
         much = ngettext("%(count)s pass over the data", "%(count)s passes over the data", local.epochs or 0)
     much %= {"count": numeral(local.steps or local.epochs or 0)}
     yield Term(_("Model"), model_words(plan))
+    if isinstance(plan.task, Statistics):
+        yield Term(_("Whose records"), whose_words(plan.task))
+        for name, words in asked(plan.task):
+            yield Term(_("Asked: %(query)s") % {"query": name}, words)
     for words in weights_words(plan):
         yield Term(_("Trained elsewhere"), words)
     yield Term(_("Strategy"), strategy_words(plan), given=True)
@@ -231,7 +239,7 @@ def _warnings(plan: StudyPlan) -> Iterator[Term]:
 
 def _protection(plan: StudyPlan) -> Iterator[Term]:
     """How patients are protected, and from whom."""
-    terms, count = plan.privacy, len(plan.participants)
+    terms = plan.privacy
     if terms.delta is not None and terms.epsilon is not None:
         most = _("at most %(epsilon)s %(conditions)s")
         said = {"epsilon": numeral(terms.epsilon), "conditions": conditions_words(terms.delta, everyone_words())}
@@ -242,6 +250,10 @@ def _protection(plan: StudyPlan) -> Iterator[Term]:
             said = {"epsilon": numeral(terms.epsilon_consortium), "conditions": conditions}
             yield Term(_("Against %(against)s only") % {"against": against}, most % said)
         assert terms.sampling_probability is not None and terms.noise_multiplier is not None
+        if isinstance(plan.task, Statistics):
+            yield Term(_("Mechanism"), mechanism_words(plan))
+            yield from _aggregation(plan)
+            return
         words = _(
             "each step draws each patient with probability %(q)s, clips the patient's gradient to norm %(clip)s, and "
             "adds Gaussian noise of %(noise)s times that norm"
@@ -255,6 +267,11 @@ def _protection(plan: StudyPlan) -> Iterator[Term]:
                 "noise": numeral(terms.noise_multiplier),
             },
         )
+    yield from _aggregation(plan)
+
+
+def _aggregation(plan: StudyPlan) -> Iterator[Term]:
+    terms, count = plan.privacy, len(plan.participants)
     if terms.secure_aggregation and not terms.outsiders_only:
         words = _(
             "The coordinator learns sums over at least %(least)s hospitals, never one hospital's update, as long as it "

@@ -17,11 +17,13 @@ COVERED: Final = (
     "strategies",
     "client/tasks",
     "client/plugins",
-    "client/learning.py",
-    "client/training.py",
-    "client/personal.py",
+    "client/answers.py",
     "client/fall_back.py",
+    "client/learning.py",
+    "client/personal.py",
+    "client/population.py",
     "client/site.py",
+    "client/training.py",
 )
 """Folders and files below the package, whose change is another behaviour."""
 

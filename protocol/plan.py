@@ -23,8 +23,12 @@ from wardround.protocol.parameters import Layout, Vector, initial_weights, model
 from wardround.protocol.part import Part, later
 from wardround.protocol.plugins import PluginRef
 from wardround.protocol.secagg import honest, threshold
+from wardround.protocol.statistics import Statistics
 from wardround.protocol.tasks import TaskSpec
 from wardround.protocol.weights import Installed, WeightsFile, nothing_installed, weights_of
+
+NOISE_OF_A_STATISTIC: Final = 9.0
+"""Standard deviations that a masked number of a statistics study leaves room for; its noise is within 8.6 of them."""
 
 
 class PrivacyMode(StrEnum):
@@ -215,12 +219,14 @@ class StudyPlan(Part):
             raise ValueError("must_include names participants, each once and in the order of their names")
         if (self.contract is None) != (self.task.name == "programmed"):
             raise ValueError("a plan has a data contract, unless its task was made by a program")
-        if self.contract is not None and self.task.label_kind != self.contract.label.kind:
+        if self.contract is not None and self.task.label_kind not in ("any", self.contract.label.kind):
             raise ValueError(f"task '{self.task.name}' needs a '{self.task.label_kind}' label in the contract")
         if self.contract is not None:
             _check_pictures(self.task, self.contract)
             if isinstance(self.task, Outputs | ImageSegmentation):
                 self.task.check_label(self.contract.label)
+        if isinstance(self.task, Statistics):
+            _check_statistics(self, self.task)
         if self.privacy.mode is not PrivacyMode.NONE:
             if self.task.couples_patients:
                 raise ValueError(
@@ -308,6 +314,16 @@ class StudyPlan(Part):
         """h = t - max(c, 1): sites whose shares of noise are in every sum that is opened, whoever of c colludes."""
         return honest(len(self.participants), self.min_sites)
 
+    @property
+    def most_of_a_statistic(self) -> float:
+        """Within which a site holds each number of a statistics study, in units of one patient.
+
+        A masked number may be as large as ``update_range`` times the most declared patients, its noise included, which
+        is within 8.6 standard deviations (``privacy.mechanisms``).
+        """
+        most = self.privacy.update_range * max(each.declared_patients for each in self.participants)
+        return most - NOISE_OF_A_STATISTIC * (self.privacy.noise_multiplier or 0.0)
+
     def consortium_event(self, site: str) -> DpEvent:
         """What one round does to a patient as the coordinator and c sites see it: in mode dist the noise of h shares.
 
@@ -347,6 +363,25 @@ class StudyPlan(Part):
         if canonical != data:
             raise UsageError("these plan bytes are not in canonical form", "take the plan from plan.json unchanged")
         return plan
+
+
+def _check_statistics(plan: StudyPlan, task: Statistics) -> None:
+    """Raise ValueError unless a round of ``plan`` is one sum over all patients, of which each moves it by 1 at most."""
+    if plan.contract is None or plan.contract.image is not None:
+        raise ValueError("a statistics study reads the columns of a contract without an image")
+    task.check(plan.contract)
+    fixed = (plan.strategy.name, plan.local.steps, plan.local.learning_rate, plan.privacy.clip_norm, plan.model.scheme)
+    if fixed != ("statistics", 1, 1.0, 1.0, "zeros") or plan.privacy.sampling_probability not in (None, 1.0):
+        raise ValueError(
+            "a statistics study has strategy 'statistics', one step of rate 1, clip_norm 1, sampling_probability 1, "
+            "and starts from zeros"
+        )
+    if plan.most_of_a_statistic < 1.0:
+        raise ValueError("update_range leaves the sums no room beside their noise: widen it")
+    if plan.fall_back_share:
+        raise ValueError("a statistics study has no model to fall back from: fall_back_share is 0")
+    if plan.rounds != 1:
+        raise ValueError("these statistics are one round: a second one would be the same sums again, charged again")
 
 
 def _check_pictures(task: TaskSpec, contract: DataContract) -> None:

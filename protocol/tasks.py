@@ -1,6 +1,7 @@
-"""What is learned: the torch-free description of each task, so that a plan can be checked on any machine.
+"""What is learned, or counted: the torch-free description of each task, so that a plan can be checked on any machine.
 
-``client/tasks`` implements every task named here; a contract test holds both equal (layout, outputs, privacy).
+``client/tasks`` implements every task named here that trains, and a contract test holds both equal (layout, outputs,
+privacy); ``client/answers`` implements the one that trains nothing.
 """
 
 from itertools import pairwise
@@ -12,6 +13,7 @@ from wardround.protocol.image_tasks import ImageClassification, ImageDenseNet, I
 from wardround.protocol.parameters import Layout, Tensor
 from wardround.protocol.part import Part
 from wardround.protocol.plugins import PluginTask, TensorSpec
+from wardround.protocol.statistics import Statistics
 
 
 class _Task(Part):
@@ -145,6 +147,7 @@ TaskSpec = Annotated[
     | LinearProbe
     | ImageSegmentation
     | PluginTask
+    | Statistics
     | Programmed,
     Field(discriminator="name"),
 ]

@@ -20,7 +20,14 @@ ROOT = Path(__file__).resolve().parent.parent
 CONSOLE = ROOT / "console"
 WEB = CONSOLE / "web"
 OF_A_SUBJECT = {
-    "plan": ("plan_words.py", "plan_changes.py", "reports/numbers.py", "reports/task_words.py", "reports/words.py"),
+    "plan": (
+        "plan_words.py",
+        "plan_changes.py",
+        "reports/numbers.py",
+        "reports/statistics_words.py",
+        "reports/task_words.py",
+        "reports/words.py",
+    ),
     "entries": ("paper/entry_words.py", "paper/kinds.py"),
     "paper": (
         "paper/anchor_words.py",

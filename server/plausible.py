@@ -68,7 +68,8 @@ def lengths(
     if rate * rule.proximal_mu > 1:  # then a step back would be longer than the step that it takes back
         return None
     personal = strategy.personal(plan.layout)
-    size = plan.layout.size - sum(end - first for first, end in personal.layers)
+    size = strategy.part_sizes(plan.layout.size).get("update", plan.layout.size)
+    size -= sum(end - first for first, end in personal.layers)
     steps, n, q = event.steps - personal.head_steps, len(sites), event.sampling_probability
     unit = rate * clip / q
     if "weight_steps" in strategy.part_sizes(size):  # FedNova sends p_k D_k / tau_k

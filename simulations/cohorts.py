@@ -9,10 +9,12 @@ import numpy as np
 
 from wardround.client.connectors import Cohort, cohort_from_table, make_cohort, read_table
 from wardround.client.own_model import one_class
+from wardround.client.population import declared_for
 from wardround.client.tasks import frozen_part
 from wardround.conf.schema import Configuration
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
+from wardround.protocol.tasks import TaskSpec
 from wardround.simulations.datasets import load_dataset
 from wardround.simulations.resplit import resplit
 from wardround.simulations.result import MadeUpSplit
@@ -94,7 +96,14 @@ def _read(configuration: Configuration) -> Gathered:
 
 def declared_patients(configuration: Configuration) -> dict[str, int]:
     """What the hospitals declare in public, by site: as the configuration says, or else counted in its data."""
-    return dict(configuration.data.declared) or gather(configuration).declared
+    if configuration.data.declared:
+        return dict(configuration.data.declared)
+    return declared_in(gather(configuration), configuration.task)
+
+
+def declared_in(gathered: Gathered, task: TaskSpec) -> dict[str, int]:
+    """What each site that takes part declares of the patients whom ``task`` reads."""
+    return {cohort.site: declared_for(task, cohort) for cohort in gathered.taking_part}
 
 
 def examine(cohorts: Sequence[Cohort], contract: DataContract | None, attribution: str) -> Gathered:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from wardround.client.answers import Answers
 from wardround.client.connectors import Cohort
-from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, budget_for, grant_for, open_domain
+from wardround.client.governance import CONSORTIUM_DOMAIN, budget_for, grant_for, open_domain
 from wardround.client.learning import Learn
+from wardround.client.population import usual_domains
 from wardround.client.secure import SECRET_SIZE, SecureSite
 from wardround.client.site import Site
 from wardround.client.store.database import open_store, store_bytes
@@ -41,7 +43,7 @@ class Terms:
     """What is simulated, whatever engine does it. The caps are lifetime budgets of a domain, in epsilon."""
 
     plan: StudyPlan
-    task: Task
+    task: Task | Answers
     strategy: Strategy
     cohorts: Sequence[Cohort]
     today: date
@@ -76,6 +78,7 @@ class SiteBySite:
         elsewhere: Elsewhere | None = None,
     ) -> None:
         self._terms = terms
+        self._domains = usual_domains(terms.plan.task)
         self._store = open_store(None, ledgers)
         self.keys = keys
         self._elsewhere = elsewhere
@@ -101,13 +104,13 @@ class SiteBySite:
         return self.federation.run(after_round)
 
     def charged(self) -> dict[str, int]:
-        """Rounds that each site's ledger was charged for."""
+        """Rounds that each site's ledger was charged for, on each domain that the plan reads."""
         plan = self._terms.plan.digest
-        return {site.name: site.ledger.charged(plan, TRAINING_DOMAIN) for site in self.federation.sites}
+        return {site.name: site.ledger.charged(plan, self._domains[0]) for site in self.federation.sites}
 
     def spent(self) -> dict[str, tuple[int, int | None]]:
-        """(spent, allowance) of each site's training domain."""
-        return {site.name: site.ledger.used(TRAINING_DOMAIN) for site in self.federation.sites}
+        """(spent, allowance) of each site's domain, the first of those that the plan reads."""
+        return {site.name: site.ledger.used(self._domains[0]) for site in self.federation.sites}
 
     def ledgers(self) -> bytes:
         """All ledgers, as the database that holds them."""
@@ -120,8 +123,9 @@ class SiteBySite:
 
     def _open_domains(self, ledger: Ledger, cohort: Cohort) -> None:
         plan, delta = self._terms.plan, delta_for(cohort.declared_patients)
-        ledger.record(budget_for(plan, self._terms.epsilon_cap, delta))
-        ledger.record(grant_for(plan, cohort.site))
+        for domain in self._domains:
+            ledger.record(budget_for(plan, self._terms.epsilon_cap, delta, domain))
+            ledger.record(grant_for(plan, cohort.site, domain))
         if plan.privacy.mode is PrivacyMode.DIST:
             ledger.record(open_domain(CONSORTIUM_DOMAIN, self._terms.consortium_cap, delta))
             ledger.record(grant_for(plan, cohort.site, CONSORTIUM_DOMAIN))
@@ -134,7 +138,17 @@ class SiteBySite:
 
         def make(seal: Callable[[Reply], Outgoing]) -> Site:
             learn = None if self._elsewhere is None else _taken(self._elsewhere, cohort.site)
-            return Site(terms.plan, cohort, terms.task, terms.strategy, ledger, learn=learn, seal=seal, memory=memory)
+            return Site(
+                terms.plan,
+                cohort,
+                terms.task,
+                terms.strategy,
+                ledger,
+                domains=self._domains,
+                learn=learn,
+                seal=seal,
+                memory=memory,
+            )
 
         if key is None:
             return make(outgoing)

@@ -5,6 +5,7 @@ from typing import Final, TypeVar
 
 from wardround.protocol.errors import UsageError, did_you_mean
 from wardround.protocol.plan import StrategySpec, StudyPlan
+from wardround.strategies.adding import Adding
 from wardround.strategies.base import State, Strategy, step_in_blocks
 from wardround.strategies.ditto import Ditto
 from wardround.strategies.fedavg import FedAvg
@@ -22,6 +23,7 @@ from wardround.strategies.tuned import Tuned
 __all__ = [
     "ROBUST",
     "STRATEGIES",
+    "Adding",
     "Robust",
     "State",
     "Strategy",
@@ -72,6 +74,8 @@ def strategy_from(spec: StrategySpec) -> Strategy:
             f"strategy '{spec.name}' looks at single updates, which no coordinator is shown: simulation only",
             "simulate it, or take a strategy that is a function of the sum",
         )
+    if spec.name == Adding.name:
+        return _made(Adding, spec)
     if spec.name not in STRATEGIES:
         raise UsageError(f"there is no strategy '{spec.name}'", did_you_mean(spec.name, [*STRATEGIES, *ROBUST]))
     return _made(STRATEGIES[spec.name], spec)

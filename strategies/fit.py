@@ -4,6 +4,8 @@ from typing import Final
 
 from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import PrivacyMode, StudyPlan
+from wardround.protocol.statistics import Statistics
+from wardround.strategies.adding import Adding
 from wardround.strategies.base import Strategy
 from wardround.strategies.robust import Robust
 
@@ -12,6 +14,11 @@ SINGLE_UPDATES: Final = "looks at single updates, and secure aggregation lets no
 
 def check_strategy(plan: StudyPlan, strategy: Strategy | Robust) -> None:
     """Raise UsageError, with the reason, where ``plan`` cannot have ``strategy``."""
+    if isinstance(strategy, Adding) is not isinstance(plan.task, Statistics):
+        raise UsageError(
+            f"strategy '{strategy.name}' and task '{plan.task.name}' do not belong together",
+            "strategy 'statistics' adds up what task 'statistics' asks, and trains nothing",
+        )
     if isinstance(strategy, Robust):
         if plan.privacy.secure_aggregation:
             raise UsageError(

@@ -31,14 +31,17 @@ from wardround.client.connectors import CONNECTORS
 from wardround.client.tasks import TASKS
 from wardround.conf.compose import GROUPS, compose_configuration
 from wardround.conf.schema import Configuration, parse_configuration
+from wardround.conf.statistics import parse_statistics
 from wardround.console.cli import app
 from wardround.protocol.errors import WardroundError
 from wardround.protocol.plan import StudyPlan
+from wardround.protocol.statistics import Statistics
 from wardround.protocol.tasks import Programmed
 from wardround.simulations.datasets import DATASETS
 from wardround.simulations.faults import FaultKind
 from wardround.simulations.result import SimulationResult
 from wardround.strategies import STRATEGIES
+from wardround.strategies.statistics import STATISTICS
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("protocol", "privacy", "strategies", "conf", "server", "client", "simulations", "console")
@@ -183,6 +186,7 @@ def choices(group: str) -> list[str]:
 
 REGISTRIES: dict[str, tuple[str, Iterable[str]]] = {
     "strategies": ("docs/strategies.md", STRATEGIES),
+    "statistics": ("docs/statistics.md", STATISTICS),
     "connectors": ("docs/data.md", CONNECTORS),
     "data sets": ("docs/data.md", DATASETS),
     "tasks": ("docs/configuration.md", TASKS),
@@ -202,6 +206,13 @@ def test_every_member_of_a_registry_is_in_its_page(registry: str) -> None:
     where, names = REGISTRIES[registry]
     assert list(names), "an empty registry checks nothing"
     assert unmentioned(names, page(where)) == []
+
+
+def test_the_file_that_the_page_of_statistics_shows_asks_what_it_says() -> None:
+    (text,) = fences(page("docs/statistics.md"), "yaml")
+    task = parse_statistics(yaml.safe_load(text)).task
+    assert isinstance(task, Statistics)
+    assert [query.name for query in task.queries] == ["patients", "age", "cholesterol"]
 
 
 def test_a_member_without_a_word_is_found() -> None:

@@ -9,7 +9,7 @@ Beside each time stands ``after``, the number of the ledger's last entry then. I
 """
 
 import hmac
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,14 +18,11 @@ from functools import lru_cache
 from sqlite3 import Connection
 from typing import Final
 
-from wardround.client.governance import TRAINING_DOMAIN
+from wardround.client.governance import TEST_DOMAIN, TRAINING_DOMAIN
 from wardround.client.store.database import explained
 from wardround.client.store.ledger import utc_now
 from wardround.protocol.canonical import LABEL_MEMBER
 from wardround.protocol.errors import UsageError
-
-TEST_DOMAIN: Final = "test"
-"""The data domain of a site's test patients, where a site has not divided them further."""
 
 _CHUNK: Final = 5_000
 """Parameters of one statement; SQLite takes 32,766."""
@@ -194,11 +191,13 @@ class Members:
             )
         return tuple(sorted({m.domain for found in known.values() for m in found}))
 
-    def may_be_drawn(self, ids: Sequence[str], domains: Iterable[str], part: Part = Part.TRAIN) -> list[bool]:
+    def may_be_drawn(
+        self, ids: Sequence[str], domains: Iterable[str], parts: Collection[Part] = (Part.TRAIN,)
+    ) -> list[bool]:
         """Whether a round that is charged to ``domains`` may draw each patient.
 
-        Not who is in no domain, in one that is not charged, or in the other part; of two ids of one person only the
-        first.
+        Not who is in no domain, in one that is not charged, or in no part of ``parts``; of two ids of one person only
+        the first.
         """
         charged, seen = set(domains), set[bytes]()
         allowed = []
@@ -207,7 +206,7 @@ class Members:
             known = self._memberships(set(people))
         for person in people:
             found = known[person]
-            fits = all(m.domain in charged and m.part is part for m in found)
+            fits = all(m.domain in charged and m.part in parts for m in found)
             allowed.append(bool(found) and fits and person not in seen)
             seen.add(person)
         return allowed

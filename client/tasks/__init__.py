@@ -13,6 +13,7 @@ from wardround.client.tasks.survival import Cox, Piecewise
 from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.plugins import PluginTask
+from wardround.protocol.statistics import Statistics
 
 __all__ = ["TASKS", "Frozen", "Metric", "Scores", "Task", "frozen_part", "task_from", "with_frozen_part"]
 
@@ -30,6 +31,8 @@ TASKS: Final[dict[str, Callable[[Any, int], Task]]] = {
 
 def task_from(plan: StudyPlan) -> Task:
     """The task that a plan names. A task made by a program, or by a plugin, cannot come out of a plan: UsageError."""
+    if isinstance(plan.task, Statistics):
+        raise UsageError("this study counts and trains nothing, so it has no model", "wardround stats shows its table")
     if isinstance(plan.task, PluginTask):
         raise UsageError(
             f"the plugin '{plan.task.plugin.name}' is not installed here", "docs/plugins.md says how one is"

@@ -33,11 +33,11 @@ def link_command(folder: Path) -> None:
 def admit_command(folder: Path, column: str, test_ids: Path | None) -> None:
     """Take the patients of the site's data into its data domains, for training or for testing, once for all studies."""
     from wardround.client.admission import admit
-    from wardround.client.governance import TRAINING_DOMAIN
+    from wardround.client.governance import TEST_DOMAIN, TRAINING_DOMAIN
     from wardround.client.reading import patients_in
     from wardround.client.settings import read_settings
     from wardround.client.store.database import open_store
-    from wardround.client.store.members import TEST_DOMAIN, Members, Part
+    from wardround.client.store.members import Members, Part
 
     opened = SiteFolder.open(folder)
     settings, store = read_settings(opened.path), open_store(opened.database)

@@ -39,7 +39,12 @@ def check_command(overrides: Sequence[str]) -> None:
 
 def propose_command(folder: Path, overrides: Sequence[str]) -> None:
     """Hand the plan to the coordinator, which proposes it to every site of it."""
-    opened, plan = CoordinatorFolder.open(folder), _plan(overrides)
+    hand_over(folder, _plan(overrides))
+
+
+def hand_over(folder: Path, plan: StudyPlan) -> None:
+    """Hand ``plan`` to the coordinator in ``folder``. Raises UsageError where it cannot be run there."""
+    opened = CoordinatorFolder.open(folder)
     registry = Registry(opened.database)
     known = {site.site for site in registry.sites() if not site.revoked}
     missing = [participant.site for participant in plan.participants if participant.site not in known]

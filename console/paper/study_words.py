@@ -28,6 +28,7 @@ from wardround.console.reports.words import picture_words
 from wardround.protocol.contract import DataContract, NumberColumn
 from wardround.protocol.plan import Claim, PrivacyMode, StudyPlan
 from wardround.protocol.secagg import colluding
+from wardround.protocol.statistics import Statistics
 
 
 def standing(about: About, words: Words) -> str:
@@ -75,7 +76,7 @@ def columns(about: About, words: Words) -> Iterator[Block]:
             (
                 Cell(clean(", ".join(contract.label.columns)), code=True),
                 Cell(clean(label_words(contract))),
-                Cell(_("what the model predicts")),
+                Cell(_("read besides") if isinstance(about.plan.task, Statistics) else _("what the model predicts")),
             )
         )
     )
@@ -277,9 +278,18 @@ def _promise_facts(about: About, words: Words) -> Iterator[Fact]:
     }
     yield Fact(_("Mode"), modes.get(terms.mode, clean(str(terms.mode))))
     if terms.noise_multiplier is not None and terms.sampling_probability is not None:
+        counts = isinstance(plan.task, Statistics)
         yield Fact(
             _("Mechanism"),
             _(
+                "every patient in the sum, who moves all figures together by a vector of length {clip} at most, "
+                "Gaussian noise of {sigma} times that"
+            ).format(
+                clip=words.marked(words.marked(f"{terms.clip_norm:g}")),
+                sigma=words.marked(words.marked(f"{terms.noise_multiplier:g}")),
+            )
+            if counts
+            else _(
                 "patients drawn by Poisson sampling with probability {q}, each patient's gradient clipped to "
                 "norm {clip}, Gaussian noise of {sigma} times that"
             ).format(

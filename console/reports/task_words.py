@@ -17,6 +17,7 @@ from wardround.protocol.labels import ClassLabel, Finding, FindingsLabel, MaskLa
 from wardround.protocol.networks import DenseNet121
 from wardround.protocol.plan import StudyPlan, TrainedModel
 from wardround.protocol.plugins import PluginTask
+from wardround.protocol.statistics import Statistics
 from wardround.protocol.tasks import Programmed, SurvivalPiecewise, TabularRegression
 from wardround.protocol.weights import PublicSeed
 
@@ -121,6 +122,11 @@ def model_words(plan: StudyPlan) -> str:
         return _("A model made by the researcher's program; %(size)s; %(start)s") % {"size": size, "start": start}
     if isinstance(task, PluginTask):
         return _plugin_words(task, size, start)
+    if isinstance(task, Statistics):
+        return _("Nothing is trained: figures are added up over the hospitals; %(size)s") % {
+            "size": ngettext("%(count)s number", "%(count)s numbers", plan.layout.size - 1)
+            % {"count": numeral(plan.layout.size - 1)}
+        }
     weighted = ""
     if isinstance(task, Outputs) and task.positive_weights:
         weights = listed([plain(weight) for weight in task.positive_weights])

@@ -39,6 +39,7 @@ _STRATEGIES: Final = {
     "median": "median",
     "trimmed_mean": "trimmed mean",
     "krum": "Krum",
+    "statistics": "sums",
 }
 
 

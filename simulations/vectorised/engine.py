@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from wardround.client.answers import Answers
 from wardround.client.connectors import Cohort
 from wardround.client.fall_back import for_rounds
 from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, charge_for
@@ -119,6 +120,7 @@ class Vectorised:
         self._plan, self._strategy, self._today = plan, strategy, terms.today
         self._cohorts = sorted(terms.cohorts, key=lambda cohort: cohort.site)
         self._drawn = [for_rounds(plan, cohort) for cohort in self._cohorts]
+        assert not isinstance(terms.task, Answers), "a statistics study goes site by site"
         self._task = terms.task
         self._chunks = list(self._chunked(threads, max(1, numbers_of_a_chunk // plan.layout.size)))
         self._memories = Memories(plan, strategy, memories)

@@ -178,7 +178,7 @@ def test_a_person_of_both_parts_is_in_neither(members: Members) -> None:
     members.merge("a", "b")
     assert members.parts(["a", "b"]) == [None, None]
     assert members.may_be_drawn(["a", "b"], ("test", "training")) == [False, False]
-    assert members.may_be_drawn(["a", "b"], ("test", "training"), Part.TEST) == [False, False]
+    assert members.may_be_drawn(["a", "b"], ("test", "training"), (Part.TEST,)) == [False, False]
 
 
 def test_ids_that_nobody_knows_are_not_merged(members: Members) -> None:

@@ -17,12 +17,13 @@ from typing import Any
 import pyarrow.csv
 import pytest
 
+from wardround.client.asking import domains_for
 from wardround.client.desk import Desk, Switches
-from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, grant_for, open_domain
+from wardround.client.governance import TEST_DOMAIN, TRAINING_DOMAIN, grant_for, open_domain
 from wardround.client.link import LinkFolder, Proxy
 from wardround.client.store.database import open_store
 from wardround.client.store.folder import SiteFolder
-from wardround.client.store.members import TEST_DOMAIN, Members, Part
+from wardround.client.store.members import Members, Part
 from wardround.client.store.roster import PinnedRoster
 from wardround.conf.compose import compose_configuration
 from wardround.conf.planning import make_plan
@@ -61,9 +62,7 @@ class Consortium:
     def approve(self, plan: StudyPlan, site: str) -> None:
         """What the site's officers sign for a plan: budget, waiver where there is no privacy, grant."""
         ledger = self.folders[site].ledger()
-        domains = [TRAINING_DOMAIN]
-        if plan.privacy.mode is PrivacyMode.DIST:
-            domains.append(CONSORTIUM_DOMAIN)
+        domains = domains_for(plan, TRAINING_DOMAIN)
         key = self.folders[site].identity().public.key.hex()
 
         def signed(fact: Any) -> Any:

@@ -14,7 +14,8 @@ from wardround.privacy.accounting import within
 from wardround.privacy.budget import cost
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import PoissonGaussian
-from wardround.protocol.plan import Claim, PrivacyMode, StudyPlan
+from wardround.protocol.plan import NOISE_OF_A_STATISTIC, Claim, PrivacyMode, StudyPlan
+from wardround.protocol.statistics import Statistics
 
 MOST_ROUNDS: Final = 10_000
 """Of a plan."""
@@ -68,6 +69,10 @@ class Point:
 def bounds(plan: StudyPlan) -> Bounds:
     """What may be asked about a plan with differential privacy."""
     noise = proposed_noise(plan)
+    if isinstance(plan.task, Statistics):
+        # A second round would be the same sums again, and more noise than masks have room for is no plan.
+        room = noise + (plan.most_of_a_statistic - 1.0) / NOISE_OF_A_STATISTIC - 0.01  # noise is rounded to hundredths
+        return Bounds(1, min(LEAST_NOISE, noise), max(min(MOST_NOISE, room), noise), most_rounds=1)
     slider = min(MOST_ROUNDS, max(10, 3 * plan.rounds))
     return Bounds(slider, min(LEAST_NOISE, noise), max(MOST_NOISE, noise))
 

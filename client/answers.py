@@ -1,0 +1,50 @@
+"""A site's part in a statistics study: the vector of all queries over the patients who may be drawn, with its noise.
+
+As in training: the clipped sum in double precision, Gaussian noise from the operating system, rounded to a lattice
+(``privacy.mechanisms``). Every patient who may be drawn is in it (sampling probability 1), and a plan has one round.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wardround.privacy.gradients import Examples, RandomBytes
+from wardround.privacy.mechanisms import noisy_sum
+from wardround.protocol.contract import DataContract
+from wardround.protocol.errors import UsageError
+from wardround.protocol.parameters import Layout, Sums
+from wardround.protocol.plan import StudyPlan
+from wardround.protocol.statistics import Statistics
+from wardround.strategies.statistics import table_of, vector_of
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The queries of one plan at a site. ``reach``: no sum of the site exceeds it, so that the sum can be masked."""
+
+    task: Statistics
+    contract: DataContract
+    layout: Layout
+    noise_multiplier: float | None
+    reach: float
+
+    def vector(self, patients: Examples, random_bytes: RandomBytes) -> Sums:
+        """What the site adds to the sum, shape (layout size - 1,).
+
+        Each number is held within ``reach`` before its noise: the plan leaves room for the noise behind it, so no
+        refusal tells how many patients there are. Holding a number moves none of them apart, so a patient still moves
+        the vector by 1 at most.
+        """
+        exact = np.clip(vector_of(self.task, table_of(self.contract, patients)), -self.reach, self.reach)
+        if self.noise_multiplier is None:
+            return exact
+        return noisy_sum(exact, 1.0, self.noise_multiplier, random_bytes)
+
+
+def answers_from(plan: StudyPlan) -> Answers:
+    """The queries of ``plan``. Raises UsageError for a plan that trains."""
+    if not isinstance(plan.task, Statistics):
+        raise UsageError("this plan trains a model", "it has no queries to answer")
+    return Answers(
+        plan.task, plan.contract_or_fail, plan.layout, plan.privacy.noise_multiplier, plan.most_of_a_statistic
+    )

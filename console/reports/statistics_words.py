@@ -1,0 +1,111 @@
+"""What a statistics study asks, in words for the people who approve it, in the reader's language."""
+
+from wardround.console.i18n import _, ngettext, numeral
+from wardround.console.reports.numbers import choice, listed
+from wardround.protocol.plan import StudyPlan
+from wardround.protocol.statistics import (
+    BaseQuery,
+    By,
+    Correlation,
+    Count,
+    Histogram,
+    LinearRegression,
+    Mean,
+    PiecewiseExponential,
+    Quantiles,
+    Range,
+    Statistics,
+    Sum,
+    Survival,
+    Variance,
+    Where,
+)
+
+
+def asked(task: Statistics) -> list[tuple[str, str]]:
+    """(name, words) of every query: what is counted of whom, with every bound that an officer answers for."""
+    return [(query.name, _query_words(query)) for query in task.queries]
+
+
+def whose_words(task: Statistics) -> str:
+    """Whose records are read; their own budgets are charged."""
+    return {
+        "everyone": _("every patient of the site, who trains and who tests: the budgets of both are charged"),
+        "training": _("the patients who train; their budget is charged"),
+        "test": _("the patients who test; their budget is charged"),
+    }[task.patients]
+
+
+def mechanism_words(plan: StudyPlan) -> str:
+    """What protects the patients in a study that counts."""
+    words = _(
+        "every patient is in the sum; all figures together are scaled so that one patient moves them by a vector of "
+        "length 1 at most, and each gets Gaussian noise of standard deviation %(noise)s"
+    )
+    return words % {"noise": numeral(plan.privacy.noise_multiplier or 0.0)}
+
+
+def _query_words(query: BaseQuery) -> str:
+    parts = [_what(query)]
+    if query.by:
+        parts.append(_("by %(columns)s") % {"columns": listed([_by(each) for each in query.by])})
+    if query.where:
+        parts.append(_("only where %(rules)s") % {"rules": listed([_rule(rule) for rule in query.where])})
+    count = query.rows_per_patient
+    parts.append(
+        ngettext("a patient counts as at most %(count)s row", "a patient counts as at most %(count)s rows", count)
+        % {"count": numeral(count)}
+    )
+    return "; ".join(parts)
+
+
+def _what(query: BaseQuery) -> str:
+    match query:
+        case Count():
+            return _("how many patients there are")
+        case Sum():
+            return _("the sum of %(column)s") % {"column": _range(query.of)}
+        case Mean():
+            return _("the mean of %(column)s") % {"column": _range(query.of)}
+        case Variance():
+            return _("variance and standard deviation of %(column)s") % {"column": _range(query.of)}
+        case Histogram():
+            places = {"count": numeral(len(query.cuts) + 1), "column": f"'{query.column}'"}
+            return _("how many patients are in each of %(count)s intervals of %(column)s") % places
+        case Quantiles():
+            return _("quantiles of %(column)s") % {"column": _range(query.of)}
+        case Correlation():
+            return _("the correlation of %(columns)s") % {"columns": listed([_range(of) for of in query.of])}
+        case LinearRegression():
+            columns = listed([_range(of) for of in query.of])
+            return _("linear regression of %(outcome)s on %(columns)s") % {
+                "outcome": _range(query.outcome),
+                "columns": columns,
+            }
+        case Survival():
+            return _("survival by the columns '%(time)s' and '%(event)s'") % {"time": query.time, "event": query.event}
+        case PiecewiseExponential():
+            places = {"count": numeral(len(query.times)), "time": query.time, "event": query.event}
+            return _("rates of '%(event)s' in %(count)s intervals of '%(time)s'") % places
+    raise TypeError(f"no words for a query of type {type(query).__name__}")
+
+
+def _range(of: Range) -> str:
+    """A column and to what its values are clipped."""
+    return _("'%(column)s' (%(low)s to %(high)s)") % {
+        "column": of.column,
+        "low": numeral(of.lower),
+        "high": numeral(of.upper),
+    }
+
+
+def _by(each: By) -> str:
+    return f"'{each.column}'" + (f" ({', '.join(map(numeral, each.cuts))})" if each.cuts else "")
+
+
+def _rule(rule: Where) -> str:
+    if rule.codes:
+        return f"'{rule.column}' = {choice(rule.codes)}"
+    low = "" if rule.at_least is None else f"{numeral(rule.at_least)} ≤ "
+    high = "" if rule.below is None else f" < {numeral(rule.below)}"
+    return f"{low}'{rule.column}'{high}"

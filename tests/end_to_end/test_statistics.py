@@ -1,0 +1,203 @@
+"""A statistics study over the deployed protocol: desks of real folders, officers, ledgers, masks and receipts."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from wardround.client.governance import grant_for
+from wardround.client.released import site_report
+from wardround.client.settings import read_settings
+from wardround.client.store.database import open_store
+from wardround.client.store.members import Members
+from wardround.conf.planning import make_plan
+from wardround.conf.statistics import parse_statistics
+from wardround.console.plan_words import in_words
+from wardround.protocol.errors import Unavailable, UsageError
+from wardround.protocol.ledger import Close, approve
+from wardround.protocol.parameters import model_hash
+from wardround.protocol.plan import StudyPlan
+from wardround.protocol.receipt import chain_fault
+from wardround.server.carrier import Answered, Silent
+from wardround.server.conductor import Conductor, Wanted
+from wardround.server.store.studies import StudyFolder
+from wardround.simulations.cohorts import declared_patients
+from wardround.simulations.desks import DeskCarrier
+from wardround.strategies.statistics import Cell, read
+
+PATIENTS = 740
+QUERIES = [
+    {"name": "patients", "kind": "count", "by": ["sex"]},
+    {"name": "age", "kind": "mean", "of": {"column": "age", "lower": 20, "upper": 90}},
+]
+
+
+def planned(mode: str = "local", **statistics: Any) -> StudyPlan:
+    privacy = {"mode": mode, "epsilon": 3.0} | ({"epsilon": 8.0, "epsilon_consortium": 3.0} if mode == "dist" else {})
+    given = {"like": "heart_disease", "privacy": privacy, "statistics": {"queries": QUERIES} | statistics}
+    configuration = parse_statistics(given)
+    return make_plan(configuration, declared_patients(configuration), datetime.now(UTC).date())
+
+
+def conduct(consortium: Any, plan: StudyPlan, carrier: DeskCarrier | None = None) -> Conductor:
+    folder = StudyFolder.create(consortium.path / "hub", plan)
+    carrier = carrier or DeskCarrier(plan.digest, {site: consortium.desk(site) for site in consortium.folders})
+    return Conductor(
+        folder,
+        consortium.coordinator,
+        lambda: consortium.roster,
+        carrier,
+        lambda: Wanted.RUNNING,
+        sleep=lambda seconds: None,
+    )
+
+
+def approve_everywhere(consortium: Any, plan: StudyPlan) -> None:
+    for site in consortium.folders:
+        consortium.approve(plan, site)
+
+
+def charged(consortium: Any, plan: StudyPlan) -> dict[str, set[int]]:
+    """Rounds that the sites' ledgers were charged for, by domain."""
+    found: dict[str, set[int]] = {}
+    for folder in consortium.folders.values():
+        ledger = folder.ledger()
+        for domain in ledger.state.domains:
+            found.setdefault(domain, set()).add(ledger.charged(plan.digest, domain))
+        ledger.close()
+    return found
+
+
+def total(plan: StudyPlan, conductor: Conductor) -> Cell:
+    """The count of all patients."""
+    model = conductor.folder.model(plan)
+    assert model is not None
+    return next(cell for cell in read(plan, model) if cell.query == "patients" and cell.group == ("all",))
+
+
+@pytest.mark.parametrize(
+    ("mode", "domains"),
+    [("local", {"training": {1}, "test": {1}}), ("dist", {"training": {1}, "test": {1}, "consortium": {1}})],
+)
+def test_one_number_goes_from_rows_to_a_receipt_and_every_domain_that_was_read_is_charged_once(
+    consortium: Any, mode: str, domains: dict[str, set[int]]
+) -> None:
+    plan = planned(mode)
+    approve_everywhere(consortium, plan)
+    conductor = conduct(consortium, plan)
+    conductor.run()
+    (receipt,) = conductor.folder.receipts()
+    assert (receipt.state, chain_fault([receipt])) == ("closed", None)
+    assert set(receipt.verified_signers(consortium.roster.identities)) == set(consortium.folders)
+    assert all(line.outcome == "replied" and line.epsilon_at_most for line in receipt.sites)
+    assert charged(consortium, plan) == domains
+    count = total(plan, conductor)
+    assert count.value is not None
+    assert abs(count.value - PATIENTS) < 6 * count.patients_noise, "the exact number of patients of the published table"
+    assert abs(count.value - PATIENTS) > 1e-3, "there is no noise"
+    # What the receipt names is what the table is made of.
+    model = conductor.folder.model(plan)
+    assert model is not None and model_hash(model) == receipt.model_after
+
+
+def test_only_the_patients_that_the_plan_reads_are_counted_and_charged(consortium: Any) -> None:
+    counts = {}
+    for patients in ("training", "test"):
+        plan = planned(patients=patients)
+        approve_everywhere(consortium, plan)
+        conductor = conduct(consortium, plan)
+        conductor.run()
+        counts[patients] = total(plan, conductor)
+        assert charged(consortium, plan)[patients] == {1}
+        others = [used for domain, used in charged(consortium, plan).items() if domain != patients]
+        assert all(used == {0} for used in others)
+    both = sum(cell.value or 0.0 for cell in counts.values())
+    noise = sum(cell.patients_noise**2 for cell in counts.values()) ** 0.5
+    assert abs(both - PATIENTS) < 6 * noise
+
+
+def test_a_domain_without_a_grant_is_not_read(consortium: Any) -> None:
+    """Officers have approved the training patients alone: a plan for everyone gets nothing, and nobody is charged."""
+    plan = planned()
+    approve_everywhere(consortium, planned(patients="training"))
+    for site, folder in consortium.folders.items():
+        ledger = folder.ledger()
+        grant = grant_for(plan, site, "training")
+        for officer in consortium.officers:
+            grant = approve(grant, folder.identity().public.key.hex(), officer)
+        ledger.record(grant)
+        ledger.close()
+    conductor = conduct(consortium, plan)
+    conductor.run()
+    (*_, receipt) = conductor.folder.receipts()
+    assert receipt.state == "void"
+    assert {line.detail for line in receipt.sites} == {"policy"}
+    with pytest.raises(Unavailable, match="no figures"):
+        total(plan, conductor)
+    assert all(used == {0} for used in charged(consortium, plan).values())
+
+
+class Crash(Exception):
+    """The coordinator's process ends here."""
+
+
+class Crashing(DeskCarrier):
+    """Ends the coordinator in exchange number ``at``, after two sites have been heard."""
+
+    at = 0
+
+    def exchange(self, *arguments: Any, **options: Any) -> Iterator[Answered | Silent]:
+        for heard, outcome in enumerate(super().exchange(*arguments, **options)):
+            if self.exchanges == self.at and heard >= 2:
+                raise Crash
+            yield outcome
+
+
+@pytest.mark.parametrize("mode", ["local", "dist"])
+def test_a_coordinator_that_dies_while_it_adds_goes_on_and_costs_no_second_charge(consortium: Any, mode: str) -> None:
+    """In every exchange one after another, always of the same study: the sums are opened once, with one charge."""
+    plan = planned(mode)
+    approve_everywhere(consortium, plan)
+    carrier = Crashing(plan.digest, {site: consortium.desk(site) for site in consortium.folders})
+    died = 0
+    while True:
+        carrier.at = carrier.exchanges + died + 1
+        try:
+            conduct(consortium, plan, carrier).run()
+            break
+        except Crash:
+            died += 1
+    assert died >= 6, "the study ended before the coordinator died in its exchanges"
+    assert all(used == {1} for used in charged(consortium, plan).values())
+
+
+def test_a_closed_domain_refuses_and_so_does_a_second_round(consortium: Any) -> None:
+    plan = planned()
+    approve_everywhere(consortium, plan)
+    folder = consortium.folders["va"]
+    ledger = folder.ledger()
+    close = Close(domain="test", reason="these patients are followed up elsewhere")
+    for officer in consortium.officers:
+        close = approve(close, folder.identity().public.key.hex(), officer)
+    ledger.record(close)
+    ledger.close()
+    conductor = conduct(consortium, plan)
+    conductor.run()
+    (receipt,) = conductor.folder.receipts()
+    assert receipt.line["va"].outcome != "replied"
+    assert receipt.state == "closed", "three of four are enough"
+
+
+def test_the_officer_reads_every_query_in_words_and_the_site_has_no_model_to_report(consortium: Any) -> None:
+    plan = planned()
+    text = "\n".join(in_words(plan))
+    assert "patients" in text and "sex" in text and "age" in text
+    folder = consortium.folders["va"]
+    store = open_store(folder.database)
+    members = Members(store, folder.patients_key())
+    ledger = folder.ledger()
+    with pytest.raises(UsageError, match="counts and trains nothing"):
+        site_report(folder, plan, read_settings(folder.path), ledger, members, 1)
+    ledger.close()
+    store.close()

@@ -1,0 +1,143 @@
+"""One contract, one query of every kind, and plans that ask them: without a task that trains and without files."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from wardround.privacy.gradients import Examples
+from wardround.protocol.contract import CodeColumn, DataContract, NumberColumn
+from wardround.protocol.labels import SurvivalLabel
+from wardround.protocol.parameters import initial_weights, model_hash
+from wardround.protocol.plan import (
+    Controller,
+    Governance,
+    InitialModel,
+    LocalTraining,
+    Participant,
+    PrivacyMode,
+    PrivacyTerms,
+    StrategySpec,
+    StudyPlan,
+)
+from wardround.protocol.statistics import (
+    By,
+    Correlation,
+    Count,
+    Histogram,
+    LinearRegression,
+    Mean,
+    PiecewiseExponential,
+    Quantiles,
+    Range,
+    Statistics,
+    Sum,
+    Survival,
+    Variance,
+)
+
+CONTRACT = DataContract(
+    columns=(
+        NumberColumn(name="age", meaning="Age", unit="a", minimum=0, maximum=120, center=50, scale=10),
+        CodeColumn(name="sex", meaning="Sex", codes={"f": "female", "m": "male", "o": "other"}, reference="m"),
+        NumberColumn(name="bmi", meaning="Body mass index", unit="kg/m2", minimum=10, maximum=80),
+    ),
+    label=SurvivalLabel(time="days", event="died", meaning="Death", unit="d", maximum_time=1000),
+    patient_id="patient",
+)
+TODAY = date(2026, 11, 29)
+AGE, BMI = Range(column="age", lower=20, upper=100), Range(column="bmi", lower=15, upper=45)
+SEX = By(column="sex", codes=("f", "m", "o"))
+QUERIES: dict[str, Any] = {
+    "count": Count(name="q", by=(SEX, By(column="age", cuts=(40, 60)))),
+    "sum": Sum(name="q", of=AGE),
+    "mean": Mean(name="q", of=AGE),
+    "variance": Variance(name="q", of=AGE),
+    "histogram": Histogram(name="q", column="age", cuts=(30, 50, 70)),
+    "quantiles": Quantiles(name="q", of=AGE, levels=6),
+    "correlation": Correlation(name="q", of=(AGE, BMI)),
+    "linear_regression": LinearRegression(name="q", of=(AGE,), outcome=BMI),
+    "survival": Survival(name="q", time="days", event="died", times=(200, 400, 600)),
+    "piecewise_exponential": PiecewiseExponential(name="q", time="days", event="died", times=(200, 400, 600)),
+}
+
+
+def examples(
+    patient: Sequence[int] | npt.NDArray[np.int64], age: Any, sex: Any, bmi: Any, days: Any, died: Any
+) -> Examples:
+    """Rows as the contract makes them of cells: ``sex`` is a place in f, m, o; rows of a patient lie together."""
+    age, sex, bmi, days, died = (np.asarray(each, np.float64) for each in (age, sex, bmi, days, died))
+    features = np.column_stack([(age - 50) / 10, sex == 0, sex == 2, bmi])
+    number = np.asarray(patient, np.int64)
+    return Examples(features, np.column_stack([days, died]), number, len(np.unique(number)))
+
+
+def plan_for(
+    *queries: Any,
+    mode: str = "none",
+    secure: bool = False,
+    noise: float | None = None,
+    declared: dict[str, int] | None = None,
+    epsilon: float = 8.0,
+    **more: Any,
+) -> StudyPlan:
+    """A plan that asks ``queries``, of three sites unless ``declared`` says otherwise; ``more`` of ``Statistics``."""
+    task = Statistics(queries=queries, **{"smallest_cell": 0.0} | more)
+    layout = task.layout(0)
+    terms: dict[str, Any] = {}
+    if mode != "none":
+        terms = {"noise_multiplier": noise, "sampling_probability": 1.0, "delta": 1e-4, "epsilon": epsilon}
+    if mode == "dist":
+        terms["epsilon_consortium"] = epsilon
+    sites = declared or {"east": 200, "north": 200, "south": 200}
+    return StudyPlan(
+        study="figures",
+        title="Figures of a test",
+        governance=Governance(
+            purpose="try every kind of statistic",
+            controllers=(Controller(name="nobody"),),
+            legal_basis="none",
+            ethics_reference="none",
+            recipients=("the test",),
+            permitted_use="this test only",
+            proposed_on=date(2026, 1, 1),
+            expires_on=date(2027, 1, 1),
+        ),
+        contract=CONTRACT,
+        task=task,
+        model=InitialModel(scheme="zeros", layout=layout.digest, hash=model_hash(initial_weights(layout, "zeros", 0))),
+        strategy=StrategySpec(name="statistics"),
+        local=LocalTraining(steps=1, learning_rate=1.0),
+        rounds=1,
+        min_sites=min(3, len(sites)),
+        participants=tuple(Participant(site=site, declared_patients=count) for site, count in sorted(sites.items())),
+        privacy=PrivacyTerms(mode=PrivacyMode(mode), secure_aggregation=secure, **terms),
+        code_version="test",
+    )
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What the tests of this folder share."""
+
+    contract: DataContract = CONTRACT
+    today: date = TODAY
+    sex: By = SEX
+    age: Range = AGE
+    bmi: Range = BMI
+    examples: Callable[..., Examples] = field(default=examples)
+    plan_for: Callable[..., StudyPlan] = field(default=plan_for)
+
+    def query(self, kind: str, **changes: Any) -> Any:
+        """The query of ``kind``, with some fields changed."""
+        found = QUERIES[kind]
+        return type(found).model_validate(found.model_dump() | changes)
+
+
+@pytest.fixture(scope="session")
+def kit() -> Kit:
+    return Kit()

@@ -1,0 +1,159 @@
+"""Without noise the figures of three hospitals are those of all their patients, computed by other libraries."""
+
+from typing import Any
+
+import lifelines
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from lifelines.statistics import multivariate_logrank_test
+
+from wardround.protocol.parameters import Total
+from wardround.strategies.adding import Adding
+from wardround.strategies.statistics import STATISTICS, Cell, read, table_of, vector_of
+from wardround.strategies.statistics.chi_square import upper_tail
+
+CLOSE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def pooled() -> pd.DataFrame:
+    """600 patients of one row each, of three hospitals."""
+    random = np.random.default_rng(8)
+    n = 600
+    age = random.uniform(10, 110, n)
+    bmi = np.clip(20 + 0.1 * age + random.normal(0, 3, n), 16, 44)
+    sex = random.integers(0, 3, n)
+    death, gone = random.exponential(500 + 300 * sex), random.uniform(50, 1000, n)
+    return pd.DataFrame(
+        {
+            "site": random.integers(0, 3, n),
+            "age": age,
+            "bmi": bmi,
+            "sex": np.array(["f", "m", "o"])[sex],
+            "days": np.minimum(np.minimum(death, gone), 1000),
+            "died": (death <= gone).astype(int),
+            "clipped": np.clip(age, 20, 100),
+        }
+    )
+
+
+def figures(kit: Any, pooled: pd.DataFrame, *queries: Any, **more: Any) -> dict[tuple[str, ...], Cell]:
+    """By group and figure, of the sum over the hospitals that nobody has added noise to."""
+    plan = kit.plan_for(*queries, **more)
+    strategy, added = Adding(), np.zeros(plan.layout.size - 1)
+    for _, part in pooled.groupby("site"):
+        sex = part.sex.map({"f": 0, "m": 1, "o": 2})
+        rows = kit.examples(np.arange(len(part)), part.age, sex, part.bmi, part.days, part.died)
+        added += vector_of(plan.task, table_of(kit.contract, rows))
+    state = strategy.step(strategy.init(plan.starting_model()), Total(strategy.added(added), 3))
+    return {(*cell.group, cell.quantity): cell for cell in read(plan, state.model)}
+
+
+def values(found: dict[tuple[str, ...], Cell]) -> dict[tuple[str, ...], Any]:
+    return {key: cell.value for key, cell in found.items()}
+
+
+def test_count(kit: Any, pooled: pd.DataFrame) -> None:
+    found = values(figures(kit, pooled, kit.query("count")))
+    bands = pd.cut(pooled.age, [-1, 40, 60, 200], right=False, labels=["below 40", "40 to below 60", "60 and more"])
+    expected = pd.crosstab(pooled.sex, bands, margins=True, margins_name="all")
+    for sex, row in expected.iterrows():
+        for band, count in row.items():
+            assert found[str(sex), str(band), "count"] == pytest.approx(count, rel=CLOSE)
+    assert len(found) == expected.size
+
+
+def test_sum(kit: Any, pooled: pd.DataFrame) -> None:
+    found = values(figures(kit, pooled, kit.query("sum", by=[kit.sex.model_dump()])))
+    for sex, value in pooled.groupby("sex").clipped.sum().items():
+        assert found[str(sex), "sum"] == pytest.approx(value, rel=CLOSE)
+    assert found["all", "sum"] == pytest.approx(pooled.clipped.sum(), rel=CLOSE)
+
+
+def test_mean_with_a_filter(kit: Any, pooled: pd.DataFrame) -> None:
+    found = figures(kit, pooled, kit.query("mean", where=[{"column": "bmi", "at_least": 25}]))
+    wanted = pooled[pooled.bmi >= 25].clipped
+    cell = found["mean",]
+    assert cell.value == pytest.approx(wanted.mean(), rel=CLOSE)
+    low, high = scipy.stats.norm.interval(0.95, wanted.mean(), wanted.std(ddof=0) / np.sqrt(len(wanted)))
+    assert (cell.low, cell.high) == pytest.approx((low, high), rel=1e-4)
+
+
+def test_variance(kit: Any, pooled: pd.DataFrame) -> None:
+    found = figures(kit, pooled, kit.query("variance"))
+    assert found["variance",].value == pytest.approx(pooled.clipped.var(ddof=1), rel=1e-4)
+    assert found["standard deviation",].value == pytest.approx(pooled.clipped.std(ddof=1), rel=1e-4)
+    assert (found["variance",].unit, found["standard deviation",].unit) == ("(a)2", "a")
+
+
+def test_histogram(kit: Any, pooled: pd.DataFrame) -> None:
+    found = values(figures(kit, pooled, kit.query("histogram")))
+    counts, _ = np.histogram(pooled.age, [-np.inf, 30, 50, 70, np.inf])
+    names = ("below 30", "30 to below 50", "50 to below 70", "70 and more", "all")
+    assert [found[name, "count"] for name in names] == pytest.approx([*counts, len(pooled)], rel=CLOSE)
+
+
+def test_quantiles(kit: Any, pooled: pd.DataFrame) -> None:
+    found = values(figures(kit, pooled, kit.query("quantiles")))
+    width = 80 / 2**6
+    for p in (0.25, 0.5, 0.75):
+        assert abs(found[f"quantile {p:g}",] - pooled.clipped.quantile(p)) < width, "within one of 64 intervals"
+
+
+def test_correlation(kit: Any, pooled: pd.DataFrame) -> None:
+    cell = figures(kit, pooled, kit.query("correlation"))["age and bmi",]
+    expected = scipy.stats.pearsonr(pooled.clipped, pooled.bmi)
+    low, high = expected.confidence_interval(0.95)
+    assert (cell.value, cell.low, cell.high) == pytest.approx((expected.statistic, low, high), rel=1e-3)
+
+
+def test_linear_regression(kit: Any, pooled: pd.DataFrame) -> None:
+    found = figures(kit, pooled, kit.query("linear_regression"))
+    fit = scipy.stats.linregress(pooled.clipped, pooled.bmi)
+    assert found["age",].value == pytest.approx(fit.slope, rel=1e-3)
+    assert found["intercept",].value == pytest.approx(fit.intercept, rel=1e-3)
+    half = (found["age",].high - found["age",].low) / 2
+    assert half == pytest.approx(scipy.stats.norm.ppf(0.975) * fit.stderr, rel=2e-3)
+    assert found["age",].unit == "kg/m2 per a"
+
+
+def test_survival_and_the_log_rank_test(kit: Any, pooled: pd.DataFrame) -> None:
+    times = (200.0, 400.0, 600.0)
+    found = figures(kit, pooled, kit.query("survival", by=[kit.sex.model_dump()]))
+    on_grid = pooled.assign(days=np.ceil(pooled.days / 200) * 200)
+    for sex, part in on_grid.groupby("sex"):
+        curve = lifelines.KaplanMeierFitter().fit(part.days, part.died)
+        for time in times:
+            cell = found[str(sex), f"survival at {time:g} d"]
+            assert cell.value == pytest.approx(float(curve.predict(time)), rel=1e-4)
+    seen = on_grid.assign(died=on_grid.died * (on_grid.days <= 600), days=np.minimum(on_grid.days, 601))
+    expected = multivariate_logrank_test(seen.days, seen.sex, seen.died)
+    assert found["all", "log-rank chi-square (2 df)"].value == pytest.approx(expected.test_statistic, rel=1e-4)
+    assert found["all", "log-rank p"].value == pytest.approx(expected.p_value, rel=1e-3)
+
+
+def test_piecewise_exponential_rates(kit: Any, pooled: pd.DataFrame) -> None:
+    found = figures(kit, pooled, kit.query("piecewise_exponential", by=[kit.sex.model_dump()]))
+    for sex, part in pooled.groupby("sex"):
+        seen = part.died * (part.days <= 600)
+        # Its likelihood is maximised numerically, to three digits.
+        fit = lifelines.PiecewiseExponentialFitter([200, 400]).fit(np.minimum(part.days, 600), seen)
+        for low, mean in zip((0, 200, 400), fit.params_, strict=True):
+            cell = found[str(sex), f"rate until {low + 200} d"]
+            events = part.died[(part.days > low) & (part.days <= low + 200)].sum()
+            assert cell.value == pytest.approx(events / (part.days.clip(low, low + 200) - low).sum(), rel=CLOSE)
+            assert cell.value == pytest.approx(1 / mean, rel=5e-3) and cell.unit == "1/d"
+
+
+def test_every_statistic_has_its_own_test_here() -> None:
+    here = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    for kind in STATISTICS:
+        assert any(name.startswith(kind) for name in here), f"no pooled test of '{kind}'"
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 10])
+def test_the_tail_of_chi_square_is_scipys(freedom: int) -> None:
+    for statistic in (0.0, 0.3, 1.0, 4.2, 17.0, 60.0):
+        assert upper_tail(statistic, freedom) == pytest.approx(scipy.stats.chi2.sf(statistic, freedom), rel=1e-9)
