@@ -25,6 +25,7 @@ import numpy as np
 from safetensors.numpy import load
 from threadpoolctl import threadpool_limits
 
+from wardround.client.fall_back import for_rounds
 from wardround.client.learning import Learner
 from wardround.client.tasks import Task, task_from
 from wardround.privacy.gradients import Examples
@@ -246,7 +247,7 @@ class Fleet:
         terms = self._terms
         task = terms.task if terms.plan.contract is None else None
         orders = Orders(terms.plan.canonical, terms.strategy, task, self._workers.threads, version("wardround"))
-        sites = {cohort.site: ray.put(_whole(cohort.train)) for cohort in terms.cohorts}
+        sites = {cohort.site: ray.put(_whole(for_rounds(terms.plan, cohort).train)) for cohort in terms.cohorts}
         return Berths(ray.put(orders), sites)
 
     def _wait_for(self, handed: "Queue[Grid]") -> "Grid":

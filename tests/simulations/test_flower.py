@@ -15,9 +15,10 @@ import torch
 
 from wardround.client.connectors import Cohort
 from wardround.client.learning import Learner
-from wardround.client.tasks import Classification
+from wardround.client.tasks import Classification, task_from
 from wardround.client.tasks.module import ModuleTask
 from wardround.conf.compose import compose_configuration
+from wardround.conf.planning import make_plan
 from wardround.conf.schema import parse_configuration
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.messages import RoundRequest
@@ -27,9 +28,10 @@ from wardround.protocol.tasks import TabularClassification
 from wardround.simulations import cluster, flower, run
 from wardround.simulations.cohorts import synthetic_cohorts
 from wardround.simulations.configured import Simulated, simulate
+from wardround.simulations.experiment import Experiment
 from wardround.simulations.faults import Fault, FaultKind
 from wardround.simulations.flower import Berths, Fleet, Orders, learn_part, learned_of
-from wardround.strategies import STRATEGIES
+from wardround.strategies import STRATEGIES, strategy_for
 from wardround.strategies.base import Memory
 
 TODAY = date(2026, 11, 29)
@@ -97,6 +99,21 @@ def test_every_strategy_learns_bit_for_bit_what_it_learns_site_by_site(
     assert there.result.engine == "flower"
     assert np.abs(here.model).max() > 0.01
     np.testing.assert_array_equal(there.model, here.model)
+
+
+def test_a_worker_is_given_no_patient_whom_the_plan_holds_back(no_ray: None) -> None:
+    def model(engine: Any, share: float) -> Any:
+        words = [f"fall_back_share={share}", "privacy=none", "secagg=off", "local.epochs=null", "local.steps=4"]
+        plan = make_plan(
+            parse_configuration(compose_configuration([*words, "local.batch_size=16", "rounds=2"])),
+            {cohort.site: cohort.declared_patients for cohort in mine},
+            TODAY,
+        )
+        return Experiment(plan, task_from(plan), strategy_for(plan), mine, TODAY, wanted=engine).run()
+
+    mine = synthetic_cohorts(4, (40, 60), 13, seed=6)
+    np.testing.assert_array_equal(model("flower", 0.3), model("sites", 0.3))
+    assert np.abs(model("flower", 0.3) - model("flower", 0.0)).max() > 1e-4
 
 
 def test_with_the_same_random_bytes_a_worker_adds_the_same_noise(no_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
