@@ -112,8 +112,8 @@ def _start(workers: Workers, folder: str) -> None:
         count = workers.count or max(1, (os.cpu_count() or 1) // workers.threads)
         terms |= {"num_cpus": count * workers.threads, "include_dashboard": False, "_temp_dir": folder}
     try:
-        ray.init(address=workers.cluster, **terms)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+        _init(workers.cluster, terms)
+    except Exception as error:  # Ray raises a bare one when its own processes are slow to start
         ray.shutdown()
         where = "on this machine" if alone else f"at {workers.cluster}"
         raise Unavailable(
@@ -124,6 +124,19 @@ def _start(workers: Workers, folder: str) -> None:
     if alone and not ip_address(address).is_loopback:
         ray.shutdown()
         raise Unavailable("Ray would listen beyond this machine", "this is a defect: report it with Ray's version")
+
+
+def _init(cluster: str | None, terms: dict[str, Any]) -> None:
+    """Start or join Ray. On this machine a second try is made: Ray gives its processes 30 seconds, busy or not."""
+    import ray
+
+    try:
+        ray.init(address=cluster, **terms)
+    except Exception:
+        if cluster is not None:
+            raise
+        ray.shutdown()
+        ray.init(**terms)
 
 
 def _check_reached(cluster: str) -> None:

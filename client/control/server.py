@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 class ControlServer:
-    """Serves the control socket of a site until ``stop``."""
+    """Serves the control socket of a site until ``stop``. Raises Unavailable where a socket cannot be made."""
 
     def __init__(self, path: Path, office: Office, roles: Roles, inner: Path) -> None:
         inner.mkdir(mode=0o700, exist_ok=True)
@@ -63,7 +63,13 @@ class ControlServer:
             )
             rpc.add_SiteServicer_to_server(_Service(office), server)  # type: ignore[no-untyped-call]
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-            server.add_insecure_port(f"unix:{place}")
+            try:
+                server.add_insecure_port(f"unix:{place}")
+            except RuntimeError:
+                raise Unavailable(
+                    f"the control socket '{place}' cannot be made",
+                    "move the site's folder to a shorter path: a socket's has at most 107 bytes",
+                ) from None
             self._servers.append(server)
         own = own_uid()
         self._gate = Gate(path, sockets, lambda uid: role_of(uid, roles, own))

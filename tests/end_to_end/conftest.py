@@ -251,12 +251,13 @@ def in_turn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def deploy(tmp_path: Path) -> Iterator[Callable[..., Deployed]]:
-    """Makes a ``Deployed`` in this test's folder; ended with the test."""
+def deploy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Deployed]]:
+    """Makes a ``Deployed`` in a folder of this test; ended with the test."""
     made: list[Deployed] = []
 
     def make(sites: tuple[str, ...] = SITES, **options: Any) -> Deployed:
-        made.append(Deployed(tmp_path / f"d{len(made)}", sites, **options))
+        # A short name: the path of a socket below it may have 107 bytes.
+        made.append(Deployed(tmp_path_factory.mktemp("d") / "d", sites, **options))
         return made[-1]
 
     yield make

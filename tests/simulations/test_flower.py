@@ -197,6 +197,19 @@ def listening() -> set[str]:
     return found
 
 
+def test_a_ray_that_is_slow_to_start_is_tried_twice_and_then_said_in_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Any] = []
+
+    def slow(**terms: Any) -> None:
+        tried.append(terms)
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", slow)
+    with pytest.raises(Unavailable, match="timed out during startup") as refused:
+        trained("fedavg", "flower")
+    assert len(tried) == 2 and refused.value.lines().count("\n") == 1
+
+
 def test_an_interrupted_run_on_two_workers_goes_on_to_the_same_model_and_listens_on_loopback_only(
     tmp_path: Path,
 ) -> None:

@@ -23,7 +23,7 @@ from wardround.client.governance import open_domain
 from wardround.client.office import Office
 from wardround.client.settings import Roles
 from wardround.client.store.folder import SiteFolder
-from wardround.protocol.errors import UsageError, WardroundError
+from wardround.protocol.errors import Unavailable, UsageError, WardroundError
 from wardround.protocol.events import Unprotected
 from wardround.protocol.identity import Identity
 from wardround.protocol.ledger import Reserve, approve
@@ -97,6 +97,16 @@ def test_a_refusal_comes_back_as_two_lines(running: Running) -> None:
         site.Pause(pb.PauseRequest(reason=" "), timeout=10)
     assert refused.value.lines().count("\n") == 1
     assert "reason" in refused.value.message
+
+
+def test_a_folder_whose_path_is_too_long_for_a_socket_is_answered_in_two_lines(
+    running: Running, tmp_path: Path
+) -> None:
+    place = tmp_path / ("a" * 100)
+    place.mkdir()
+    with pytest.raises(Unavailable, match="sock' cannot be made") as refused:
+        ControlServer(running.socket, running.office, Roles(), place / "sockets")
+    assert refused.value.lines().count("\n") == 1 and "107 bytes" in refused.value.lines()
 
 
 def test_facts_need_an_officers_signature_and_only_some_kinds_are_taken(running: Running) -> None:

@@ -198,7 +198,12 @@ def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     folder = tmp_path / "long"
     command = [sys.executable, "-m", "wardround.console.cli", "sweep", *FAST, "privacy=none", "seed=0..199"]
     process = subprocess.Popen(
-        [*command, "--folder", str(folder), "--jobs", "1"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, "--folder", str(folder), "--jobs", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A run of the tests in the background may ignore Ctrl-C, and children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not stamps(folder) and time.monotonic() < deadline:
