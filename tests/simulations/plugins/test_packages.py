@@ -27,7 +27,7 @@ from wardround.protocol.identity import Identity
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.plugins import Kind, sign_plugin
 from wardround.simulations.cohorts import declared_patients
-from wardround.simulations.plugins.configured import own_strategy, with_plugins
+from wardround.simulations.plugins.configured import configuration_of, own_strategy, with_plugins
 from wardround.simulations.plugins.local import local_task, task_spec
 from wardround.simulations.plugins.new import new_plugin
 from wardround.simulations.plugins.source import read_source
@@ -160,7 +160,7 @@ def test_a_model_that_couples_patients_or_cannot_be_built_is_refused(
 
 
 def planned(*words: str) -> StudyPlan:
-    configuration = parse_configuration(with_plugins(compose_configuration(["study=heart_disease", *words])))
+    configuration = configuration_of(["study=heart_disease", *words])
     return make_plan(configuration, declared_patients(configuration), TODAY)
 
 
