@@ -49,6 +49,13 @@ def with_plugins(composed: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
+def plugins_of(configuration: Configuration) -> set[str]:
+    """The digests of the plugins that a configuration uses."""
+    task, strategy = configuration.task, configuration.strategy.plugin
+    found = {task.plugin.digest} if isinstance(task, PluginTask) else set[str]()
+    return found if strategy is None else found | {strategy.digest}
+
+
 def own_task(configuration: Configuration, plan: StudyPlan) -> Task:
     """The task of ``plan`` in this process: of the registry, or the configured plugin. Raises UsageError."""
     path = configuration.plugins.task
