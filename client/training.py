@@ -75,7 +75,7 @@ def train_private(
         )
         _descend(weights, gradient, start, rule, counter)
     counter.check(event.steps)
-    return _single(weights)
+    return single(weights)
 
 
 def train_plain(
@@ -103,7 +103,7 @@ def train_plain(
         gradient = engine.gradient_sum(weights, batch, None)
         gradient /= batch.patients
         _descend(weights, gradient, start, rule, counter)
-    return _single(weights)
+    return single(weights)
 
 
 def steps_of(local: LocalTraining, patients: int) -> int:
@@ -118,25 +118,33 @@ def shuffle_seed(study_seed: int, site: str, round_number: int) -> bytes:
     return sha256(f"wardround/shuffle\x00{study_seed}\x00{site}\x00{round_number}".encode()).digest()
 
 
-def _single(weights: Array) -> Vector:
+def single(weights: Array) -> Vector:
     """Rounded to float32; a model that ran away becomes infinite, which the round then names."""
     with np.errstate(over="ignore"):
         return weights.astype(np.float32)
 
 
 def _descend(weights: Array, gradient: Array, start: Array, rule: LocalRule, counter: StepCounter) -> None:
-    """One step in place: w <- w - lr (g + mu (w - w_round) + linear term)."""
+    """One step in place, counted."""
+    descend(weights, gradient, start, rule, counter.taken)
+    counter.taken += 1
+
+
+def descend(weights: Array, gradient: Array, start: Array, rule: LocalRule, taken: int) -> None:
+    """The step after ``taken`` others, in place: w <- w - lr (g + mu (w - w_round) + linear term).
+
+    Parameters are on the last axis; ``gradient`` is spent.
+    """
     if rule.proximal_mu:
         gradient += rule.proximal_mu * (weights - start)
     if rule.linear_term is not None:
         gradient += rule.linear_term
-    keep_still(gradient, rule, counter.taken)
+    _keep_still(gradient, rule, taken)
     gradient *= rule.learning_rate
     weights -= gradient
-    counter.taken += 1
 
 
-def keep_still(gradient: Array, rule: LocalRule, taken: int) -> None:
+def _keep_still(gradient: Array, rule: LocalRule, taken: int) -> None:
     """Zero, in place, what does not move in the step after ``taken`` others; coordinates are on the last axis."""
     if not rule.head_steps:
         return

@@ -117,7 +117,7 @@ def _start(workers: Workers, folder: str) -> None:
         ray.shutdown()
         where = "on this machine" if alone else f"at {workers.cluster}"
         raise Unavailable(
-            f"Ray {where} was not reached: {_first_line(error)}",
+            f"Ray {where} was not reached: {first_line(error)}",
             "look at docs/scale-out.md, or use simulation.engine=sites",
         ) from None
     address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
@@ -164,5 +164,6 @@ def _restore(before: Mapping[str, str], handler: Any) -> None:
         return  # not the main thread: Ray has set none
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error is and the first line of what it says, as a message to a user has room for."""
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"

@@ -88,6 +88,11 @@ class RunFolder:
         self._write("result.json", result.model_dump_json(indent=2).encode() + b"\n")
         (self.path / "checkpoint.bin").unlink(missing_ok=True)
 
+    def finished(self) -> tuple[StudyPlan, SimulationResult]:
+        """The plan and the result of a run that is over."""
+        plan = StudyPlan.parse((self.path / "plan.json").read_bytes())
+        return plan, SimulationResult.model_validate_json((self.path / "result.json").read_bytes())
+
     def write_report(self, page: str) -> Path:
         """Write report.html; returns its path."""
         self._write("report.html", page.encode())

@@ -36,9 +36,10 @@ from wardround.protocol.incoming import Train, ask_bytes, parse_ask
 from wardround.protocol.messages import RoundRequest
 from wardround.protocol.parameters import Update
 from wardround.protocol.plan import StudyPlan
+from wardround.protocol.plugins import PluginTask
 from wardround.protocol.tensors import tensor_parts
 from wardround.server.study import RoundRecord, Study
-from wardround.simulations.cluster import QUIET, Workers, check_workers, connected
+from wardround.simulations.cluster import QUIET, Workers, check_workers, connected, first_line
 from wardround.simulations.site_by_site import Keys, SiteBySite, Terms
 from wardround.strategies import Strategy
 from wardround.strategies.base import Memory
@@ -65,6 +66,11 @@ class Flower(SiteBySite):
 
     def __init__(self, terms: Terms, study: Study, keys: Keys | None, ledgers: bytes | None, workers: Workers) -> None:
         check_workers(workers)
+        if isinstance(terms.plan.task, PluginTask) or terms.plan.strategy.plugin is not None:
+            raise UsageError(
+                "a plugin is on this machine alone and is not sent to Ray's workers",
+                "use simulation.engine=auto",
+            )
         self._fleet = Fleet(terms, workers)
         super().__init__(terms, study, (), keys, ledgers, self._fleet)
 
@@ -131,7 +137,7 @@ def learn_part(berths: Berths, parts: Sequence[bytes]) -> list[bytes]:
         return [encode({"error": error.message, "hint": error.hint})]
     except Exception as error:
         hint = "run it with simulation.engine=sites to see where"
-        return [encode({"error": f"training of site '{site}' failed: {type(error).__name__}: {error}", "hint": hint})]
+        return [encode({"error": f"training of site '{site}' failed: {first_line(error)}", "hint": hint})]
     about = encode({"steps": update.steps, "weight": float(update.weight).hex()})
     tensors = {UPDATE: update.difference} | {f"memory.{name}": array for name, array in after.items()}
     return [about, b"".join(tensor_parts(tensors))]
@@ -239,7 +245,7 @@ class Fleet:
             config: Any = {"client_resources": resources}
             run_simulation(server, client_app(self.berths()), len(self._names), backend_config=config)
         except Exception as error:
-            self._failure = f"{type(error).__name__}: {error.__cause__ or error}".splitlines()[0]
+            self._failure = first_line(error.__cause__ or error)
 
     def berths(self) -> Berths:
         """Lay orders and patients into Ray's object store, whence each worker fetches what it trains."""

@@ -73,15 +73,13 @@ def plan_command(overrides: Sequence[str], attempts: int, as_json: bool, ledgers
     ``ledgers`` are files of sites, whose training patients then have what these say is left; they are only read.
     """
     from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN
-    from wardround.conf.compose import compose_configuration
     from wardround.conf.planning import make_plan
-    from wardround.conf.schema import parse_configuration
     from wardround.console.commands.shares import consortium_facts, curve
     from wardround.privacy.planner import gaussian, noise_for, rounds_within_epsilon, site_costs, small_batches
     from wardround.simulations.cohorts import declared_patients
-    from wardround.simulations.plugins.configured import with_plugins
+    from wardround.simulations.plugins.configured import configuration_of
 
-    configuration = parse_configuration(with_plugins(compose_configuration(overrides)))
+    configuration = configuration_of(overrides)
     read = [_domains(path) for path in ledgers]
     domains = {site: held[TRAINING_DOMAIN] for site, held in read}
     together = {site: held[CONSORTIUM_DOMAIN] for site, held in read if CONSORTIUM_DOMAIN in held}

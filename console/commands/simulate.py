@@ -5,15 +5,13 @@ from datetime import date
 
 from rich.console import Console
 
-from wardround.conf.compose import compose_configuration
-from wardround.conf.schema import parse_configuration
 from wardround.console.progress import RunProgress
 from wardround.console.reports.html import render_report
 from wardround.console.table import result_table
 from wardround.protocol.plan import StudyPlan
 from wardround.simulations.cohorts import Gathered
 from wardround.simulations.configured import simulate
-from wardround.simulations.plugins.configured import with_plugins
+from wardround.simulations.plugins.configured import configuration_of
 from wardround.simulations.result import RoundResult
 from wardround.simulations.tracking import tracker_for
 
@@ -25,7 +23,7 @@ def simulate_command(overrides: Sequence[str], started: float, track: str | None
     """
     console = Console()
     tracker = None if track is None else tracker_for(track)
-    configuration = parse_configuration(with_plugins(compose_configuration(overrides)))
+    configuration = configuration_of(overrides)
     progress: list[RunProgress] = []
 
     def prepared(plan: StudyPlan, gathered: Gathered) -> None:

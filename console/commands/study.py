@@ -161,13 +161,11 @@ def warnings(plan: StudyPlan) -> list[str]:
 
 
 def _plan(overrides: Sequence[str]) -> StudyPlan:
-    from wardround.conf.compose import compose_configuration
     from wardround.conf.planning import make_plan
-    from wardround.conf.schema import parse_configuration
     from wardround.simulations.cohorts import declared_patients
-    from wardround.simulations.plugins.configured import with_plugins
+    from wardround.simulations.plugins.configured import configuration_of
 
-    configuration = parse_configuration(with_plugins(compose_configuration(list(overrides))))
+    configuration = configuration_of(overrides)
     return make_plan(configuration, declared_patients(configuration), datetime.now(UTC).date())
 
 

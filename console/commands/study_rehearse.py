@@ -5,15 +5,13 @@ from datetime import UTC, datetime
 
 import typer
 
-from wardround.conf.compose import compose_configuration
-from wardround.conf.schema import parse_configuration
-from wardround.simulations.plugins.configured import with_plugins
+from wardround.simulations.plugins.configured import configuration_of
 from wardround.simulations.rehearsal import Rehearsed, rehearse
 
 
 def rehearse_command(overrides: Sequence[str], sites: int, patients: int, rounds: int) -> None:
     """Rehearse the study that ``overrides`` describe and say what happened."""
-    configuration = parse_configuration(with_plugins(compose_configuration(list(overrides))))
+    configuration = configuration_of(overrides)
     names = sorted(configuration.data.declared) or [f"hospital-{number}" for number in range(1, sites + 1)]
     found = rehearse(configuration, names, patients, rounds, datetime.now(UTC).date())
     for line in _said(found):

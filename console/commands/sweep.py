@@ -21,7 +21,7 @@ from wardround.server.store.checkpoint import write_checkpoint
 from wardround.simulations.files import RunFolder
 from wardround.simulations.result import SimulationResult
 from wardround.simulations.sweep.comparison import compare
-from wardround.simulations.sweep.folder import Finished, SweepFolder, manifest_of
+from wardround.simulations.sweep.folder import Finished, SweepFolder
 from wardround.simulations.sweep.one_run import Ended
 from wardround.simulations.sweep.price import prices
 from wardround.simulations.sweep.sweeping import Prepared, prepare, run_all
@@ -62,7 +62,7 @@ def sweep_command(
         hint = f"interrupted; what is done is kept. Go on with: wardround sweep --folder {where.path}"
         console.print(hint, highlight=False, soft_wrap=True)
         raise
-    view = view_of(prepared, words, metric)
+    view = view_of(prepared, metric)
     export(view.runs, where.path)
     page = where.path / "comparison.html"
     write_checkpoint(page, render_sweep(view).encode())
@@ -72,7 +72,7 @@ def sweep_command(
     return view
 
 
-def view_of(prepared: Prepared, words: Sequence[str], metric: str | None) -> SweepView:
+def view_of(prepared: Prepared, metric: str | None) -> SweepView:
     """What a sweep shows. Raises UsageError where no run ended well, or none has the metric."""
     runs, failed = prepared.folder.outcomes(prepared.grid)
     if not runs:
@@ -86,9 +86,7 @@ def view_of(prepared: Prepared, words: Sequence[str], metric: str | None) -> Swe
         known = sorted({name for run in runs for site in run.result.sites for name in site.shared.metrics})
         raise UsageError(f"no run has the metric '{chosen}'", f"known here: {', '.join(known)}")
     missing = prepared.grid.size - len(runs) - len(failed)
-    return SweepView(
-        manifest_of(words, prepared.grid), runs, failed, missing, compare(runs, chosen), tuple(prices(runs))
-    )
+    return SweepView(prepared.manifest, runs, failed, missing, compare(runs, chosen), tuple(prices(runs)))
 
 
 def _preferred(runs: Sequence[Finished]) -> str:
@@ -137,17 +135,7 @@ def _run(prepared: Prepared, processes: int, tracker: Tracker | None, console: C
             if not console.is_terminal and (ended_so_far % every == 0 or ended_so_far == total):
                 console.print(f"{ended_so_far}/{total} runs {words}".rstrip(), highlight=False)
             if tracker is not None and not ended.message:
-                finished = _finished(prepared, ended.number, dict(points[ended.number - 1].settings))
-                replay(tracker, finished.plan, finished.result, finished.settings)
+                plan, result = prepared.folder.run(ended.number).finished()
+                replay(tracker, plan, result, dict(points[ended.number - 1].settings))
 
         run_all(prepared, processes, date.today(), write_run_page, after)
-
-
-def _finished(prepared: Prepared, number: int, settings: dict[str, str]) -> Finished:
-    folder = prepared.folder.run(number).path
-    return Finished(
-        number,
-        settings,
-        StudyPlan.parse((folder / "plan.json").read_bytes()),
-        SimulationResult.model_validate_json((folder / "result.json").read_bytes()),
-    )

@@ -4,16 +4,23 @@
 A plan never does, and no hospital reads this.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from wardround.client.tasks import Task, task_from
+from wardround.conf.compose import compose_configuration
 from wardround.conf.schema import Configuration, parse_configuration
 from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.plugins import PluginTask
 from wardround.simulations.plugins.source import read_source
 from wardround.strategies import Robust, Strategy, simulated_from
+
+
+def configuration_of(overrides: Sequence[str]) -> Configuration:
+    """The configuration that words describe, plugins and all. Raises UsageError."""
+    return parse_configuration(with_plugins(compose_configuration(overrides)))
 
 
 def with_plugins(composed: dict[str, Any]) -> dict[str, Any]:
@@ -40,6 +47,13 @@ def with_plugins(composed: dict[str, Any]) -> dict[str, Any]:
         spec = task_spec(source, len(contract.feature_names), settings, **number)
         made["task"] = spec.model_dump(mode="json")
     return made
+
+
+def plugins_of(configuration: Configuration) -> set[str]:
+    """The digests of the plugins that a configuration uses."""
+    task, strategy = configuration.task, configuration.strategy.plugin
+    found = {task.plugin.digest} if isinstance(task, PluginTask) else set[str]()
+    return found if strategy is None else found | {strategy.digest}
 
 
 def own_task(configuration: Configuration, plan: StudyPlan) -> Task:

@@ -7,7 +7,7 @@ belongs to one grid, one study and one version of the code, and one process at a
 
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -36,6 +36,7 @@ class Manifest(BaseModel):
     axes: dict[str, tuple[str, ...]]
     implied: tuple[str, ...]
     study_file: str | None
+    plugins: tuple[str, ...]
     wardround: str
     behaviour: str
 
@@ -60,8 +61,11 @@ class Failed:
     hint: str
 
 
-def manifest_of(words: Sequence[str], grid: Grid) -> Manifest:
-    """What the folder of this sweep says. Raises UsageError for a study file that cannot be read."""
+def manifest_of(words: Sequence[str], grid: Grid, plugins: Iterable[str]) -> Manifest:
+    """What the folder of this sweep says; ``plugins``: digests of those that its runs use.
+
+    Raises UsageError for a study file that cannot be read.
+    """
     own = next((Path(word.partition("=")[2]) for word in grid.fixed if _own_study(word)), None)
     try:
         digest = None if own is None else sha256(own.read_bytes()).hexdigest()
@@ -72,6 +76,7 @@ def manifest_of(words: Sequence[str], grid: Grid) -> Manifest:
         axes={axis.key: axis.values for axis in grid.axes},
         implied=grid.implied,
         study_file=digest,
+        plugins=tuple(sorted(set(plugins))),
         wardround=version("wardround"),
         behaviour=behaviour(),
     )
@@ -143,9 +148,7 @@ class SweepFolder:
             folder = self.run(number).path
             settings = dict(point.settings)
             if self.is_done(number):
-                plan = StudyPlan.parse((folder / "plan.json").read_bytes())
-                result = SimulationResult.model_validate_json((folder / "result.json").read_bytes())
-                finished.append(Finished(number, settings, plan, result))
+                finished.append(Finished(number, settings, *self.run(number).finished()))
             elif (folder / "failed.json").exists():
                 said: dict[str, Any] = json.loads((folder / "failed.json").read_bytes())
                 failed.append(Failed(number, settings, str(said["message"]), str(said["hint"])))
@@ -164,7 +167,12 @@ class SweepFolder:
         if there.words != manifest.words:
             words = " ".join(there.words)
             raise UsageError(f"'{self.path}' is the folder of another sweep", f"that one is: {words}")
-        what = "study file" if there.study_file != manifest.study_file else "version of Wardround"
+        changed = {
+            "study file": there.study_file != manifest.study_file,
+            "plugin": there.plugins != manifest.plugins,
+            "version of Wardround": True,
+        }
+        what = next(name for name, is_another in changed.items() if is_another)
         raise UsageError(
             f"the sweep in '{self.path}' was begun with another {what}",
             "runs of two kinds cannot be compared: begin again in a new folder",

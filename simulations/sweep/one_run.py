@@ -67,10 +67,9 @@ class Runner:
 
     def _run(self, job: Job, started: float) -> None:
         folder = self.folder.run(job.number)
-        done = folder.path / "result.json"
-        if done.exists():
-            plan = StudyPlan.parse((folder.path / "plan.json").read_bytes())
-            self.write_report(folder, SimulationResult.model_validate_json(done.read_bytes()), plan)
+        if (folder.path / "result.json").exists():
+            plan, result = folder.finished()
+            self.write_report(folder, result, plan)
             return
         if (folder.path / "checkpoint.bin").exists():
             simulated = resume(folder, self.today, started, source=self._gather, checkpoint_seconds=CHECKPOINT_SECONDS)

@@ -8,7 +8,8 @@ from wardround.conf.compose import composer
 from wardround.conf.grid import Grid, parse_grid
 from wardround.conf.schema import parse_configuration
 from wardround.protocol.errors import UsageError
-from wardround.simulations.sweep.folder import SweepFolder, manifest_of
+from wardround.simulations.plugins.configured import plugins_of, with_plugins
+from wardround.simulations.sweep.folder import Manifest, SweepFolder, manifest_of
 from wardround.simulations.sweep.one_run import Ended, Job, Runner, WriteReport
 from wardround.simulations.sweep.workers import in_parallel
 
@@ -18,6 +19,7 @@ class Prepared:
     """A sweep whose every run was composed and checked; ``left`` are the jobs that are not done yet."""
 
     grid: Grid
+    manifest: Manifest
     folder: SweepFolder
     left: tuple[Job, ...]
 
@@ -29,18 +31,19 @@ def prepare(words: Sequence[str], folder: SweepFolder) -> Prepared:
         UsageError: no run of the grid composes, one of its words is unknown, or the folder is another sweep's.
     """
     grid = parse_grid(words)
-    jobs = []
+    jobs, plugins = list[Job](), set[str]()
     with composer() as compose:
         for number, point in enumerate(grid.points, 1):
             try:
-                configuration = compose(point.words)
-                parse_configuration(configuration)
+                configuration = with_plugins(compose(point.words))
+                plugins |= plugins_of(parse_configuration(configuration))
             except UsageError as error:
                 where = ", ".join(f"{key}={value}" for key, value in point.settings)
                 raise UsageError(f"the run with {where}: {error.message}", error.hint) from None
             jobs.append(Job(number, configuration))
-    folder.claim(manifest_of(words, grid))
-    return Prepared(grid, folder, tuple(job for job in jobs if not folder.is_done(job.number)))
+    manifest = manifest_of(words, grid, plugins)
+    folder.claim(manifest)
+    return Prepared(grid, manifest, folder, tuple(job for job in jobs if not folder.is_done(job.number)))
 
 
 def run_all(

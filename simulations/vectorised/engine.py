@@ -22,6 +22,7 @@ from wardround.client.answers import Answers
 from wardround.client.connectors import Cohort
 from wardround.client.fall_back import for_rounds
 from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, charge_for
+from wardround.client.learning import weight_of
 from wardround.client.own_model import own_schedule
 from wardround.client.personal import without_own_layers
 from wardround.client.policy import Denied, decide
@@ -300,9 +301,7 @@ class Vectorised:
 
     @cached_property
     def _weights(self) -> list[float]:
-        if self._plan.privacy.mode is PrivacyMode.NONE and not self._strategy.declared_weights:
-            return [float(cohort.train.patients) for cohort in self._drawn]
-        return [float(self._plan.declared_patients(name)) for name in self.names]
+        return [weight_of(self._plan, one.site, self._strategy, one.train.patients) for one in self._drawn]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from wardround.client.training import StepsMismatch, keep_still
+from wardround.client.training import StepsMismatch, descend, single
 from wardround.privacy.gradients import Array
 from wardround.privacy.mechanisms import noisy_sums
 from wardround.privacy.sampling import COIN_BYTES, chosen_of
@@ -80,7 +80,7 @@ def train_plain(
     for taken, (sites, rows, counts) in enumerate(_steps(many.stack, local, seeds)):
         step = partial(_plain_step, many, weights, start, rule, own, taken)
         many.each(step, many.stack.groups(sites, rows, counts))
-    return _single(weights)
+    return single(weights)
 
 
 def _plain_step(many: Many, weights: Array, start: Array, rule: LocalRule, own: Own, taken: int, group: Group) -> None:
@@ -88,7 +88,8 @@ def _plain_step(many: Many, weights: Array, start: Array, rule: LocalRule, own: 
     batch, these = many.stack.load(group), weights[group.sites]
     gradient = many.networks.gradient_sums(these, batch.features, batch.targets, batch.counts, None)
     gradient /= batch.counts[:, None]
-    weights[group.sites] = _descended(these, gradient, start, own.rule(rule, group.sites), taken)
+    descend(these, gradient, start, own.rule(rule, group.sites), taken)
+    weights[group.sites] = these
 
 
 def train_private(
@@ -122,11 +123,11 @@ def train_private(
         add_noise = partial(_noised, gradient, clip_norm, event.noise_multiplier)
         many.each(add_noise, _noise_bytes(many, draw))
         gradient /= expected
-        weights = _descended(weights, gradient, start, rule, step)
+        descend(weights, gradient, start, rule, step)
         taken += 1
     if not (taken == np.array([one.steps for one in events])).all():
         raise StepsMismatch("the steps taken are not the steps charged", "this is a defect: report it")
-    return _single(weights)
+    return single(weights)
 
 
 def _clipped(many: Many, weights: Array, gradient: Array, clip_norm: float, group: Group) -> None:
@@ -149,23 +150,6 @@ def _noised(gradient: Array, clip_norm: float, noise_multiplier: float, drawn: t
     """Add the noise of a block of sites to their sums."""
     sites, noise = drawn
     gradient[sites] = noisy_sums(gradient[sites], clip_norm, noise_multiplier, noise)
-
-
-def _single(weights: Array) -> Vector:
-    with np.errstate(over="ignore"):
-        return weights.astype(np.float32)
-
-
-def _descended(weights: Array, gradient: Array, start: Array, rule: LocalRule, taken: int) -> Array:
-    """w - lr (g + mu (w - w_round) + linear term) of every site, in place of ``weights``, after ``taken`` steps."""
-    if rule.proximal_mu:
-        gradient += rule.proximal_mu * (weights - start)
-    if rule.linear_term is not None:
-        gradient += rule.linear_term
-    keep_still(gradient, rule, taken)
-    gradient *= rule.learning_rate
-    weights -= gradient
-    return weights
 
 
 def _steps(stack: Stack, local: LocalTraining, seeds: Sequence[bytes]) -> Iterator[tuple[Rows, Rows, Rows]]:

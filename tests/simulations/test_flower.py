@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Collection
 from datetime import date
 from pathlib import Path
 from time import perf_counter
@@ -20,7 +21,7 @@ from wardround.client.tasks.module import ModuleTask
 from wardround.conf.compose import compose_configuration
 from wardround.conf.planning import make_plan
 from wardround.conf.schema import parse_configuration
-from wardround.protocol.errors import Unavailable, UsageError
+from wardround.protocol.errors import Unavailable, UsageError, WardroundError
 from wardround.protocol.messages import RoundRequest
 from wardround.protocol.parameters import Update
 from wardround.protocol.plan import LocalTraining, PrivacyMode, PrivacyTerms
@@ -186,14 +187,25 @@ def test_without_ray_faults_or_terms_that_fit_nothing_is_begun(monkeypatch: pyte
     assert "pip install 'wardround[ray]'" in error.value.hint
 
 
-def listening() -> set[str]:
-    """The addresses at which any process of this test listens."""
-    found = set()
+def test_an_error_of_training_is_said_in_its_first_line(no_ray: None) -> None:
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        raise ValueError("no such loss\n  at line 7 of somebody's file")
+
+    with pytest.raises(WardroundError, match="ValueError: no such loss") as error:
+        trained("fedavg", "flower", task=ModuleTask(torch.nn.Linear(FEATURES, 1), loss, {}))
+    assert error.value.lines().count("\n") == 1 and "line 7" not in error.value.lines()
+
+
+def listening(known: Collection[int] = ()) -> dict[int, set[str]]:
+    """At which addresses each child of this process listens; ``known``: children of earlier tests, to be left out."""
+    found = dict[int, set[str]]()
     for process in psutil.Process().children(recursive=True):
         try:
-            found |= {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+            at = {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
         except psutil.NoSuchProcess:
             continue
+        if at and process.pid not in known:
+            found[process.pid] = at
     return found
 
 
@@ -223,10 +235,11 @@ def test_an_interrupted_run_on_two_workers_goes_on_to_the_same_model_and_listens
     ]
     on_ray = ["simulation.engine=flower", "simulation.workers=2"]
     seen: set[str] = set()
+    known = set(listening())
 
     def go(*overrides: str, stop: bool = False) -> Simulated:
         def listener(plan: Any, result: Any) -> None:
-            seen.update(listening())
+            seen.update(*listening(known).values())
             if stop:
                 raise KeyboardInterrupt
 

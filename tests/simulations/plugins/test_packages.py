@@ -22,16 +22,21 @@ from wardround.conf.planning import make_plan
 from wardround.conf.schema import parse_configuration
 from wardround.console.commands.plugin import check_command, new_command, show_command, sign_command
 from wardround.console.commands.simulate import simulate_command
+from wardround.console.commands.sweep import write_run_page
 from wardround.protocol.errors import UsageError
 from wardround.protocol.identity import Identity
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.plugins import Kind, sign_plugin
 from wardround.simulations.cohorts import declared_patients
-from wardround.simulations.plugins.configured import own_strategy, with_plugins
+from wardround.simulations.configured import simulate
+from wardround.simulations.plugins.configured import configuration_of, own_strategy, with_plugins
 from wardround.simulations.plugins.local import local_task, task_spec
 from wardround.simulations.plugins.new import new_plugin
 from wardround.simulations.plugins.source import read_source
 from wardround.simulations.result import SimulationResult
+from wardround.simulations.sweep.folder import SweepFolder
+from wardround.simulations.sweep.one_run import Runner
+from wardround.simulations.sweep.sweeping import prepare
 from wardround.strategies import strategy_for
 
 KINDS: tuple[Kind, ...] = ("model", "task", "strategy")
@@ -160,7 +165,7 @@ def test_a_model_that_couples_patients_or_cannot_be_built_is_refused(
 
 
 def planned(*words: str) -> StudyPlan:
-    configuration = parse_configuration(with_plugins(compose_configuration(["study=heart_disease", *words])))
+    configuration = configuration_of(["study=heart_disease", *words])
     return make_plan(configuration, declared_patients(configuration), TODAY)
 
 
@@ -196,6 +201,34 @@ def test_a_run_says_which_code_was_part_of_it(made: Folder, tmp_path: Path, caps
         ("strategy", "my_strategy", "0.1.0", ""),
     ]
     assert [one.digest for one in result.plugins] == [read_source(one).plugin.digest for one in (model, strategy)]
+
+
+def test_a_sweep_runs_plugins_and_goes_on_with_the_same_ones_only(made: Folder, tmp_path: Path) -> None:
+    model, strategy = made("model"), made("strategy")
+    words = ["study=heart_disease", f"task={model}", f"strategy={strategy},fedavg", "rounds=1", "secagg=off"]
+    words += ["privacy=none", "simulation.evaluate_every=0"]
+    folder = SweepFolder(tmp_path / "sweep")
+    prepared = prepare(words, folder)
+    digests = [read_source(one).plugin.digest for one in (model, strategy)]
+    assert prepared.manifest.plugins == tuple(sorted(digests))
+    runner = Runner(folder, TODAY, write_run_page)
+    assert [runner(job).message for job in prepared.left] == ["", ""]
+    runs, failed = folder.outcomes(prepared.grid)
+    assert [[one.name for one in run.result.plugins] for run in runs] == [["my_model", "my_strategy"], ["my_model"]]
+    assert not failed
+    with (model / "my_model" / "__init__.py").open("a") as file:
+        file.write("\nADDED = 1\n")
+    with pytest.raises(UsageError, match="another plugin"):
+        prepare(words, folder)
+
+
+def test_a_plugin_is_not_sent_to_ray(made: Folder, tmp_path: Path) -> None:
+    words = ["study=heart_disease", "rounds=1", "secagg=off", "simulation.engine=flower"]
+    for own in (f"task={made('model')}", f"strategy={made('strategy')}"):
+        configuration = configuration_of([*words, own, f"simulation.output={tmp_path / 'runs'}"])
+        with pytest.raises(UsageError, match="not sent to Ray") as refused:
+            simulate(configuration, today=TODAY, started=0.0)
+        assert "simulation.engine=auto" in refused.value.hint
 
 
 def test_no_hospital_takes_a_strategy_that_is_a_plugin(made: Folder) -> None:

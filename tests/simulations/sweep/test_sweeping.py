@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from io import StringIO
 from math import inf, sqrt
@@ -24,7 +25,7 @@ from wardround.privacy.private_selection import Trials, selection_epsilon
 from wardround.protocol.errors import UsageError
 from wardround.simulations.configured import simulate
 from wardround.simulations.sweep import one_run
-from wardround.simulations.sweep.folder import SweepFolder, manifest_of
+from wardround.simulations.sweep.folder import SweepFolder
 from wardround.simulations.sweep.one_run import Runner
 from wardround.simulations.sweep.sweeping import Prepared, prepare
 from wardround.simulations.sweep.workers import in_parallel
@@ -141,10 +142,9 @@ def test_the_folder_of_another_sweep_is_refused(swept: tuple[Path, SweepView, st
 
 def test_runs_of_another_version_are_not_mixed_in(swept: tuple[Path, SweepView, str]) -> None:
     folder, _, _ = swept
-    grid = prepare(WORDS, SweepFolder(folder)).grid
-    other = manifest_of(WORDS, grid).model_copy(update={"behaviour": "0" * 64})
+    manifest = prepare(WORDS, SweepFolder(folder)).manifest
     with pytest.raises(UsageError, match="another version"):
-        SweepFolder(folder).claim(other)
+        SweepFolder(folder).claim(manifest.model_copy(update={"behaviour": "0" * 64}))
 
 
 def test_one_process_at_a_time_works_in_a_folder(swept: tuple[Path, SweepView, str]) -> None:
@@ -228,6 +228,6 @@ def test_a_sweep_that_was_stopped_keeps_what_is_done(
     prepared = prepare(SweepFolder(folder).words(), SweepFolder(folder))
     left = {job.number for job in prepared.left}
     assert not left & {int(name) for name in done if (folder / "runs" / name / "report.html").exists()}
-    in_this_process(Prepared(prepared.grid, prepared.folder, prepared.left[:2]))
+    in_this_process(replace(prepared, left=prepared.left[:2]))
     after = stamps(folder)
     assert done.items() <= after.items() and len(after) >= len(done) + 1
