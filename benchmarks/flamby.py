@@ -23,14 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from wardround import conf
 from wardround.client.connectors import Cohort, make_cohort
 from wardround.client.connectors.table import apply_contract
 from wardround.client.evaluation import point, score
 from wardround.client.tasks import Task
 from wardround.client.tasks.classification import Classification
 from wardround.client.tasks.survival import Cox
-from wardround.conf.compose import compose_configuration
+from wardround.conf.compose import choices_of, compose_configuration
 from wardround.conf.schema import parse_configuration
 from wardround.privacy.gradients import Examples
 from wardround.protocol.parameters import initial_weights
@@ -107,17 +106,20 @@ def adaptive(name: str, rate: float) -> StrategySpec:
     return spec(name, learning_rate=rate, beta1=0.9, tau=1e-8, initial_v=0.0, **decay)
 
 
+def configured(centres: int) -> list[StrategySpec]:
+    """Every strategy that can be chosen by name, with its parameters in ``conf/strategy``."""
+    specs = [parse_configuration(compose_configuration([f"strategy={c}"])).strategy for c in choices_of("strategy")]
+    # Krum needs more than 2 f + 2 centres.
+    return [spec("krum", attackers=1 if centres > 4 else 0) if s.name == "krum" else s for s in specs]
+
+
 def every(rate: float, batch: int, centres: int) -> list[Row]:
     """Every strategy with its parameters in ``conf/strategy``, at one learning rate: nothing here was tuned."""
-    names = sorted(path.stem for path in (Path(conf.__file__).parent / "strategy").glob("*.yaml"))
     rows = []
-    for name in names:
-        chosen = parse_configuration(compose_configuration([f"strategy={name}"])).strategy
-        if name == "krum":
-            # Krum needs more than 2 f + 2 centres.
-            chosen = spec("krum", attackers=1 if centres > 4 else 0)
-        hidden = name in ("fedper", "fedrep")
-        rows.append(Row(f"{name}, hidden layer" if hidden else name, chosen, rate, batch, None, hidden))
+    for chosen in configured(centres):
+        hidden = chosen.name in ("fedper", "fedrep")
+        name = f"{chosen.name}, hidden layer" if hidden else chosen.name
+        rows.append(Row(name, chosen, rate, batch, None, hidden))
     return rows
 
 
