@@ -4,7 +4,8 @@ One real hospital (Guangzhou Women and Children's Medical Center); **its divisio
 strategy gains here says nothing of hospitals that really differ. Training and test pictures are the published ones,
 less those that occur twice at a simulated hospital. Rounds, batches and learning rate are those of
 ``conf/study/chest_xray.yaml`` without privacy, the same for every row; parameters are those of ``conf/strategy``.
-The central row has as many passes over all pictures as the others have rounds. Robust rules look at single updates:
+The central row has as many passes over all pictures as the others have rounds. A round is one pass at each hospital,
+and for strategies that need equal numbers of steps (marked) as many steps as such a pass has on average. Robust rules look at single updates:
 simulation only. Needs WARDROUND_DATA/pneumonia_cxr28; without it nothing is measured.
 
 Published: Yang et al., Scientific Data 2023;10:41, ResNet-18 on 28 x 28 pixels. The figures are quoted from memory.
@@ -15,6 +16,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from time import perf_counter
@@ -36,7 +38,7 @@ from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import LocalTraining, StrategySpec
 from wardround.simulations import Run, run
 from wardround.simulations.cohorts import gather
-from wardround.strategies import simulated_from
+from wardround.strategies import Strategy, simulated_from
 
 PUBLISHED = {"auroc": 0.944, "accuracy": 0.854}
 """The central ResNet-18's, on the 624 test pictures; quoted from memory, not read again."""
@@ -66,13 +68,20 @@ class Setting:
     local: LocalTraining
     rounds: int
 
-    def trained(self, chosen: StrategySpec, cohorts: Sequence[Cohort], seed: int) -> Run:
+    @property
+    def equal(self) -> LocalTraining:
+        """The same number of steps everywhere: what the hospitals take in one pass, on average."""
+        batch = self.local.batch_size or 1
+        steps = round(mean(-(-cohort.train.patients // batch) for cohort in self.cohorts))
+        return self.local.model_copy(update={"steps": steps, "epochs": None})
+
+    def trained(self, chosen: StrategySpec, cohorts: Sequence[Cohort], seed: int, equal: bool = False) -> Run:
         return run(
             task=self.task,
             strategy=simulated_from(chosen),
             cohorts=cohorts,
             rounds=self.rounds,
-            local=self.local,
+            local=self.equal if equal else self.local,
             seed=seed,
             compare=False,
         )
@@ -86,7 +95,7 @@ def setting(rounds: int | None) -> Setting:
     return Setting(task, cohorts, configuration.local, rounds or configuration.rounds)
 
 
-def tested(common: Setting, models: Sequence[Vector]) -> Found:
+def tested(common: Setting, models: list[Vector]) -> Found:
     """The test of each hospital's model, on its own test pictures; one model: the same one everywhere."""
     metrics, one = common.task.metrics, len(models) == 1
     every = models * len(common.cohorts) if one else models
@@ -101,6 +110,11 @@ def estimated(value: float | None) -> float:
     return value
 
 
+def needs_equal_steps(chosen: StrategySpec) -> bool:
+    strategy = simulated_from(chosen)
+    return isinstance(strategy, Strategy) and strategy.equal_steps
+
+
 def central(common: Setting, seed: int) -> Found:
     """The same network on all training pictures in one place: one party, whose rounds are passes."""
     everybody = in_one_place(common.cohorts, normalise=False)
@@ -112,13 +126,13 @@ def own(common: Setting, seed: int) -> Found:
     return tested(common, [common.trained(spec("fedavg"), [cohort], seed).model for cohort in common.cohorts])
 
 
-def federated(common: Setting, chosen: StrategySpec, seed: int) -> Found:
+def federated(common: Setting, chosen: StrategySpec, equal: bool, seed: int) -> Found:
     """A strategy; where hospitals end with models of their own, those count."""
-    done = common.trained(chosen, common.cohorts, seed)
+    done = common.trained(chosen, common.cohorts, seed, equal)
     if not any(site.personalised for site in done.result.sites):
         return tested(common, [done.model])
-    own = [(site.personalised or site.shared).metrics for site in done.result.sites]
-    hospitals = {name: mean(estimated(metrics[name].value) for metrics in own) for name in PUBLISHED}
+    each = [(site.personalised or site.shared).metrics for site in done.result.sites]
+    hospitals = {name: mean(estimated(metrics[name].value) for metrics in each) for name in PUBLISHED}
     return Found(dict.fromkeys(PUBLISHED, float("nan")), hospitals)
 
 
@@ -126,10 +140,15 @@ def table(quick: bool) -> list[dict[str, Any]]:
     """Print the table and return its rows for ``--json``."""
     common, seeds = setting(QUICK_ROUNDS if quick else None), SEEDS[:1] if quick else SEEDS
     chosen = [spec("fedavg"), spec("fedper", head_layers=1)] if quick else configured(len(common.cohorts))
-    runs: list[tuple[str, Callable[[int], Found]]] = [("central", lambda seed: central(common, seed))]
+    runs: list[tuple[str, Callable[[int], Found]]] = [("central", partial(central, common))]
     if not quick:
-        runs.append(("own model", lambda seed: own(common, seed)))
-    runs += [(s.name, lambda seed, s=s: federated(common, s, seed)) for s in chosen]
+        runs.append(("own model", partial(own, common)))
+    for strategy in chosen:
+        steps = needs_equal_steps(strategy)
+        if not steps:
+            runs.append((strategy.name, partial(federated, common, strategy, False)))
+        if steps or (strategy.name == "fedavg" and not quick):  # FedAvg stands beside those that need it
+            runs.append((f"{strategy.name}, {common.equal.steps} steps", partial(federated, common, strategy, True)))
 
     pictures = sum(cohort.test.patients for cohort in common.cohorts)
     print(
