@@ -5,8 +5,8 @@ strategy gains here says nothing of hospitals that really differ. Training and t
 less those that occur twice at a simulated hospital. Rounds, batches and learning rate are those of
 ``conf/study/chest_xray.yaml`` without privacy, the same for every row; parameters are those of ``conf/strategy``.
 The central row has as many passes over all pictures as the others have rounds. A round is one pass at each hospital,
-and for strategies that need equal numbers of steps (marked) as many steps as such a pass has on average. Robust rules look at single updates:
-simulation only. Needs WARDROUND_DATA/pneumonia_cxr28; without it nothing is measured.
+and for strategies that need equal numbers of steps (marked) as many steps as such a pass has on average. Robust rules
+look at single updates: simulation only. Needs WARDROUND_DATA/pneumonia_cxr28; without it nothing is measured.
 
 Published: Yang et al., Scientific Data 2023;10:41, ResNet-18 on 28 x 28 pixels. The figures are quoted from memory.
 """
