@@ -38,6 +38,8 @@ def with_own_layers(personal: Personal, model: Vector, memory: Memory | None) ->
 
 def without_own_layers(layers: Ranges, difference: Vector) -> Vector:
     """What of a difference of models may leave: zero at every coordinate that is the site's own."""
+    if not layers:
+        return difference
     shared = difference.copy()
     for first, end in layers:
         shared[first:end] = 0.0
