@@ -141,8 +141,9 @@ def fault_in(name: str, error: ValidationError) -> UsageError:
     unknown, tagged = first["type"] in ("extra_forbidden", "invalid_key"), first["type"].startswith("union_tag")
     # A key that nobody knows, and a kind that is none, may be anything: an id that was pasted to the wrong place.
     parts = list(first["loc"][:-1] if unknown else first["loc"])
-    # Below 'codes' the keys are values of the site's data.
-    where = ".".join(str(part) for part in parts[: parts.index("codes") + 1 if "codes" in parts else None])
+    # Below these the keys are values of the site's data.
+    cut = next((place + 1 for place, part in enumerate(parts) if part in ("codes", "classes")), None)
+    where = ".".join(str(part) for part in parts[:cut])
     what = "there is a key that is none" if unknown else "this kind is not known" if tagged else first["msg"]
     return UsageError(f"'{name}'{f', {where!r}' if where else ''}: {what}", "docs/site.md lists every setting")
 

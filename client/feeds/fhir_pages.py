@@ -10,11 +10,11 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import SplitResult, urlencode, urljoin, urlsplit, urlunsplit
 
 from wardround.client.connectors.fhir import LONGEST_FILE
 from wardround.client.connectors.web import Gone, connection_in, explained, open_session, silence
-from wardround.protocol.errors import Unavailable, UsageError
+from wardround.protocol.errors import UsageError
 
 MOST_PAGES: Final = 10_000
 """Pages of a poll: a server that never ends is none that is polled."""
@@ -89,23 +89,28 @@ class FhirServer:
                 target = link.get("url")
                 if not isinstance(target, str):
                     raise UsageError(*_NO_FHIR)
-                target = urljoin(address, target)
-                if _origin(target) != _origin(self._url):
-                    raise UsageError(
-                        "the server's next page is at another address than 'url'",
-                        "write the address that the server gives itself into 'url'",
-                    )
-                return target
+                return self._own(address, target)
         return None
 
+    def _own(self, address: str, target: str) -> str:
+        """Path and query of ``target`` at the site's own origin: however it is spelt, nobody else is asked."""
+        try:
+            found = urlsplit(urljoin(address, target))
+            foreign = _origin(found) != _origin(urlsplit(self._url))
+        except ValueError:
+            foreign = True
+        if foreign:
+            raise UsageError(
+                "the server's next page is at another address than 'url'",
+                "write the address that the server gives itself into 'url'",
+            )
+        own = urlsplit(self._url)
+        return urlunsplit((own.scheme, own.netloc, found.path, found.query, ""))
 
-def _origin(address: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port (RFC 6454). Raises Unavailable for text that is no address."""
-    try:
-        parts = urlsplit(address)
-        return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
-    except ValueError:
-        raise Unavailable("the server's next page has no address", "ask its administrator") from None
+
+def _origin(parts: SplitResult) -> tuple[str, str, int | None]:
+    """Scheme, host and port (RFC 6454). Raises ValueError."""
+    return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
 
 
 def _resources(bundle: Mapping[str, Any]) -> list[Any]:
