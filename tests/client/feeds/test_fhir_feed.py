@@ -190,6 +190,24 @@ def test_pages_are_followed_to_the_end_and_ties_beyond_a_page_lose_nothing(
     assert len(mine.given) == 26 and len(server.asked) <= 2
 
 
+def test_an_encounter_that_slips_to_a_page_that_was_read_is_not_lost(
+    server: Server, feed: Callable[..., FhirFeed], counted: Counting
+) -> None:
+    for number in range(10):
+        server.put(f"n{number}", T + number * 30 * MINUTE)
+
+    def move() -> None:
+        if len(server.asked) == 1:
+            # The sixth becomes the fifth, and the second page begins behind it.
+            server.put("n0", T + 600 * MINUTE)
+
+    server.between = move
+    mine = counted()
+    assert mine.poll(feed()) == 10 and "visit|n5" not in mine.last
+    mine.drain(feed())
+    assert len(mine.last) == 10 and len(mine.given) == 11
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_encounters_that_change_while_pages_are_read_are_neither_lost_nor_doubled(
     server: Server, feed: Callable[..., FhirFeed], counted: Counting, seed: int
@@ -231,7 +249,7 @@ def test_a_page_at_another_origin_is_refused_and_never_asked(server: Server, fee
             server.url.replace("http:", "https:"),
             "//evil.example",
             "http://[",
-            f"http://user:word@127.0.0.1:1@{urlsplit(other.url).netloc}",
+            other.url.replace("//", "//x:y@"),
             f"{server.url}@{urlsplit(other.url).netloc}".replace("/fhir", ""),
         ):
             server.next = lambda asked, address=address: f"{address}/Encounter?from=5"  # type: ignore[method-assign]
