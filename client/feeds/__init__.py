@@ -4,6 +4,7 @@ from pathlib import Path
 
 from wardround.client.feeds.events import Feed
 from wardround.client.feeds.settings import FeedSource, FhirFeedSource, SqlFeedSource
+from wardround.client.feeds.watermark import feed_key
 
 
 def open_feed(source: FeedSource, folder: Path, key: bytes) -> Feed:
@@ -11,8 +12,9 @@ def open_feed(source: FeedSource, folder: Path, key: bytes) -> Feed:
 
     Args:
         folder: the site's, from which paths are taken.
-        key: 32 bytes, under which watermarks name what was read.
+        key: the site's 32 bytes, under which watermarks name what was read and are known as a feed's own.
     """
+    key = feed_key(key, source.kind, source.name)
     # SQLAlchemy and requests take a moment to import, and most sites have one feed.
     if isinstance(source, SqlFeedSource):
         from wardround.client.feeds.sql import SqlFeed

@@ -80,7 +80,7 @@ class FhirFeed:
 
     def poll(self, watermark: bytes | None) -> tuple[Sequence[Event], bytes]:
         self.set_aside = Counter()
-        window = Window(watermark, self._key, self._overlap, self._now)
+        window = Window(watermark, self._key, self._overlap, self._now, self._source.since)
         with closing(FhirServer(self._path)) as server:
             events = self._sweep(server, window)
         return events, window.packed()

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from wardround.client.connectors.hl7v2_messages import LONGEST
 from wardround.client.connectors.parts import files_below
+from wardround.client.feeds.watermark import opened, sealed
 from wardround.protocol.errors import Unavailable, UsageError
 
 ENDINGS: Final = (".hl7", ".txt", ".dat", ".msg")
@@ -26,7 +27,6 @@ _PIECE: Final = 2 * LONGEST + (1 << 20)
 """Bytes that are read at once: more than two messages, so that each piece ends at least one."""
 
 _TOO_LONG: Final = f"a message of more than {LONGEST >> 20} MB"
-_MAGIC: Final = b"wardround/folder/1\x00"
 _ENTRY: Final = struct.Struct(">16sqqqq16s")
 _HEADER: Final = re.compile(rb"(?:\A|[\r\n\x0b\x1c])[ \t\xef\xbb\xbf]*(MSH|FHS|BHS|BTS|FTS)(?=[^A-Za-z0-9])")
 _AROUND: Final = b"\r\n\x0b\x1c \t\x00"
@@ -58,19 +58,15 @@ class Inbox:
         now: ns since 1970.
 
     Raises:
-        UsageError: the watermark is none of a folder.
+        UsageError: the watermark is not this feed's.
     """
 
     def __init__(self, folder: Path, watermark: bytes | None, key: bytes, rest: int, now: int) -> None:
         self._folder, self._key, self._rest, self._now = folder, key, rest, now
         self.set_aside: Counter[str] = Counter()
         self._places: dict[bytes, Place] = {}
-        if watermark:
-            body = watermark[len(_MAGIC) :]
-            if not watermark.startswith(_MAGIC) or len(body) % _ENTRY.size:
-                raise UsageError("the watermark is not one of this feed", "give a changed feed a new name")
-            for name, *place in _ENTRY.iter_unpack(body):
-                self._places[name] = Place._make(place)
+        for name, *place in _ENTRY.iter_unpack(opened(watermark, key) or b""):
+            self._places[name] = Place._make(place)
         self._there: set[bytes] = set()
 
     def files(self) -> Iterator[Path]:
@@ -116,7 +112,8 @@ class Inbox:
                         # Another file under this name.
                         place = Place()
                         continue
-                    more = place.start + len(data) < about.st_size
+                    # A file that is cut short meanwhile gives less than it said.
+                    more = len(data) == _PIECE and place.start + len(data) < about.st_size
                     place, fresh = self._next(place, data, more, settled)
                     self._places[name] = place = place._replace(size=about.st_size, changed=about.st_mtime_ns)
                     yield fresh
@@ -148,7 +145,8 @@ class Inbox:
     def packed(self) -> bytes:
         """The watermark. A file that is gone stays in it while there is room: a drive may be away for an hour."""
         kept = sorted(self._places.items(), key=lambda item: (item[0] not in self._there, -item[1].changed, item[0]))
-        return _MAGIC + b"".join(_ENTRY.pack(name, *place) for name, place in sorted(kept[:MOST_FILES]))
+        packed = b"".join(_ENTRY.pack(name, *place) for name, place in sorted(kept[:MOST_FILES]))
+        return sealed(packed, self._key)
 
     def _name(self, path: Path) -> bytes:
         return self._mark(path.relative_to(self._folder).as_posix().encode("utf-8", "surrogateescape"))

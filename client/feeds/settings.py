@@ -11,7 +11,7 @@
 from typing import Annotated, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from wardround.client.feeds.events import KINDS
 
@@ -39,7 +39,13 @@ class _Feed(BaseModel):
     time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
 
 
-class SqlFeedSource(_Feed):
+class _Stamped(_Feed):
+    """``since``: where the first poll begins, by the time of arrival; None: with the oldest."""
+
+    since: AwareDatetime | None = None
+
+
+class SqlFeedSource(_Stamped):
     """``path``: the YAML file of the database. ``kinds``: what the view's column may hold.
 
     ``overlap_minutes``: how late a row may become visible after it was stamped.
@@ -65,7 +71,7 @@ class Hl7FeedSource(_Feed):
     classes: dict[str, Arrival] = Field(default_factory=dict)
 
 
-class FhirFeedSource(_Feed):
+class FhirFeedSource(_Stamped):
     """``path``: the YAML file of the server. ``classes``: Encounter.class of this hospital, beyond HL7's v3-ActCode.
 
     ``overlap_minutes``: how late a change may become visible after its ``lastUpdated``.

@@ -47,7 +47,7 @@ class SqlFeed:
         self.set_aside: Counter[str] = Counter()
 
     def poll(self, watermark: bytes | None) -> tuple[Sequence[Event], bytes]:
-        window, events = Window(watermark, self._key, self._overlap, self._now), list[Event]()
+        window, events = Window(watermark, self._key, self._overlap, self._now, self._source.since), list[Event]()
         self.set_aside = Counter()
         engine = open_engine(self._path)
         try:
@@ -99,11 +99,12 @@ class SqlFeed:
         if stamp is None:
             self.set_aside["a row whose 'arrived' is no time"] += 1
             return
-        fresh = window.take(stamp, repr(tuple(map(str, row))))
+        when, number = self._moment(at), _number(amount)
+        # Times as moments: the driver writes them in the zone of its connection.
+        fresh = window.take(stamp, repr((str(patient), str(when), str(kind), str(amount), str(identifier), str(stamp))))
         window.reach(stamp)
         if not fresh:
             return
-        when, number = self._moment(at), _number(amount)
         if patient is None or identifier is None or not str(patient).strip() or not str(identifier).strip():
             self.set_aside["a row without patient or identifier"] += 1
         elif when is None:

@@ -11,16 +11,17 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Final
 
-from wardround.protocol.errors import UsageError
+from wardround.client.feeds.watermark import opened, sealed
 
 MARK: Final = 16
 """Bytes of the keyed hash of a row: two of 2^32 rows are alike with a chance of 2^-65."""
 
-_MAGIC: Final = b"wardround/window/1\x00"
 _HEAD: Final = struct.Struct(">q")
 _ENTRY: Final = struct.Struct(f">q{MARK}s")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_LEAST: Final = (datetime(2, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+"""A year after the first time that there is, so that a zone or an overlap can be taken from it."""
 
 
 class Window:
@@ -31,27 +32,35 @@ class Window:
         overlap: how late a row may become visible after its stamp.
         now: this machine's clock: a source whose clock once ran ahead must not hide what it stamps after it was put
             right, so nothing after ``now`` moves the watermark.
+        since: without a watermark, nothing that is stamped earlier is read.
 
     Raises:
-        UsageError: the watermark is none of a feed that stamps.
+        UsageError: the watermark is not this feed's.
     """
 
-    def __init__(self, watermark: bytes | None, key: bytes, overlap: timedelta, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        watermark: bytes | None,
+        key: bytes,
+        overlap: timedelta,
+        now: Callable[[], datetime],
+        since: datetime | None = None,
+    ) -> None:
         self._key, self._overlap, self._now = key, overlap // _MICROSECOND, now
         self._high: int | None = None
         self._seen: dict[bytes, int] = {}
-        if not watermark:
+        body = opened(watermark, key)
+        if body is None:
+            if since is not None:
+                self._high = (since - _EPOCH) // _MICROSECOND + self._overlap
             return
-        body = watermark[len(_MAGIC) + _HEAD.size :]
-        if not watermark.startswith(_MAGIC) or len(watermark) < len(_MAGIC) + _HEAD.size or len(body) % _ENTRY.size:
-            raise UsageError("the watermark is not one of this feed", "give a changed feed a new name")
-        (self._high,) = _HEAD.unpack_from(watermark, len(_MAGIC))
-        self._seen = {mark: stamp for stamp, mark in _ENTRY.iter_unpack(body)}
+        (self._high,) = _HEAD.unpack_from(body)
+        self._seen = {mark: stamp for stamp, mark in _ENTRY.iter_unpack(body[_HEAD.size :])}
 
     @property
     def start(self) -> datetime | None:
         """The first stamp that is read again, UTC; None: everything is read."""
-        return None if self._high is None else _EPOCH + (self._high - self._overlap) * _MICROSECOND
+        return None if self._high is None else _EPOCH + max(self._high - self._overlap, _LEAST) * _MICROSECOND
 
     def take(self, stamp: datetime, row: str) -> bool:
         """Whether ``row`` is new; from now on it is not. ``row``: all that makes a version of it another one."""
@@ -75,4 +84,4 @@ class Window:
             return b""
         least = self._high - self._overlap
         kept = sorted((stamp, mark) for mark, stamp in self._seen.items() if stamp >= least)
-        return _MAGIC + _HEAD.pack(self._high) + b"".join(_ENTRY.pack(*each) for each in kept)
+        return sealed(_HEAD.pack(self._high) + b"".join(_ENTRY.pack(*each) for each in kept), self._key)

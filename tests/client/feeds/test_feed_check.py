@@ -49,6 +49,17 @@ def test_each_kind_of_the_settings_opens_its_feed(site: Path) -> None:
     assert "adt" in error.value.hint
 
 
+def test_a_watermark_of_another_feed_or_a_broken_one_is_refused(site: Path) -> None:
+    (source, *_), key = read_settings(site).feeds, SiteFolder.open(site).feeds_key()
+    _, mark = open_feed(source, site, key).poll(None)
+    assert open_feed(source, site, key).poll(mark) == ([], mark)
+    other = source.model_copy(update={"name": "other"})
+    changed = bytes([*mark[:-1], mark[-1] ^ 1])
+    for feed, given in ((other, mark), (source, changed), (source, mark[:-64]), (source, b"x")):
+        with pytest.raises(UsageError, match="not one of this feed"):
+            open_feed(feed, site, key).poll(given)
+
+
 def test_the_check_prints_numbers_and_days_and_stores_nothing(site: Path) -> None:
     before = {file: file.read_bytes() for file in site.rglob("*") if file.is_file()}
     result = CliRunner().invoke(app, ["site", "feed", "check", str(site), "adt"])

@@ -262,6 +262,14 @@ def test_a_page_at_another_origin_is_refused_and_never_asked(server: Server, fee
         assert other.asked == []
 
 
+def test_the_first_poll_begins_where_the_site_says(server: Server, feed: Callable[..., FhirFeed]) -> None:
+    server.put("history", T - MINUTE)
+    server.put("first", T)
+    events, _ = feed(since=T).poll(None)
+    assert [event.identifier for event in events] == ["visit|first"]
+    assert "_lastUpdated=ge2026-03-01T12%3A00%3A00.000Z" in server.asked[0]
+
+
 def test_a_relative_link_is_the_servers_own(server: Server, feed: Callable[..., FhirFeed]) -> None:
     for number in range(8):
         server.put(f"n{number}", T)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from wardround.client.feeds.settings import SqlFeedSource
 from wardround.client.feeds.sql import SqlFeed
-from wardround.protocol.errors import Unavailable, UsageError
+from wardround.protocol.errors import Unavailable, UsageError, WardroundError
 
 KEY = bytes(range(32))
 T = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -129,6 +129,21 @@ def test_what_arrives_later_than_the_overlap_is_not_seen_as_the_page_says(ward: 
 
 
 @pytest.mark.server("postgres")
+def test_the_first_poll_begins_where_the_site_says_and_late_rows_of_that_time_still_count(
+    ward: Callable[..., Ward],
+) -> None:
+    made = ward()
+    made.add("history", T - MINUTE)
+    made.add("first", T)
+    feed = made.feed(since=T)
+    events, mark = feed.poll(None)
+    assert names(events) == ["first"]
+    made.add("late", T + MINUTE)
+    made.add("history too", T - 2 * MINUTE)
+    assert names(feed.poll(mark)[0]) == ["late"]
+
+
+@pytest.mark.server("postgres")
 def test_a_stamp_without_a_zone_is_the_sites_and_the_hour_that_comes_twice_loses_nothing(
     ward: Callable[..., Ward],
 ) -> None:
@@ -201,6 +216,22 @@ def test_a_row_that_cannot_be_used_is_counted_once_and_says_nothing(ward: Callab
     feed.poll(mark)
     # A row without a stamp is no row that was read: it is named again and again until it is mended.
     assert feed.set_aside == {"a row whose 'arrived' is no time": 1}
+
+
+@pytest.mark.server("postgres")
+@pytest.mark.parametrize("stamp", ["0001-01-01", "9999-12-31 23:59", "-infinity", "infinity"])
+def test_a_stamp_at_the_end_of_time_is_no_traceback(ward: Callable[..., Ward], counted: Counting, stamp: str) -> None:
+    made = ward()
+    made.add("good", T)
+    with made.engine.begin() as session:
+        session.execute(text(f"INSERT INTO {made.name}_rows VALUES ('p', '{stamp}', 'visit', 1, 'x', '{stamp}')"))
+    mine = counted()
+    try:
+        mine.drain(made.feed()).drain(made.feed())
+    except WardroundError as error:
+        assert "infinity" in stamp and len(error.lines().splitlines()) == 2
+    else:
+        assert "good" in mine.last
 
 
 @pytest.mark.server("postgres")
