@@ -9,17 +9,20 @@
     test_share: 0.3
     link: ../north-link
     roles: {officer: [1002], auditor: [1003]}
+    feeds:
+      - {name: emr, kind: sql, path: emr.yaml, view: live.events}
 """
 
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from wardround.client.consent import FhirConsents, FlagColumn, IdList, Source
+from wardround.client.feeds.settings import FeedSource
 from wardround.client.yaml_text import load_yaml
-from wardround.protocol.errors import UsageError
+from wardround.protocol.errors import UsageError, did_you_mean
 
 SETTINGS: Final = "site.yaml"
 
@@ -101,6 +104,23 @@ class SiteSettings(_Part):
     threads: int = Field(default=1, ge=1, le=256)
     metrics: str | None = Field(default=None, description="address for the hospital's monitoring; null: none")
     roles: Roles = Roles()
+    feeds: tuple[FeedSource, ...] = ()
+
+    @field_validator("feeds")
+    @classmethod
+    def _named_apart(cls, feeds: tuple[FeedSource, ...]) -> tuple[FeedSource, ...]:
+        if len({feed.name for feed in feeds}) < len(feeds):
+            raise ValueError("two feeds have one name")
+        return feeds
+
+    def feed(self, name: str) -> FeedSource:
+        """The feed of that name. Raises UsageError."""
+        for feed in self.feeds:
+            if feed.name == name:
+                return feed
+        known = [feed.name for feed in self.feeds]
+        hint = did_you_mean(name, known) if known else f"write one under 'feeds' in {SETTINGS}"
+        raise UsageError(f"the site has no feed '{name}'", hint)
 
 
 def read_settings(folder: Path) -> SiteSettings:
@@ -121,8 +141,9 @@ def fault_in(name: str, error: ValidationError) -> UsageError:
     unknown, tagged = first["type"] in ("extra_forbidden", "invalid_key"), first["type"].startswith("union_tag")
     # A key that nobody knows, and a kind that is none, may be anything: an id that was pasted to the wrong place.
     parts = list(first["loc"][:-1] if unknown else first["loc"])
-    # Below 'codes' the keys are values of the site's data.
-    where = ".".join(str(part) for part in parts[: parts.index("codes") + 1 if "codes" in parts else None])
+    # Below these the keys are values of the site's data.
+    cut = next((place + 1 for place, part in enumerate(parts) if part in ("codes", "classes")), None)
+    where = ".".join(str(part) for part in parts[:cut])
     what = "there is a key that is none" if unknown else "this kind is not known" if tagged else first["msg"]
     return UsageError(f"'{name}'{f', {where!r}' if where else ''}: {what}", "docs/site.md lists every setting")
 

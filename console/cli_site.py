@@ -24,6 +24,7 @@ def add(site: typer.Typer) -> None:
     _keeping(site)
     cli_console.add(site, Face.SITE)
     _studies(group("study", "Plans that were proposed here: read, approve, refuse, revoke.", site))
+    _feeds(group("feed", "Sources of live indicators, tailed from a watermark.", site))
     _domains(group("domain", "Budgets of the site's patient populations.", site))
     _officers(group("officer", "Whose keys may sign here, and what is done when one is lost or stolen.", site))
 
@@ -239,6 +240,19 @@ def _studies(study: typer.Typer) -> None:
         from wardround.console.commands.site_study import revoke_command
 
         revoke_command(folder, plan, officer_key)
+
+
+def _feeds(feed: typer.Typer) -> None:
+    @feed.command("check")
+    def site_feed_check(
+        folder: Folder,
+        name: Annotated[str, typer.Argument(help="The feed's name in site.yaml.")],
+        as_json: AsJson = False,
+    ) -> None:
+        """Poll a feed once, keep nothing, and print how many events of which kind there are: no patient's value."""
+        from wardround.console.commands.site_feed import check_command
+
+        check_command(folder, name, as_json)
 
 
 def _domains(domain: typer.Typer) -> None:

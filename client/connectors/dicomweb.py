@@ -73,7 +73,8 @@ def _listed(
     path: Path, image: ImageInput, labels_by: str, search: dict[str, str], keep_text: bool, describe: bool
 ) -> Iterator[Listed]:
     # requests takes a moment to import, and most sites have folders.
-    from wardround.client.connectors.archive import Archive, Gone
+    from wardround.client.connectors.archive import Archive
+    from wardround.client.connectors.web import Gone
 
     wanted = Wanted(image, "", keep_text, describe)
 

@@ -122,6 +122,14 @@ class Clock:
         except (OverflowError, ValueError):
             return None
 
+    def moment(self, time: datetime | date | None) -> datetime | None:
+        """The same as a time in UTC."""
+        seconds = self.seconds(time)
+        try:
+            return None if seconds is None else _EPOCH + timedelta(seconds=seconds)
+        except OverflowError:
+            return None
+
     def day(self, seconds: float) -> date:
         """The site's calendar day."""
         try:

@@ -131,9 +131,9 @@ class _Source:
                 into = ""
                 for segment in found.segments:
                     if found.get(segment, 0) == "PID":
-                        into = self._id(found, segment, 3)
+                        into = found.number(segment, 3, self.authority)
                     elif found.get(segment, 0) == "MRG":
-                        old = self._id(found, segment, 1)
+                        old = found.number(segment, 1, self.authority)
                         if old and into and old != into:
                             said.append((found.seconds, len(said), old, into))
         merged: dict[str, str] = {}
@@ -144,24 +144,8 @@ class _Source:
         self.tally.clear()
         return merged
 
-    def _id(self, message: Message, segment: Any, field: int) -> str:
-        first = ""
-        for number in range(1, message.repetitions(segment, field) + 1):
-            found = message.get(segment, field, 1, number)
-            if self.authority is not None:
-                if message.get(segment, field, 4, number) == self.authority:
-                    return found
-            elif message.get(segment, field, 5, number) == "MR" and found:
-                return found
-            first = first or found
-        return "" if self.authority is not None else first
-
     def _patient(self, message: Message, segment: Any) -> str:
-        found = self._id(message, segment, 3)
-        if not found and self.authority is None:
-            found = message.get(segment, 2)
-        if not found:
-            raise LeftOut("a message without a patient's number")
+        found = message.patient(segment, self.authority)
         assert self.merged is not None
         while found in self.merged:
             found = self.merged[found]

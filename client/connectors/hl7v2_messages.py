@@ -174,6 +174,28 @@ class Message:
         """How often a field is repeated; 0: it is not there."""
         return len(segment[number]) if number < len(segment) and str(segment[number]) else 0
 
+    def number(self, segment: Any, field: int, authority: str | None) -> str:
+        """A patient's number in a field of type CX: that of ``authority``; None: that of type MR, else the first."""
+        first = ""
+        for repetition in range(1, self.repetitions(segment, field) + 1):
+            found = self.get(segment, field, 1, repetition)
+            if authority is not None:
+                if self.get(segment, field, 4, repetition) == authority:
+                    return found
+            elif self.get(segment, field, 5, repetition) == "MR" and found:
+                return found
+            first = first or found
+        return "" if authority is not None else first
+
+    def patient(self, segment: Any, authority: str | None) -> str:
+        """Whom a PID segment is about. Raises LeftOut."""
+        found = self.number(segment, 3, authority)
+        if not found and authority is None:
+            found = self.get(segment, 2)
+        if not found:
+            raise LeftOut("a message without a patient's number")
+        return found
+
     def when(self, text: str) -> tuple[datetime | date | None, str]:
         """A time in a field of this message: without a zone it has that of the message's own time."""
         return stamp(text, self.zone)

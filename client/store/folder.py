@@ -30,7 +30,7 @@ from wardround.client.store.keys import read_secret, read_site_key, write_secret
 from wardround.client.store.ledger import Ledger, utc_now
 from wardround.client.store.replies import KEY_SIZE
 from wardround.conf.weights import WeightsFolder
-from wardround.protocol.canonical import LABEL_MEMORY, LABEL_PICTURE, LABEL_SECAGG
+from wardround.protocol.canonical import LABEL_FEED, LABEL_MEMORY, LABEL_PICTURE, LABEL_SECAGG
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.identity import Identity, PublicIdentity, SiteId
 from wardround.protocol.ledger import Officers
@@ -143,6 +143,10 @@ class SiteFolder:
     def pictures_key(self) -> bytes:
         """32 bytes under which kept pictures are named; lives as long as the key of the patients' ids."""
         return HKDF(SHA256(), 32, salt=None, info=LABEL_PICTURE.encode()).derive(self.patients_key())
+
+    def feeds_key(self) -> bytes:
+        """32 bytes under which the watermarks of feeds name what was read; lives as long as that of the ids."""
+        return HKDF(SHA256(), 32, salt=None, info=LABEL_FEED.encode()).derive(self.patients_key())
 
     def ledger(self, clock: Callable[[], datetime] = utc_now) -> Ledger:
         """The site's ledger, open for writing."""

@@ -1,10 +1,12 @@
 """A hospital with a folder of its own: keys, two officers, a ledger and one domain with a granted plan."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from _postgres import Postgres, running
 
 from wardround.client.governance import open_domain
 from wardround.client.store.folder import SiteFolder
@@ -84,3 +86,10 @@ def hospital(bare: Hospital) -> Hospital:
     bare.open()
     bare.grant()
     return bare
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL of the tests' own."""
+    with running() as found:
+        yield found
