@@ -22,6 +22,7 @@ from wardround.protocol.statistics import SITES, Query, Statistics
 from wardround.strategies.statistics.base import LEAST_SIGNAL, Cell, Statistic
 from wardround.strategies.statistics.correlation import Correlations
 from wardround.strategies.statistics.count import Counts
+from wardround.strategies.statistics.evaluation import Evaluations
 from wardround.strategies.statistics.histogram import Histograms
 from wardround.strategies.statistics.linear_regression import LeastSquares
 from wardround.strategies.statistics.mean import Means
@@ -45,6 +46,7 @@ STATISTICS: Final[dict[str, type[Statistic[Any]]]] = {
     "linear_regression": LeastSquares,
     "survival": KaplanMeier,
     "piecewise_exponential": Rates,
+    "evaluation": Evaluations,
 }
 
 _OWN_COUNT: Final = ("count", "histogram")
