@@ -25,7 +25,7 @@ import numpy as np
 
 from wardround.privacy.gradients import Array
 from wardround.protocol.statistics import Evaluation
-from wardround.strategies.statistics.base import Cell, Entries, Statistic, margins
+from wardround.strategies.statistics.base import NOISY, Cell, Entries, Statistic, margins
 from wardround.strategies.statistics.fieller import Interval, fieller
 from wardround.strategies.statistics.ranking import Class, auroc, average_precision
 from wardround.strategies.statistics.table import Table
@@ -51,7 +51,7 @@ class Evaluations(Statistic[Evaluation]):
                 np.clip(PLACE * (2 * bins * p - (2 * bin_of + 1)), -PLACE, PLACE),
                 np.full(table.rows, COUNT),
                 np.square(p - has) - 0.5,
-                log_loss(p, has, self.query.largest_loss) / self.query.largest_loss - 0.5,
+                log_loss(p, has.astype(np.float64), self.query.largest_loss) / self.query.largest_loss - 0.5,
             ]
         )
         places = np.column_stack([has * bins + bin_of, 2 * bins + bin_of, last + has, last + 2, last + 3])
@@ -67,7 +67,7 @@ class Evaluations(Statistic[Evaluation]):
                     self.query.name, group, figure.name, value, low, high, "1", "the population", figure.patients,
                     figure.noise,
                 )  # fmt: skip
-                cells.append(cell if figure.interval else cell.hidden("the noise is as large as the figure's patients"))
+                cells.append(cell if figure.interval else cell.hidden(NOISY))
         return cells
 
     def typical(self, patients: float) -> Array:
@@ -140,8 +140,8 @@ class Tally:
         squares, under_noise = float((counts * losses**2).sum()), float(self.positive.noise.sum() * 2)
         value = total / under if under else 0.0
         found = fieller(total, under, z, squares + self.noise**2, total, max(under, 0.0) + under_noise)
-        scaled = None if found is None else tuple(min(max(most * (0.5 + end), 0.0), most) for end in found)
-        return min(max(most * (0.5 + value), 0.0), most), scaled and (scaled[0], scaled[1])
+        share, ends = _within((0.5 + value, None if found is None else (0.5 + found[0], 0.5 + found[1])))
+        return most * share, None if ends is None else (most * ends[0], most * ends[1])
 
     def _losses_of_middles(self) -> Array:
         """Brier score and log loss at the middle of each bin, each with a half off: (2, classes, bins)."""
@@ -179,8 +179,8 @@ class Tally:
             value = middle + (sum_of / there if there else 0.0)
             interval = None if shift is None else (max(middle + shift[0], low), min(middle + shift[1], high))
             noise, name = sqrt(2 * spread), f"at {low:.3g} to {high:.3g}"
-            found.append(Figure(f"observed share {name}", *_within(observed), there, noise))
-            found.append(Figure(f"predicted share {name}", min(max(value, low), high), interval, there, noise))
+            found.append(Figure(f"observed {name}", *_within(observed), there, noise))
+            found.append(Figure(f"predicted {name}", min(max(value, low), high), interval, there, noise))
         return found
 
     @property
@@ -213,5 +213,9 @@ def _middles(bins: int) -> Array:
 def _within(found: tuple[float, Interval | None]) -> tuple[float, Interval | None]:
     """A share and its interval, held to 0 .. 1."""
     value, interval = found
-    ends = None if interval is None else (min(max(interval[0], 0.0), 1.0), max(min(interval[1], 1.0), 0.0))
-    return min(max(value, 0.0), 1.0), ends
+    ends = None if interval is None else (_share(interval[0]), _share(interval[1]))
+    return _share(value), ends
+
+
+def _share(value: float) -> float:
+    return min(max(value, 0.0), 1.0)
