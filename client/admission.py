@@ -116,7 +116,9 @@ def open_hospital(
     sources = opt_out_sources(settings, folder.path)
     consent = Consent(sources, members, OptOuts(members), ids, domains, parts=parts)
     task: Task | Answers = (
-        answers_from(plan) if isinstance(plan.task, Statistics) else site_task(plan, folder, released=True)
+        answers_from(plan, folder.weights)
+        if isinstance(plan.task, Statistics)
+        else site_task(plan, folder, released=True)
     )
     strategy = strategy_for(plan)
     replies = StoredReplies(members.store, folder.site, folder.replies_key())

@@ -4,29 +4,37 @@ As in training: the clipped sum in double precision, Gaussian noise from the ope
 (``privacy.mechanisms``). Every patient who may be drawn is in it (sampling probability 1), and a plan has one round.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from wardround.privacy.gradients import Examples, RandomBytes
+from wardround.client.tasks import TASKS, Task
+from wardround.privacy.gradients import Array, Examples, RandomBytes
 from wardround.privacy.mechanisms import noisy_sum
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
-from wardround.protocol.parameters import Layout, Sums
+from wardround.protocol.parameters import Layout, Sums, Vector
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.statistics import Statistics
+from wardround.protocol.weights import Installed, nothing_installed
 from wardround.strategies.statistics import table_of, vector_of
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The queries of one plan at a site. ``reach``: no sum of the site exceeds it, so that the sum can be masked."""
+    """The queries of one plan at a site.
+
+    ``reach``: no sum of the site exceeds it, so that the sum can be masked. ``models``: those that are evaluated, by
+    the query's name, with this site's own code for their task.
+    """
 
     task: Statistics
     contract: DataContract
     layout: Layout
     noise_multiplier: float | None
     reach: float
+    models: Mapping[str, tuple[Task, Vector]] = field(default_factory=dict)
 
     def vector(self, patients: Examples, random_bytes: RandomBytes) -> Sums:
         """What the site adds to the sum, shape (layout size - 1,).
@@ -35,16 +43,31 @@ class Answers:
         refusal tells how many patients there are. Holding a number moves none of them apart, so a patient still moves
         the vector by 1 at most.
         """
-        exact = np.clip(vector_of(self.task, table_of(self.contract, patients)), -self.reach, self.reach)
+        scores = {name: probabilities(*of, patients) for name, of in self.models.items()}
+        table = replace(table_of(self.contract, patients), scores=scores)
+        exact = np.clip(vector_of(self.task, table), -self.reach, self.reach)
         if self.noise_multiplier is None:
             return exact
         return noisy_sum(exact, 1.0, self.noise_multiplier, random_bytes)
 
 
-def answers_from(plan: StudyPlan) -> Answers:
-    """The queries of ``plan``. Raises UsageError for a plan that trains."""
+def probabilities(task: Task, model: Vector, patients: Examples) -> Array:
+    """What ``model`` predicts for each row, shape (rows,), 0 .. 1."""
+    logits = task.engine.outputs(model.astype(np.float64), patients.features)[:, 0]
+    with np.errstate(over="ignore"):
+        found: Array = 1.0 / (1.0 + np.exp(-logits))
+    return found
+
+
+def answers_from(plan: StudyPlan, installed: Installed = nothing_installed) -> Answers:
+    """The queries of ``plan``. Raises UsageError for a plan that trains, and where a model is not installed."""
     if not isinstance(plan.task, Statistics):
         raise UsageError("this plan trains a model", "it has no queries to answer")
+    features = len(plan.contract_or_fail.feature_names)
+    models = {
+        query.name: (TASKS[query.model.task.name](query.model.task, features), query.model.weights(features, installed))
+        for query in plan.task.evaluations
+    }
     return Answers(
-        plan.task, plan.contract_or_fail, plan.layout, plan.privacy.noise_multiplier, plan.most_of_a_statistic
+        plan.task, plan.contract_or_fail, plan.layout, plan.privacy.noise_multiplier, plan.most_of_a_statistic, models
     )

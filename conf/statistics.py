@@ -12,6 +12,7 @@ from typing import Any, Final
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from wardround.conf.evaluated import described
 from wardround.conf.schema import Configuration, listed_columns, parse_configuration, usage_error
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError, did_you_mean
@@ -103,7 +104,11 @@ def _with_groups(written: Any, contract: DataContract) -> dict[str, Any]:
 
 
 def _query(query: Any, contract: DataContract) -> Any:
-    if not isinstance(query, dict) or "by" not in query:
+    if not isinstance(query, dict):
+        return query
+    if query.get("kind") == "evaluation":
+        query = described(query, contract)
+    if "by" not in query:
         return query
     by = query["by"] if isinstance(query["by"], list) else [query["by"]]
     return {**query, "by": [_by(each, contract) for each in by]}

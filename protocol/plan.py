@@ -271,8 +271,10 @@ class StudyPlan(Part):
 
     @cached_property
     def weights_files(self) -> tuple[WeightsFile, ...]:
-        """Every file that must be installed wherever the study runs, each once: of the start, of a frozen network."""
-        named = (getattr(self.model, "file", None), getattr(self.task, "weights", None))
+        """Every file that must be installed wherever the study runs, each once: of the start, of a frozen network, of
+        models that are evaluated."""
+        evaluated = self.task.files if isinstance(self.task, Statistics) else ()
+        named = (getattr(self.model, "file", None), getattr(self.task, "weights", None), *evaluated)
         return tuple({file.sha256: file for file in named if isinstance(file, WeightsFile)}.values())
 
     @cached_property

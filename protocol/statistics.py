@@ -17,9 +17,11 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, model_validator
 
 from wardround.protocol.contract import CodeColumn, DataContract
+from wardround.protocol.evaluated import EvaluatedModel
 from wardround.protocol.labels import ClassLabel, FindingsLabel, NumberLabel, SurvivalLabel
 from wardround.protocol.parameters import Layout, Tensor
 from wardround.protocol.part import Part
+from wardround.protocol.weights import WeightsFile
 
 LARGEST: Final = 1 << 20
 """Numbers of all queries of a plan together; a coordinator takes so many at once (``server.sums.BLOCK``)."""
@@ -318,6 +320,34 @@ class PiecewiseExponential(BaseQuery):
         return (self.event,)
 
 
+class Evaluation(BaseQuery):
+    """How well a released model tells ``outcome`` of patients who did not train it, in each group.
+
+    ``bins`` are equal intervals of the predicted probability 0 .. 1. A log loss above ``largest_loss`` counts as that.
+    """
+
+    kind: Literal["evaluation"] = "evaluation"
+    model: EvaluatedModel
+    outcome: str
+    bins: int = Field(default=10, ge=2, le=100)
+    largest_loss: float = Field(default=4.0, ge=1, le=20, description="in nats")
+
+    @model_validator(mode="after")
+    def _patients(self) -> "Evaluation":
+        if self.rows_per_patient != 1:
+            raise ValueError("evaluation: a patient of many rows counts as one, rows_per_patient is 1")
+        return self
+
+    @property
+    def width(self) -> int:
+        """Patients by bin without and with the outcome, their place in the bin; both counts; the two losses."""
+        return 3 * self.bins + 4
+
+    @property
+    def coded(self) -> tuple[str, ...]:
+        return (self.outcome,)
+
+
 Query = Annotated[
     Count
     | Sum
@@ -328,7 +358,8 @@ Query = Annotated[
     | Correlation
     | LinearRegression
     | Survival
-    | PiecewiseExponential,
+    | PiecewiseExponential
+    | Evaluation,
     Field(discriminator="kind"),
 ]
 
@@ -357,9 +388,20 @@ class Statistics(Part):
         large = next((query for query in self.queries if query.groups > MOST_GROUPS), None)
         if large is not None:
             raise ValueError(f"query '{large.name}' has {large.groups} groups, and {MOST_GROUPS} is the most")
+        if self.evaluations and self.patients != "test":
+            raise ValueError("a model is evaluated on patients who did not train it: patients is 'test'")
         if self.layout(0).size > LARGEST:
             raise ValueError(f"all queries together have more than {LARGEST} numbers")
         return self
+
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        return tuple(query for query in self.queries if isinstance(query, Evaluation))
+
+    @property
+    def files(self) -> tuple[WeightsFile, ...]:
+        """The files of the models that are evaluated."""
+        return tuple(query.model.file for query in self.evaluations)
 
     @property
     def couples_patients(self) -> bool:
@@ -387,6 +429,8 @@ class Statistics(Part):
         numbers, codes = number_columns(contract), code_columns(contract)
         for query in self.queries:
             where = f"query '{query.name}'"
+            if isinstance(query, Evaluation):
+                query.model.layout_of(len(contract.feature_names))
             for column in query.numbers:
                 if column not in numbers:
                     raise ValueError(f"{where}: '{column}' is no column of numbers in the contract")

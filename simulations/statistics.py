@@ -10,6 +10,7 @@ from wardround.protocol.identity import Identity
 from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import StudyPlan
+from wardround.protocol.weights import Installed, nothing_installed
 from wardround.server.study import RoundRecord, Study
 from wardround.simulations.checks import check_cost
 from wardround.simulations.consortium import simulated_roster
@@ -43,14 +44,15 @@ def count(
     consortium_cap: float = 8.0,
     coordinator_directs: Sequence[str] = (),
     faults: Sequence[Fault] = (),
+    installed: Installed = nothing_installed,
 ) -> Counted:
-    """Run the study of ``plan`` over ``cohorts``.
+    """Run the study of ``plan`` over ``cohorts``; models that it evaluates are ``installed``.
 
     Raises:
         UsageError: the plan trains, costs more than it says, or more than a site's budget.
         Unavailable: its round was void.
     """
-    answers, strategy = answers_from(plan), strategy_for(plan)
+    answers, strategy = answers_from(plan, installed), strategy_for(plan)
     assert isinstance(strategy, Adding)
     check_cost(plan, epsilon_cap, consortium_cap)
     keys = None

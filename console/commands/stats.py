@@ -55,6 +55,7 @@ def simulate_command(file: Path, form: Form) -> None:
         epsilon_cap=configuration.epsilon_cap,
         consortium_cap=configuration.consortium_cap,
         coordinator_directs=configuration.coordinator_directs,
+        installed=configuration.installed,
     )
     _print(plan, list(found.cells), form, gathered.attribution)
 

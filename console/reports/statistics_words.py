@@ -8,6 +8,7 @@ from wardround.protocol.statistics import (
     By,
     Correlation,
     Count,
+    Evaluation,
     Histogram,
     LinearRegression,
     Mean,
@@ -87,6 +88,19 @@ def _what(query: BaseQuery) -> str:
         case PiecewiseExponential():
             places = {"count": numeral(len(query.times)), "time": query.time, "event": query.event}
             return _("rates of '%(event)s' in %(count)s intervals of '%(time)s'") % places
+        case Evaluation():
+            places = {
+                "model": query.model.hash[:12],
+                "plan": query.model.trained_by[:12],
+                "outcome": query.outcome,
+                "count": numeral(query.bins),
+                "loss": numeral(query.largest_loss),
+            }
+            words = _(
+                "how well the finished model %(model)s of plan %(plan)s predicts '%(outcome)s': its probability in "
+                "%(count)s intervals, Brier score, log loss up to %(loss)s"
+            )
+            return words % places
     raise TypeError(f"no words for a query of type {type(query).__name__}")
 
 

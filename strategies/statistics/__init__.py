@@ -19,9 +19,10 @@ from wardround.protocol.labels import SurvivalLabel
 from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.statistics import SITES, Query, Statistics
-from wardround.strategies.statistics.base import LEAST_SIGNAL, Cell, Statistic
+from wardround.strategies.statistics.base import LEAST_SIGNAL, NOISY, Cell, Statistic
 from wardround.strategies.statistics.correlation import Correlations
 from wardround.strategies.statistics.count import Counts
+from wardround.strategies.statistics.evaluation import Evaluations
 from wardround.strategies.statistics.histogram import Histograms
 from wardround.strategies.statistics.linear_regression import LeastSquares
 from wardround.strategies.statistics.mean import Means
@@ -45,13 +46,13 @@ STATISTICS: Final[dict[str, type[Statistic[Any]]]] = {
     "linear_regression": LeastSquares,
     "survival": KaplanMeier,
     "piecewise_exponential": Rates,
+    "evaluation": Evaluations,
 }
 
 _OWN_COUNT: Final = ("count", "histogram")
 """Kinds whose figure is the number of patients itself: it is hidden where it is small, and never for its noise."""
 
 HIDDEN: Final = "fewer patients than the plan shows"
-NOISY: Final = "fewer patients than the noise allows to divide by"
 
 
 def statistic_for(query: Query, units: Mapping[str, str], confidence: float) -> Statistic[Any]:

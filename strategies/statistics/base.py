@@ -29,6 +29,9 @@ ALL: Final = "all"
 LEAST_SIGNAL: Final = 4.0
 """What is divided by a noised count is shown only where that count is so many standard deviations of its noise."""
 
+NOISY: Final = "fewer patients than the noise allows to divide by"
+"""Why such a figure is not shown."""
+
 Covers = Literal["these patients", "the population"]
 """What an interval is about: the exact figure of the patients who were read, so noise alone; or of all such patients,
 of whom these are a sample, so sampling and noise."""

@@ -22,13 +22,15 @@ Mask = npt.NDArray[np.bool_]
 class Table:
     """Rows of patients. ``patient[i]`` is the patient of row i; the ``repr`` shows none of it.
 
-    Shapes: every column (rows,). A code is its place in ``code_columns(contract)``.
+    Shapes: every column (rows,). A code is its place in ``code_columns(contract)``. ``scores`` are the probabilities
+    that evaluated models predict, by the query's name.
     """
 
     numbers: Mapping[str, Array] = field(repr=False)
     codes: Mapping[str, Indices] = field(repr=False)
     patient: Indices = field(repr=False)
     code_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    scores: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
     @property
     def rows(self) -> int:
@@ -43,6 +45,7 @@ class Table:
             {name: values[chosen] for name, values in self.codes.items()},
             self.patient[chosen],
             self.code_names,
+            {name: values[chosen] for name, values in self.scores.items()},
         )
 
 

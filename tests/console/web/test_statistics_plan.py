@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from wardround.client.governance import grant_for
+from wardround.conf.compose import compose_configuration
 from wardround.conf.planning import make_plan
+from wardround.conf.schema import parse_configuration
 from wardround.conf.statistics import parse_statistics
 from wardround.console.i18n import LANGUAGES, speaking
 from wardround.console.paper.as_json import sign
@@ -22,6 +24,7 @@ from wardround.console.web.pages import PAGES
 from wardround.console.web.roles import Face
 from wardround.protocol.ledger import Reserve
 from wardround.protocol.plan import StudyPlan
+from wardround.protocol.tasks import TabularClassification
 from wardround.server.store.studies import StudyFolder
 
 EVERY_KIND: list[dict[str, Any]] = [
@@ -59,6 +62,36 @@ def plan_of(mode: str = "local") -> StudyPlan:
     given = {"like": "heart_disease", "privacy": {"mode": mode, **terms}, "statistics": {"queries": EVERY_KIND}}
     declared = {"east": 200, "north": 200, "south": 200}
     return make_plan(parse_statistics(given), declared, datetime.now(UTC).date())
+
+
+def evaluation_plan() -> StudyPlan:
+    """A plan that looks at a model which nobody here has: pages say its name, and need no file."""
+    features = len(parse_configuration(compose_configuration(["study=heart_disease"])).contract.feature_names)
+    task = TabularClassification()
+    file = {"sha256": "5" * 64, "licence": "CC0-1.0", "provenance": "the model of a study that is over"}
+    model = {"task": task.model_dump(), "file": file, "layout": task.layout(features).digest}
+    model |= {"hash": "ab" * 32, "trained_by": "cd" * 32}
+    query = {"name": "model", "kind": "evaluation", "model": model, "outcome": "num", "by": ["sex"]}
+    statistics = {"patients": "test", "queries": [query]}
+    given = {"like": "heart_disease", "privacy": {"mode": "local", "epsilon": 3.0}, "statistics": statistics}
+    return make_plan(parse_statistics(given), {"east": 200, "north": 200, "south": 200}, datetime.now(UTC).date())
+
+
+def test_an_evaluation_names_its_model_and_its_file_wherever_its_plan_is_shown(world: Any, client_as: Any) -> None:
+    plan = world.proposed(evaluation_plan())
+    text = unescape(client_as("officer").get(f"/studies/{plan.digest}").text)
+    assert "abababababab" in text and "cdcdcdcdcdcd" in text and "5" * 64 in text
+    assert "the patients who test; their budget is charged" in text
+    for language in LANGUAGES:
+        with speaking(language.code):
+            words = "\n".join(in_words(plan))
+        assert all(each in words for each in ("abababababab", "cdcdcdcdcdcd", "'num'", "5" * 64)), language.code
+    world.opened("test")
+    world.office.record([world.signed(grant_for(plan, "north", "test"))])
+    world.ran(plan, 1, "test")
+    source = read_source(world.folder)
+    paper = statement(source, plan.digest, kind=Kind.DPIA, language="fr")
+    assert "5" * 64 in render(sign(paper, source.identity), ".html").decode()
 
 
 def test_an_officer_may_ask_for_other_noise_and_for_no_second_round(world: Any, client_as: Any) -> None:

@@ -3,14 +3,17 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from safetensors.numpy import save
 
 from wardround.privacy.gradients import Examples
 from wardround.protocol.contract import CodeColumn, DataContract, NumberColumn
+from wardround.protocol.evaluated import EvaluatedModel
 from wardround.protocol.labels import SurvivalLabel
 from wardround.protocol.parameters import initial_weights, model_hash
 from wardround.protocol.plan import (
@@ -28,6 +31,7 @@ from wardround.protocol.statistics import (
     By,
     Correlation,
     Count,
+    Evaluation,
     Histogram,
     LinearRegression,
     Mean,
@@ -39,6 +43,8 @@ from wardround.protocol.statistics import (
     Survival,
     Variance,
 )
+from wardround.protocol.tasks import TabularClassification
+from wardround.protocol.weights import WeightsFile
 
 CONTRACT = DataContract(
     columns=(
@@ -52,6 +58,19 @@ CONTRACT = DataContract(
 TODAY = date(2026, 11, 29)
 AGE, BMI = Range(column="age", lower=20, upper=100), Range(column="bmi", lower=15, upper=45)
 SEX = By(column="sex", codes=("f", "m", "o"))
+SLOPE = 0.5
+"""Of the model that is evaluated: the logit of death is this times (age - 50) / 10."""
+
+WEIGHTS = {"dense0.weight": np.array([[SLOPE, 0, 0, 0]], np.float32), "dense0.bias": np.zeros(1, np.float32)}
+FILE = save(WEIGHTS)
+LOGISTIC = TabularClassification()
+MODEL = EvaluatedModel(
+    task=LOGISTIC,
+    file=WeightsFile(sha256=sha256(FILE).hexdigest(), licence="CC0-1.0", provenance="made by a test, for it"),
+    layout=LOGISTIC.layout(4).digest,
+    hash=model_hash(LOGISTIC.layout(4).join(WEIGHTS)),
+    trained_by="0" * 64,
+)
 QUERIES: dict[str, Any] = {
     "count": Count(name="q", by=(SEX, By(column="age", cuts=(40, 60)))),
     "sum": Sum(name="q", of=AGE),
@@ -63,6 +82,7 @@ QUERIES: dict[str, Any] = {
     "linear_regression": LinearRegression(name="q", of=(AGE,), outcome=BMI),
     "survival": Survival(name="q", time="days", event="died", times=(200, 400, 600)),
     "piecewise_exponential": PiecewiseExponential(name="q", time="days", event="died", times=(200, 400, 600)),
+    "evaluation": Evaluation(name="q", model=MODEL, outcome="died"),
 }
 
 
@@ -76,6 +96,12 @@ def examples(
     return Examples(features, np.column_stack([days, died]), number, len(np.unique(number)))
 
 
+def task_of(*queries: Any, **more: Any) -> Statistics:
+    """The task that asks ``queries``; of test patients where a model is evaluated."""
+    evaluates = any(isinstance(query, Evaluation) for query in queries)
+    return Statistics(queries=queries, **({"patients": "test"} if evaluates else {}) | more)
+
+
 def plan_for(
     *queries: Any,
     mode: str = "none",
@@ -86,7 +112,7 @@ def plan_for(
     **more: Any,
 ) -> StudyPlan:
     """A plan that asks ``queries``, of three sites unless ``declared`` says otherwise; ``more`` of ``Statistics``."""
-    task = Statistics(queries=queries, **{"smallest_cell": 0.0} | more)
+    task = task_of(*queries, **{"smallest_cell": 0.0} | more)
     layout = task.layout(0)
     terms: dict[str, Any] = {}
     if mode != "none":
@@ -131,6 +157,15 @@ class Kit:
     bmi: Range = BMI
     examples: Callable[..., Examples] = field(default=examples)
     plan_for: Callable[..., StudyPlan] = field(default=plan_for)
+    task: Callable[..., Statistics] = field(default=task_of)
+    slope: float = SLOPE
+    model: EvaluatedModel = MODEL
+    model_file: bytes = FILE
+
+    def installed(self, file: WeightsFile) -> bytes:
+        """The file of the one model that there is."""
+        assert file == self.model.file
+        return self.model_file
 
     def query(self, kind: str, **changes: Any) -> Any:
         """The query of ``kind``, with some fields changed."""

@@ -51,6 +51,14 @@ def people(random: np.random.Generator) -> People:
     return People(age, random.integers(0, 3, n), bmi, np.minimum(death, gone), death <= gone)
 
 
+DEAD = float(np.mean([1 - np.exp(-RATE * gone) for gone in CENSORED]))
+
+
+def risk(age: Any) -> Any:
+    """What the model of this folder predicts."""
+    return 1 / (1 + np.exp(-0.5 * (age - 50) / 10))
+
+
 SLOPE_R = 0.1 * AGE.std() / np.sqrt((0.1 * AGE.std()) ** 2 + 12.0)
 TRUTH: dict[str, dict[str, Callable[[People], float]]] = {
     "count": {"count": lambda who: float(((who.sex == 0) & (who.age < 40)).sum())},
@@ -63,6 +71,13 @@ TRUTH: dict[str, dict[str, Callable[[People], float]]] = {
     "linear_regression": {"age": lambda who: 0.1, "intercept": lambda who: 22.0},
     "survival": {f"survival at {t:g} d": lambda who, t=t: float(np.exp(-RATE * t)) for t in (200, 400, 600)},
     "piecewise_exponential": {f"rate until {t} d": lambda who: RATE for t in (200, 400, 600)},
+    # Death does not depend on age, by which the model predicts it.
+    "evaluation": {
+        "AUROC": lambda who: 0.5,
+        "AUPRC": lambda who: DEAD,
+        "Brier score": lambda who: float(AGE.expect(lambda a: DEAD * (1 - risk(a)) ** 2 + (1 - DEAD) * risk(a) ** 2)),
+        "observed minus predicted": lambda who: float(DEAD - AGE.expect(risk)),
+    },
 }
 
 
@@ -75,7 +90,7 @@ def covers(kit: Any, kind: str, read_as: float = NOISE) -> dict[str, int]:
     query, declared = kit.query(kind, **CHANGES.get(kind, {})), dict.fromkeys(("east", "north", "south"), PATIENTS)
     plan = kit.plan_for(query, mode="local", noise=NOISE, declared=declared)
     told = kit.plan_for(query, mode="local", noise=read_as, declared=declared)
-    answers, strategy = answers_from(plan), Adding()
+    answers, strategy = answers_from(plan, kit.installed), Adding()
     random = np.random.default_rng(20261129)
     covered = dict.fromkeys(TRUTH[kind], 0)
     for _ in range(REPETITIONS):

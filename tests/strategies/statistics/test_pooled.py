@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 import scipy.stats
 from lifelines.statistics import multivariate_logrank_test
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
+from wardround.client.answers import answers_from
 from wardround.protocol.parameters import Total
 from wardround.strategies.adding import Adding
-from wardround.strategies.statistics import STATISTICS, Cell, read, table_of, vector_of
+from wardround.strategies.statistics import STATISTICS, Cell, read
 from wardround.strategies.statistics.chi_square import upper_tail
 
 CLOSE = 1e-5
@@ -42,11 +44,11 @@ def pooled() -> pd.DataFrame:
 def figures(kit: Any, pooled: pd.DataFrame, *queries: Any, **more: Any) -> dict[tuple[str, ...], Cell]:
     """By group and figure, of the sum over the hospitals that nobody has added noise to."""
     plan = kit.plan_for(*queries, **more)
-    strategy, added = Adding(), np.zeros(plan.layout.size - 1)
+    answers, strategy, added = answers_from(plan, kit.installed), Adding(), np.zeros(plan.layout.size - 1)
     for _, part in pooled.groupby("site"):
         sex = part.sex.map({"f": 0, "m": 1, "o": 2})
         rows = kit.examples(np.arange(len(part)), part.age, sex, part.bmi, part.days, part.died)
-        added += vector_of(plan.task, table_of(kit.contract, rows))
+        added += answers.vector(rows, lambda size: b"")
     state = strategy.step(strategy.init(plan.starting_model()), Total(strategy.added(added), 3))
     return {(*cell.group, cell.quantity): cell for cell in read(plan, state.model)}
 
@@ -145,6 +147,31 @@ def test_piecewise_exponential_rates(kit: Any, pooled: pd.DataFrame) -> None:
             events = part.died[(part.days > low) & (part.days <= low + 200)].sum()
             assert cell.value == pytest.approx(events / (part.days.clip(low, low + 200) - low).sum(), rel=CLOSE)
             assert cell.value == pytest.approx(1 / mean, rel=5e-3) and cell.unit == "1/d"
+
+
+def test_evaluation_by_sex(kit: Any, pooled: pd.DataFrame) -> None:
+    """The federated figures are scikit-learn's of all patients: ranks of the rounded score, losses of the exact one."""
+    found = figures(kit, pooled, kit.query("evaluation", by=[kit.sex.model_dump()]))
+    risk = 1 / (1 + np.exp(-kit.slope * (pooled.age - 50) / 10))
+    for sex in ("f", "m", "o", "all"):
+        chosen = pooled.sex.isin([sex]) | (sex == "all")
+        died, p = pooled.died[chosen].to_numpy(), risk[chosen].to_numpy()
+        bins, parts = np.floor(p * 10), np.tile(np.arange(8), len(p))
+        told = -np.log(np.where(died == 1, p, 1 - p))
+        expected = {
+            "AUROC": roc_auc_score(died, bins),
+            # Patients of a bin are spread over eight parts of it, an eighth of each in every part.
+            "AUPRC": average_precision_score(np.repeat(died, 8), np.repeat(bins, 8) + parts / 8),
+            "Brier score": brier_score_loss(died, p),
+            "log loss (clipped at 4)": np.minimum(told, 4).mean(),
+            "observed minus predicted": died.mean() - p.mean(),
+            "observed at 0.7 to 0.8": died[bins == 7].mean(),
+            "predicted at 0.7 to 0.8": p[bins == 7].mean(),
+        }
+        for quantity, value in expected.items():
+            assert found[sex, quantity].value == pytest.approx(value, abs=2e-6), quantity
+    rows = kit.examples(np.arange(600), pooled.age, np.zeros(600), pooled.bmi, pooled.days, pooled.died)
+    assert roc_auc_score(rows.targets[:, 1], risk) == pytest.approx(found["all", "AUROC"].value, abs=0.02)
 
 
 def test_every_statistic_has_its_own_test_here() -> None:
