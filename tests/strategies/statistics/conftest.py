@@ -30,6 +30,7 @@ from wardround.protocol.statistics import (
     Count,
     Histogram,
     LinearRegression,
+    LogisticRegression,
     Mean,
     PiecewiseExponential,
     Quantiles,
@@ -61,6 +62,7 @@ QUERIES: dict[str, Any] = {
     "quantiles": Quantiles(name="q", of=AGE, levels=6),
     "correlation": Correlation(name="q", of=(AGE, BMI)),
     "linear_regression": LinearRegression(name="q", of=(AGE,), outcome=BMI),
+    "logistic_regression": LogisticRegression(name="q", of=(AGE, BMI), outcome="died"),
     "survival": Survival(name="q", time="days", event="died", times=(200, 400, 600)),
     "piecewise_exponential": PiecewiseExponential(name="q", time="days", event="died", times=(200, 400, 600)),
 }
@@ -76,6 +78,16 @@ def examples(
     return Examples(features, np.column_stack([days, died]), number, len(np.unique(number)))
 
 
+ROUNDS = 6
+"""Of what is asked in rounds."""
+
+
+def task_for(*queries: Any, **more: Any) -> Statistics:
+    """The task that asks ``queries``, in so many rounds as they need."""
+    rounds = ROUNDS if any(query.in_rounds for query in queries) else 1
+    return Statistics(queries=queries, **{"rounds": rounds} | more)
+
+
 def plan_for(
     *queries: Any,
     mode: str = "none",
@@ -86,7 +98,7 @@ def plan_for(
     **more: Any,
 ) -> StudyPlan:
     """A plan that asks ``queries``, of three sites unless ``declared`` says otherwise; ``more`` of ``Statistics``."""
-    task = Statistics(queries=queries, **{"smallest_cell": 0.0} | more)
+    task = task_for(*queries, **{"smallest_cell": 0.0} | more)
     layout = task.layout(0)
     terms: dict[str, Any] = {}
     if mode != "none":
@@ -110,9 +122,9 @@ def plan_for(
         contract=CONTRACT,
         task=task,
         model=InitialModel(scheme="zeros", layout=layout.digest, hash=model_hash(initial_weights(layout, "zeros", 0))),
-        strategy=StrategySpec(name="statistics"),
+        strategy=StrategySpec(name="statistics", parameters={} if task.rounds == 1 else {"rounds": float(task.rounds)}),
         local=LocalTraining(steps=1, learning_rate=1.0),
-        rounds=1,
+        rounds=task.rounds,
         min_sites=min(3, len(sites)),
         participants=tuple(Participant(site=site, declared_patients=count) for site, count in sorted(sites.items())),
         privacy=PrivacyTerms(mode=PrivacyMode(mode), secure_aggregation=secure, **terms),
@@ -131,6 +143,7 @@ class Kit:
     bmi: Range = BMI
     examples: Callable[..., Examples] = field(default=examples)
     plan_for: Callable[..., StudyPlan] = field(default=plan_for)
+    task_for: Callable[..., Statistics] = field(default=task_for)
 
     def query(self, kind: str, **changes: Any) -> Any:
         """The query of ``kind``, with some fields changed."""
