@@ -9,70 +9,38 @@ that is a count, the gradient and the information of its log likelihood, and -lo
 
 Sensitivity: let u = |y - p|, the probability that b gives to what did not happen. Each x_i is at most 1, so |x'b| is at
 most the 1-norm of b, u at most U = 1 / (1 + exp(-|b|_1)) and the loss at most L = log(1 + exp(|b|_1)). The gradient's
-squared 2-norm is at most d u^2. p (1 - p) = u (1 - u), and there are d (d + 1) / 2 products of at most 1, so that of the
-information is at most h^2 d (d + 1) / 2 u^2 (1 - u)^2 = 8 d u^2 (1 - u)^2. With count and loss the square is at most
+squared 2-norm is at most d u^2. p (1 - p) = u (1 - u), and there are d (d + 1) / 2 products of at most 1, so the
+information's is at most h^2 d (d + 1) / 2 u^2 (1 - u)^2 = 8 d u^2 (1 - u)^2. With count and loss the square is at most
 
     f(u) + 1/2,  f(u) = d u^2 + 8 d u^2 (1 - u)^2,  f'(u) = 2 d u (1 + 8 (1 - u)(1 - 2 u)) >= 0,
 
 since (1 - u)(1 - 2 u) >= -1/8 (at u = 3/4). So f rises, and B^2 = f(U) + 1/2: the information costs nothing beside the
 gradient, and h is the largest number of which that is true. b and thus B are the same for everybody, and public.
 
-Estimate: each of the rounds of the second half gives normal equations (H_s + R) b = g_s + H_s b_s, R the ridge; their
-mean by precision is solved. All are of the same patients with fresh noise, so the mean has less of it than the last
-(as averaging iterates does: Polyak, Juditsky 1992). Away from the maximum each is wrong by the square of b_s - b.
-
-Interval: of the coefficients in the population, on the log scale, and of their exponentials, the odds ratios. Sampling
-is the inverse information, with a ridge A^-1 H A^-1, A = H + R (McCullagh, Nelder 1989, section 4.4; le Cessie, van
-Houwelingen 1992). Noise is that of g_s and of H_s (b_s - b), propagated by A^-1.
+Estimate: of the rounds of the second half together (``newton``), on the log scale in the columns' units; odds ratios
+are its exponentials. Interval: of the population's (McCullagh, Nelder 1989, section 4.4), with the noise of each round.
 
 When not to use it: where one predictor nearly tells the outcome, or several determine one another: without a ridge
 there is then no figure. With a ridge, the interval is of the penalised coefficients, which lie nearer to zero.
 """
 
 from dataclasses import dataclass, replace
-from math import exp, expm1, log1p, sqrt
-from typing import Final
+from math import exp, log1p, sqrt
 
 import numpy as np
 
 from wardround.privacy.gradients import Array
 from wardround.protocol.statistics import LogisticRegression, Range
-from wardround.strategies.statistics.base import (
-    LEAST_SIGNAL,
-    Cell,
-    Entries,
-    Statistic,
-    every_row,
-    groups,
-    middle_and_half,
-    scaled,
-)
+from wardround.strategies.statistics.base import Cell, Entries, Statistic, every_row, groups, middle_and_half, scaled
+from wardround.strategies.statistics.newton import Point, estimate_of, mean_of, next_of
 from wardround.strategies.statistics.table import Table
-
-LONGEST_STEP: Final = 3.0
-"""The most that a round moves the scaled coefficients by, 2-norm: noise may make a step as long as it likes."""
-
-SETTLED: Final = 1.0
-"""Coefficients of a round that is used are within so much (1-norm: of anybody's log odds) of the estimate."""
-
-UNDETERMINED: Final = "the columns determine one another, or the outcome, up to the noise"
-UNSETTLED: Final = "the rounds did not settle: too much noise, or a predictor that tells the outcome"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One round: its coefficients, shape (groups, d), and the noised sums (groups, width) of entries, unscaled."""
-
-    at: Array
-    sums: Array
-    noise: float
 
 
 @dataclass(frozen=True, slots=True)
 class Newton(Statistic[LogisticRegression]):
-    """``steps``: the rounds that are done, the first first; ``at``: this round's coefficients, None: zeros."""
+    """``done``: of every round that is done, the first first, its groups' points; ``at``: this round's coefficients."""
 
-    steps: tuple[Step, ...] = ()
+    done: tuple[list[Point], ...] = ()
     at: Array | None = None
 
     @property
@@ -99,15 +67,17 @@ class Newton(Statistic[LogisticRegression]):
         )
 
     def learned(self, sums: Array, noise: float) -> "Newton":
-        step = Step(self.coefficients, sums, noise)
-        at = np.stack([self._next(*each, noise) for each in zip(self.coefficients, sums, strict=True)])
-        return replace(self, steps=(*self.steps, step), at=at)
+        points = self._points(sums, noise)
+        return replace(self, done=(*self.done, points), at=np.stack([next_of(each, self._penalty) for each in points]))
 
     def answer(self, sums: Array, noise: float) -> list[Cell]:
-        done = (*self.steps, Step(self.coefficients, sums, noise))
+        rounds = (*self.done, self._points(sums, noise))
+        losses = 2 * self._most_loss * sums[:, -1]
         cells: list[Cell] = []
         for place, group in enumerate(self.query.group_names):
-            cells += self._group(group, [Step(each.at[place], each.sums[place], each.noise) for each in done])
+            points = [each[place] for each in rounds]
+            cells += self._fitted(group, points[len(points) // 2 :])
+            cells += self._last(group, points[-1], float(losses[place]))
         return cells
 
     def typical(self, patients: float) -> Array:
@@ -137,97 +107,59 @@ class Newton(Statistic[LogisticRegression]):
         return (*self.query.of, *(Range(column=name, lower=0, upper=1) for name in self.query.flags))
 
     def _scaled(self, table: Table, of: Range) -> Array:
-        return 2.0 * table.codes[of.column] - 1.0 if of.column in self.query.flags else scaled(table, of)
+        if of.column not in self.query.flags:
+            return scaled(table, of)
+        return np.asarray(2.0 * table.codes[of.column] - 1.0, np.float64)
 
-    def _parts(self, sums: Array) -> tuple[float, Array, Array]:
-        """Count, gradient and information of one group's sums."""
-        d = self.query.coefficients
-        half = np.zeros((d, d))
-        half[np.triu_indices(d)] = sums[1 + d : -1] / self._lift
-        return 2 * float(sums[0]), sums[1 : 1 + d], half + np.triu(half, 1).T
-
+    @property
     def _penalty(self) -> Array:
-        """R's diagonal: nothing of the intercept."""
+        """Nothing of the intercept."""
         return np.array([0.0, *(self.query.ridge for _ in self._predictors)])
 
-    def _next(self, at: Array, sums: Array, noise: float) -> Array:
-        """The next coefficients of one group, whatever the noise has made of its sums.
+    def _points(self, sums: Array, noise: float) -> list[Point]:
+        """Of each group what its noised sums say at this round's coefficients."""
+        d, found = self.query.coefficients, []
+        for at, numbers in zip(self.coefficients, sums, strict=True):
+            half = np.zeros((d, d))
+            half[np.triu_indices(d)] = numbers[1 + d : -1] / self._lift
+            information = half + np.triu(half, 1).T
+            found.append(Point(at, 2 * float(numbers[0]), numbers[1 : 1 + d], information, noise, noise / self._lift))
+        return found
 
-        Directions in which the information does not stand out of its noise are stepped along as if it just did.
-        """
-        if not np.isfinite(sums).all():
-            return at
-        count, gradient, information = self._parts(sums)
-        values, directions = np.linalg.eigh(information + np.diag(self._penalty()))
-        held = np.maximum(values, LEAST_SIGNAL * noise / self._lift + 1e-9 * max(count, 1.0))
-        step = directions @ ((directions.T @ (gradient - self._penalty() * at)) / held)
-        length = float(np.linalg.norm(step))
-        return np.asarray(at + step * (LONGEST_STEP / max(length, LONGEST_STEP)))
-
-    def _group(self, group: tuple[str, ...], done: list[Step]) -> list[Cell]:
-        """The figures of one group, whose part ``done`` has of every round."""
-        found, count, noise = self._estimate(done[len(done) // 2 :])
+    def _fitted(self, group: tuple[str, ...], points: list[Point]) -> list[Cell]:
+        """Coefficients, then odds ratios, of one group."""
+        mean, found = mean_of(points)[0], estimate_of(points, self._penalty, self.query.rows_per_patient)
+        empty = Cell(
+            self.query.name, group, "", None, None, None, "", "the population", mean.count, 2 * mean.noise,
+            found if isinstance(found, str) else "",
+        )  # fmt: skip
+        cells = [replace(empty, quantity=what, unit=unit) for what, unit in self._names()]
         if isinstance(found, str):
-            values = [(None, None, None)] * len(self._names())
-        else:
-            beta, covariance = found
-            back = self._in_units()
-            middle = back @ beta
-            reach = self.z * np.sqrt(np.maximum(np.diag(back @ covariance @ back.T), 0.0))
-            logs = np.stack([middle, middle - reach, middle + reach], axis=1)
-            values = [tuple(map(float, three)) for three in (*logs, *np.exp(np.clip(logs[1:], -700, 700)))]
-        note = found if isinstance(found, str) else ""
-        cells = [
-            Cell(self.query.name, group, what, *three, unit, "the population", count, noise, note)
-            for (what, unit), three in zip(self._names(), values, strict=True)
-        ]
-        return [*cells, *self._last(group, done[-1])]
-
-    def _estimate(self, used: list[Step]) -> tuple[tuple[Array, Array] | str, float, float]:
-        """Scaled coefficients and their covariance from some rounds, or why there are none; count and its noise."""
-        d = self.query.coefficients
-        weights = np.array([1.0 if each.noise == 0 else each.noise**-2 for each in used])
-        weights /= weights.sum()
-        count, matrix, right = 0.0, np.zeros((d, d)), np.zeros(d)
-        for weight, each in zip(weights, used, strict=True):
-            n, gradient, information = self._parts(each.sums)
-            count += weight * n
-            matrix += weight * information
-            right += weight * (gradient + information @ each.at)
-        variances = [(weight * each.noise) ** 2 for weight, each in zip(weights, used, strict=True)]
-        noise, whole = sqrt(sum(variances)), matrix + np.diag(self._penalty())
-        least = LEAST_SIGNAL * noise / self._lift + 1e-9 * max(count, 1.0)
-        if float(np.linalg.eigvalsh(whole).min()) <= least:
-            return UNDETERMINED, count, 2 * noise
-        beta = np.linalg.solve(whole, right)
-        if max(float(np.abs(each.at - beta).sum()) for each in used) > SETTLED:
-            return UNSETTLED, count, 2 * noise
-        middle = self.query.rows_per_patient * matrix
-        for variance, each in zip(variances, used, strict=True):
-            away = each.at - beta
-            # Of N v for a symmetric N whose upper triangle has variance 1: |v|^2 I + v v' - diag(v^2).
-            of_information = (away @ away) * np.eye(d) + np.outer(away, away) - np.diag(away**2)
-            middle = middle + variance * (np.eye(d) + of_information / self._lift**2)
-        inverse = np.linalg.inv(whole)
-        return (beta, inverse @ middle @ inverse), count, 2 * noise
-
-    def _last(self, group: tuple[str, ...], last: Step) -> list[Cell]:
-        """How far the last round was from the maximum, and how well its coefficients fit; of one patient."""
-        count, gradient, _ = self._parts(last.sums)
-        left = float(np.abs(gradient - self._penalty() * last.at).max())
-        deviance = 4 * self._most_loss
-        figures = (
-            ("largest gradient of the last round", left, last.noise),
-            ("deviance of the last round", deviance * float(last.sums[-1]), deviance * last.noise),
-        )
-        each = max(count, 1.0)
+            return cells
+        back = self._in_units()
+        middle = back @ found.coefficients
+        reach = self.z * np.sqrt(np.maximum(np.diag(back @ found.covariance @ back.T), 0.0))
+        logs = np.stack([middle, middle - reach, middle + reach], axis=1)
+        values = [*logs.tolist(), *np.exp(np.clip(logs[1:], -700, 700)).tolist()]
         return [
-            Cell(
-                self.query.name, group, what, value / each, (value - self.z * noise) / each,
-                (value + self.z * noise) / each, "per patient", "these patients", count, 2 * last.noise,
-            )
-            for what, value, noise in figures
-        ]  # fmt: skip
+            replace(cell, value=value, low=low, high=high)
+            for cell, (value, low, high) in zip(cells, values, strict=True)
+        ]
+
+    def _last(self, group: tuple[str, ...], last: Point, loss: float) -> list[Cell]:
+        """How far the last round was from the maximum, and how well its coefficients fit; of one patient."""
+        left, count = float(np.abs(last.gradient - self._penalty * last.at).max()), max(last.count, 1.0)
+        empty = Cell(
+            self.query.name, group, "", None, None, None, "per patient", "these patients", last.count, 2 * last.noise
+        )
+        deviance, reach = 2 * loss / count, 4 * self.z * self._most_loss * last.noise / count
+        return [
+            replace(empty, quantity="largest gradient, last round", value=left / count),
+            replace(empty, quantity="noise of a gradient", value=last.noise / count),
+            replace(
+                empty, quantity="deviance, last round", value=deviance, low=deviance - reach, high=deviance + reach
+            ),
+        ]
 
     def _in_units(self) -> Array:
         """What scaled coefficients are multiplied by to be those of predictors in their units."""

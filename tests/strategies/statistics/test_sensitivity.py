@@ -130,7 +130,7 @@ def earlier(task: Statistics, seed: int, rounds: int, size: float) -> list[Opene
 def test_whatever_came_out_of_earlier_rounds_a_row_is_within_the_bound_of_the_next(
     kit: Any, size: float, rounds: int
 ) -> None:
-    """Logistic regression: a row is as long as the bound somewhere, so that the guard never clips and noise is least."""
+    """As long as it somewhere, so that the guard never clips and noise is least."""
     people, longest, norms = table(kit, [[row] for row in ROWS]), 0.0, []
     for seed in range(20):
         task = kit.task_for(kit.query("logistic_regression", by=[kit.sex.model_dump()], flags=[]))
