@@ -1,7 +1,8 @@
 """A site's part in a statistics study: the vector of all queries over the patients who may be drawn, with its noise.
 
 As in training: the clipped sum in double precision, Gaussian noise from the operating system, rounded to a lattice
-(``privacy.mechanisms``). Every patient who may be drawn is in it (sampling probability 1), and a plan has one round.
+(``privacy.mechanisms``). Every patient who may be drawn is in it (sampling probability 1). What a round after the first
+asks follows from the sums that the request hands out, by the function with which the result is read.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from wardround.protocol.parameters import Layout, Sums, Vector
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.statistics import Statistics
 from wardround.protocol.weights import Installed, nothing_installed
-from wardround.strategies.statistics import table_of, vector_of
+from wardround.strategies.statistics import opened, table_of, vector_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +37,20 @@ class Answers:
     reach: float
     models: Mapping[str, tuple[Task, Vector]] = field(default_factory=dict)
 
-    def vector(self, patients: Examples, random_bytes: RandomBytes) -> Sums:
-        """What the site adds to the sum, shape (layout size - 1,).
+    def vector(self, patients: Examples, random_bytes: RandomBytes, model: Vector | None = None) -> Sums:
+        """What the site adds to the sum of a round, shape (task.numbers,).
+
+        Args:
+            model: the sums of the rounds before, as the request hands them out; None: there are none.
 
         Each number is held within ``reach`` before its noise: the plan leaves room for the noise behind it, so no
         refusal tells how many patients there are. Holding a number moves none of them apart, so a patient still moves
         the vector by 1 at most.
         """
+        before = () if model is None else opened(self.task, model)
         scores = {name: probabilities(*of, patients) for name, of in self.models.items()}
-        table = replace(table_of(self.contract, patients), scores=scores)
-        exact = np.clip(vector_of(self.task, table), -self.reach, self.reach)
+        table, noise = replace(table_of(self.contract, patients), scores=scores), self.noise_multiplier or 0.0
+        exact = np.clip(vector_of(self.task, table, before, noise), -self.reach, self.reach)
         if self.noise_multiplier is None:
             return exact
         return noisy_sum(exact, 1.0, self.noise_multiplier, random_bytes)

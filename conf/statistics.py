@@ -2,8 +2,8 @@
 
 A person writes what is asked (``statistics``) and what it may cost (``privacy``); who asks, of whose data and under
 which contract is the file's own or, by ``like``, that of a ready study. Groups are written by the column's name: their
-codes come from the contract, never from data. What a statistics study has no choice in (one round of one sum over all
-patients) is filled in here.
+codes come from the contract, never from data. What a statistics study has no choice in (rounds of one sum over all
+patients, and one round but for what is asked in rounds) is filled in here.
 """
 
 from pathlib import Path
@@ -18,12 +18,10 @@ from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError, did_you_mean
 from wardround.protocol.statistics import Statistics, code_columns
 
-_FIXED: Final = {
-    "strategy": {"name": "statistics"},
-    "local": {"steps": 1, "learning_rate": 1.0},
-    "rounds": 1,
-    "initial": {"scheme": "zeros"},
-}
+_FIXED: Final = {"local": {"steps": 1, "learning_rate": 1.0}, "initial": {"scheme": "zeros"}}
+
+_NEWTON_ROUNDS: Final = 6
+"""Of a logistic regression, if the file says nothing: from zeros, Newton's method is at its end after four or five."""
 
 _OWN: Final = ("study", "data", "contract")
 """Sections that are taken whole from the file, or else from the study that ``like`` names."""
@@ -64,9 +62,11 @@ def parse_statistics(given: dict[str, Any]) -> Configuration:
     if missing := [key for key in (*_OWN, "statistics", "privacy") if key not in data | given]:
         raise UsageError(f"the file has no '{missing[0]}'", "write it, or 'like: STUDY' to take a ready study's")
     contract = _contract(data["contract"])
-    data["task"] = {"name": "statistics", **_with_groups(given["statistics"], contract)}
+    data["task"] = {"name": "statistics", **_with_rounds(_with_groups(given["statistics"], contract))}
     data["privacy"] = _privacy(given["privacy"])
-    return parse_configuration(data | _FIXED)
+    rounds = data["task"].get("rounds", 1)
+    data["strategy"] = {"name": "statistics"} | ({} if rounds == 1 else {"parameters": {"rounds": rounds}})
+    return parse_configuration(data | {"rounds": rounds} | _FIXED)
 
 
 def _like(study: str) -> dict[str, Any]:
@@ -101,6 +101,19 @@ def _with_groups(written: Any, contract: DataContract) -> dict[str, Any]:
         known = [key for key in Statistics.model_fields if key not in ("name", "label_kind")]
         raise UsageError(f"'statistics' has no setting '{wrong[0]}'", did_you_mean(wrong[0], known))
     return {**written, "queries": [_query(query, contract) for query in written["queries"]]}
+
+
+def _with_rounds(written: dict[str, Any]) -> dict[str, Any]:
+    """``written`` with the rounds of a logistic regression. Raises UsageError where it shares its file."""
+    kinds = [query.get("kind") for query in written["queries"] if isinstance(query, dict)]
+    if "logistic_regression" not in kinds:
+        return written
+    if other := [kind for kind in kinds if kind != "logistic_regression"]:
+        raise UsageError(
+            f"a logistic_regression has rounds, and a '{other[0]}' in the same file would be paid for in each of them",
+            "give what is asked once a file of its own",
+        )
+    return {"rounds": _NEWTON_ROUNDS, **written}
 
 
 def _query(query: Any, contract: DataContract) -> Any:

@@ -382,8 +382,11 @@ def _check_statistics(plan: StudyPlan, task: Statistics) -> None:
         raise ValueError("update_range leaves the sums no room beside their noise: widen it")
     if plan.fall_back_share:
         raise ValueError("a statistics study has no model to fall back from: fall_back_share is 0")
-    if plan.rounds != 1:
+    if plan.rounds != task.rounds and task.rounds == 1:
         raise ValueError("these statistics are one round: a second one would be the same sums again, charged again")
+    kept = {} if task.rounds == 1 else {"rounds": task.rounds}
+    if plan.rounds != task.rounds or plan.strategy.parameters != kept:
+        raise ValueError(f"task and strategy of a statistics study name the plan's rounds, here {plan.rounds}")
 
 
 def _check_pictures(task: TaskSpec, contract: DataContract) -> None:

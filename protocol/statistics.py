@@ -12,7 +12,7 @@ plan's.
 from collections.abc import Iterator
 from itertools import pairwise, product
 from math import prod, sqrt
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,7 +20,7 @@ from wardround.protocol.contract import CodeColumn, DataContract
 from wardround.protocol.evaluated import EvaluatedModel
 from wardround.protocol.labels import ClassLabel, FindingsLabel, NumberLabel, SurvivalLabel
 from wardround.protocol.parameters import Layout, Tensor
-from wardround.protocol.part import Part
+from wardround.protocol.part import Part, later
 from wardround.protocol.weights import WeightsFile
 
 LARGEST: Final = 1 << 20
@@ -94,6 +94,9 @@ class Range(Part):
 
 
 class BaseQuery(Part):
+    in_rounds: ClassVar[bool] = False
+    """Whether each round asks something else, which depends on the noised sums of the rounds before."""
+
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
     where: tuple[Where, ...] = ()
     by: tuple[By, ...] = Field(default=(), max_length=8)
@@ -262,6 +265,48 @@ class LinearRegression(BaseQuery):
         return (*(each.column for each in self.of), self.outcome.column)
 
 
+class LogisticRegression(BaseQuery):
+    """The log odds of ``outcome``, a column of 0 and 1, as a line in the predictors, in each group, by Newton's method.
+
+    Predictors: ``of``, clipped, and ``flags``, columns of 0 and 1 themselves. Every round asks for the sums of one
+    step, at coefficients that follow from the noised sums of the rounds before. ``ridge``: a public penalty, half of it
+    times the squared coefficient of every predictor as scaled to -1 .. 1; none on the intercept.
+    """
+
+    in_rounds: ClassVar[bool] = True
+
+    kind: Literal["logistic_regression"] = "logistic_regression"
+    of: tuple[Range, ...] = Field(default=(), max_length=32)
+    flags: tuple[str, ...] = Field(default=(), max_length=32)
+    outcome: str
+    ridge: float = Field(default=0.0, ge=0, le=1e9, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "LogisticRegression":
+        _check_distinct((*self.numbers, *self.coded), "logistic_regression")
+        if not self.of and not self.flags:
+            raise ValueError("logistic_regression: it has no predictor: give of, flags, or both")
+        return self
+
+    @property
+    def coefficients(self) -> int:
+        """The intercept and one for each predictor."""
+        return 1 + len(self.of) + len(self.flags)
+
+    @property
+    def width(self) -> int:
+        """1, the gradient, the upper triangle of the information, and the loss."""
+        return 2 + self.coefficients + self.coefficients * (self.coefficients + 1) // 2
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        return tuple(each.column for each in self.of)
+
+    @property
+    def coded(self) -> tuple[str, ...]:
+        return (*self.flags, self.outcome)
+
+
 class Survival(BaseQuery):
     """Survival after each of ``times`` (Kaplan and Meier 1958, on the grid) by group, and a log-rank test between them.
 
@@ -357,11 +402,20 @@ Query = Annotated[
     | Quantiles
     | Correlation
     | LinearRegression
+    | LogisticRegression
     | Survival
     | PiecewiseExponential
     | Evaluation,
     Field(discriminator="kind"),
 ]
+
+
+_OWN_PLAN: Final = "give a logistic_regression a file, and so a plan, without other kinds"
+
+
+def rounds_before(name: str, ago: int) -> str:
+    """The tensor of ``name`` in the sums of ``ago`` rounds before the last."""
+    return f"{name}.{ago}" if ago else name
 
 
 class Statistics(Part):
@@ -378,6 +432,7 @@ class Statistics(Part):
     )
     smallest_cell: float = Field(default=10.0, ge=0, description="a group of fewer, after noise, is not shown")
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    rounds: int = later(1, ge=1, le=30, description="of charged sums; more than one for what is asked in rounds only")
     queries: tuple[Query, ...] = Field(min_length=1, max_length=256)
 
     @model_validator(mode="after")
@@ -385,6 +440,14 @@ class Statistics(Part):
         names = [query.name for query in self.queries]
         if len(set(names)) < len(names) or SITES in names:
             raise ValueError(f"queries have distinct names, and none is called '{SITES}'")
+        if any(query.in_rounds for query in self.queries):
+            once = next((query for query in self.queries if not query.in_rounds), None)
+            if once is not None:
+                raise ValueError(f"query '{once.name}' would be asked again in every round: {_OWN_PLAN}")
+            if self.rounds < 2:
+                raise ValueError("a logistic_regression needs 2 rounds at least")
+        elif self.rounds > 1:
+            raise ValueError("these statistics are one round: a second one would be the same sums again, charged again")
         large = next((query for query in self.queries if query.groups > MOST_GROUPS), None)
         if large is not None:
             raise ValueError(f"query '{large.name}' has {large.groups} groups, and {MOST_GROUPS} is the most")
@@ -416,9 +479,20 @@ class Statistics(Part):
         return False
 
     def layout(self, features: int) -> Layout:
-        """The number of hospitals, then for each query its sums, shape (groups, width), in the queries' order."""
-        tensors = (Tensor(query.name, (query.groups, query.width), 0) for query in self.queries)
-        return Layout((Tensor(SITES, (1,), 0), *tensors))
+        """The number of hospitals, then for each query its sums, shape (groups, width), in the queries' order.
+
+        So for every round, the last first (``rounds_before``); zeros for a round that is to come.
+        """
+        tensors: list[Tensor] = []
+        for ago in range(self.rounds):
+            tensors.append(Tensor(rounds_before(SITES, ago), (1,), 0))
+            tensors += (Tensor(rounds_before(q.name, ago), (q.groups, q.width), 0) for q in self.queries)
+        return Layout(tuple(tensors))
+
+    @property
+    def numbers(self) -> int:
+        """What a site adds in a round."""
+        return sum(query.groups * query.width for query in self.queries)
 
     def weight(self, query: Query) -> float:
         """The part of the joint bound 1 that ``query`` has: the square root of its share of all shares."""

@@ -236,7 +236,7 @@ def not_claimed(about: About | None, words: Words) -> Iterator[Block]:
 def _range(column: object, words: Words) -> str:
     if isinstance(column, NumberColumn):
         unit = "" if column.unit == "1" else f" {unit_words(column.unit)}"
-        low, high = (words.marked(words.marked(f"{one:g}")) for one in (column.minimum, column.maximum))
+        low, high = (words.marked(f"{one:g}") for one in (column.minimum, column.maximum))
         return clean(f"{low} \N{EN DASH} {high}{unit}")
     codes = getattr(column, "codes", {})
     return clean("; ".join(f"{code} = {meaning}" for code, meaning in codes.items()))
@@ -285,21 +285,21 @@ def _promise_facts(about: About, words: Words) -> Iterator[Fact]:
                 "every patient in the sum, who moves all figures together by a vector of length {clip} at most, "
                 "Gaussian noise of {sigma} times that"
             ).format(
-                clip=words.marked(words.marked(f"{terms.clip_norm:g}")),
-                sigma=words.marked(words.marked(f"{terms.noise_multiplier:g}")),
+                clip=words.marked(f"{terms.clip_norm:g}"),
+                sigma=words.marked(f"{terms.noise_multiplier:g}"),
             )
             if counts
             else _(
                 "patients drawn by Poisson sampling with probability {q}, each patient's gradient clipped to "
                 "norm {clip}, Gaussian noise of {sigma} times that"
             ).format(
-                q=words.marked(words.marked(f"{terms.sampling_probability:g}")),
-                clip=words.marked(words.marked(f"{terms.clip_norm:g}")),
-                sigma=words.marked(words.marked(f"{terms.noise_multiplier:g}")),
+                q=words.marked(f"{terms.sampling_probability:g}"),
+                clip=words.marked(f"{terms.clip_norm:g}"),
+                sigma=words.marked(f"{terms.noise_multiplier:g}"),
             ),
         )
     if terms.delta is not None:
-        yield Fact("δ", words.marked(words.marked(delta_text(terms.delta))))
+        yield Fact("δ", words.marked(delta_text(terms.delta)))
     yield Fact(_("Unit"), _("one patient of one site"))
     yield Fact(_("Adjacency"), _("add or remove one patient"))
     yield Fact(_("Who may collude"), _colluders(plan, words))

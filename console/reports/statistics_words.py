@@ -11,6 +11,7 @@ from wardround.protocol.statistics import (
     Evaluation,
     Histogram,
     LinearRegression,
+    LogisticRegression,
     Mean,
     PiecewiseExponential,
     Quantiles,
@@ -83,6 +84,12 @@ def _what(query: BaseQuery) -> str:
                 "outcome": _range(query.outcome),
                 "columns": columns,
             }
+        case LogisticRegression():
+            columns = listed([*(_range(of) for of in query.of), *(f"'{name}'" for name in query.flags)])
+            return _(
+                "logistic regression of '%(outcome)s' on %(columns)s, in rounds of which each is charged; penalty "
+                "%(ridge)s"
+            ) % {"outcome": query.outcome, "columns": columns, "ridge": numeral(query.ridge)}
         case Survival():
             return _("survival by the columns '%(time)s' and '%(event)s'") % {"time": query.time, "event": query.event}
         case PiecewiseExponential():

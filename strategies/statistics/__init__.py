@@ -4,8 +4,8 @@ A statistics study goes through the same round as training (``protocol.statistic
 why): ``vector_of`` is what a site adds to the sum before its noise, ``read`` what the coordinator makes of the sums.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import NormalDist
 from typing import Any, Final
@@ -18,13 +18,14 @@ from wardround.protocol.errors import Unavailable
 from wardround.protocol.labels import SurvivalLabel
 from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import StudyPlan
-from wardround.protocol.statistics import SITES, Query, Statistics
+from wardround.protocol.statistics import SITES, Query, Statistics, rounds_before
 from wardround.strategies.statistics.base import LEAST_SIGNAL, NOISY, Cell, Statistic
 from wardround.strategies.statistics.correlation import Correlations
 from wardround.strategies.statistics.count import Counts
 from wardround.strategies.statistics.evaluation import Evaluations
 from wardround.strategies.statistics.histogram import Histograms
 from wardround.strategies.statistics.linear_regression import LeastSquares
+from wardround.strategies.statistics.logistic_regression import Newton
 from wardround.strategies.statistics.mean import Means
 from wardround.strategies.statistics.piecewise_exponential import Rates
 from wardround.strategies.statistics.quantiles import FromTree
@@ -33,7 +34,20 @@ from wardround.strategies.statistics.table import Table, table_of
 from wardround.strategies.statistics.total import Totals
 from wardround.strategies.statistics.variance import Variances
 
-__all__ = ["STATISTICS", "Cell", "Statistic", "Table", "expected", "read", "statistic_for", "table_of", "vector_of"]
+__all__ = [
+    "STATISTICS",
+    "Cell",
+    "Opened",
+    "Statistic",
+    "Table",
+    "asked_after",
+    "expected",
+    "opened",
+    "read",
+    "statistic_for",
+    "table_of",
+    "vector_of",
+]
 
 STATISTICS: Final[dict[str, type[Statistic[Any]]]] = {
     "count": Counts,
@@ -44,6 +58,7 @@ STATISTICS: Final[dict[str, type[Statistic[Any]]]] = {
     "quantiles": FromTree,
     "correlation": Correlations,
     "linear_regression": LeastSquares,
+    "logistic_regression": Newton,
     "survival": KaplanMeier,
     "piecewise_exponential": Rates,
     "evaluation": Evaluations,
@@ -60,14 +75,49 @@ def statistic_for(query: Query, units: Mapping[str, str], confidence: float) -> 
     return STATISTICS[query.kind](query, units, NormalDist().inv_cdf((1 + confidence) / 2))
 
 
-def vector_of(task: Statistics, table: Table) -> Array:
-    """What a site adds for all queries, shape (layout size - 1,), without noise; one patient moves it by 1 at most.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The sums of one round: of how many sites, and for each query the noised numbers, shape (groups, width)."""
+
+    sites: float
+    sums: Mapping[str, Array]
+
+
+def opened(task: Statistics, model: Vector) -> list[Opened]:
+    """The rounds whose sums ``model`` holds, the first first; a round that was void is none."""
+    parts = task.layout(0).split(model)
+    found = []
+    for ago in reversed(range(task.rounds)):
+        sites = float(parts[rounds_before(SITES, ago)][0])
+        sums = {query.name: parts[rounds_before(query.name, ago)].astype(np.float64) for query in task.queries}
+        if sites >= 1:
+            found.append(Opened(sites, sums))
+    return found
+
+
+def asked_after(
+    task: Statistics, query: Query, before: Sequence[Opened], noise: float, units: Mapping[str, str] | None = None
+) -> Statistic[Any]:
+    """The statistic that a round asks for ``query``, after those ``before`` it under ``noise`` (multiplier) a site.
+
+    A pure function of the plan and of what was released: the site that is asked and whoever reads the result agree.
+    """
+    statistic = statistic_for(query, units or {}, task.confidence)
+    for each in before:
+        by = statistic.patient_bound / task.weight(query)
+        statistic = statistic.learned(each.sums[query.name] * by, noise * sqrt(each.sites) * by)
+    return statistic
+
+
+def vector_of(task: Statistics, table: Table, before: Sequence[Opened] = (), noise: float = 0.0) -> Array:
+    """What a site adds for all queries, shape (task.numbers,), without noise; one patient moves it by 1 at most.
 
     Query k of weight w_k, sum w_k^2 = 1, has a patient's 2-norm bound scaled to w_k, so the whole has sqrt(sum w_k^2).
+    ``before``, ``noise``: as for ``asked_after``.
     """
     parts = []
     for query in task.queries:
-        statistic = statistic_for(query, {}, task.confidence)
+        statistic = asked_after(task, query, before, noise)
         parts.append(statistic.site_sum(table) * (task.weight(query) / statistic.patient_bound))
     return np.concatenate(parts)
 
@@ -81,16 +131,17 @@ def read(plan: StudyPlan, model: Vector) -> list[Cell]:
     Raises:
         Unavailable: nothing was added up.
     """
-    task, parts = _task(plan), plan.layout.split(model)
-    sites = float(parts[SITES][0])
-    if sites < 1:
+    task = _task(plan)
+    rounds = opened(task, model)
+    if not rounds:
         raise Unavailable("the round was void, so there are no figures", "the receipt says who was missing, and why")
-    scale = (plan.privacy.noise_multiplier or 0.0) * sqrt(sites)
+    *before, last = rounds
+    noise, units = plan.privacy.noise_multiplier or 0.0, units_of(plan.contract_or_fail)
     cells: list[Cell] = []
     for query in task.queries:
-        statistic = statistic_for(query, units_of(plan.contract_or_fail), task.confidence)
+        statistic = asked_after(task, query, before, noise, units)
         by = statistic.patient_bound / task.weight(query)
-        found = statistic.answer(parts[query.name].astype(np.float64) * by, scale * by)
+        found = statistic.answer(last.sums[query.name] * by, noise * sqrt(last.sites) * by)
         cells += [_shown(cell, query.kind in _OWN_COUNT, task.smallest_cell) for cell in found]
     return cells
 
@@ -99,14 +150,17 @@ def expected(plan: StudyPlan) -> list[Cell]:
     """What the study's intervals will be like, before anybody approves it, if patients are spread evenly.
 
     Values are placeholders; what counts is the distance of ``low`` and ``high``. With declared patients at every site,
-    the same number in every group, values spread over their range, and every site in the sum.
+    the same number in every group, values spread over their range, and every site in the sum of every round.
     """
     task, everybody = _task(plan), float(sum(each.declared_patients for each in plan.participants))
-    parts: dict[str, Array] = {SITES: np.array([float(len(plan.participants))])}
+    parts: dict[str, Array] = {}
     for query in task.queries:
         statistic = statistic_for(query, {}, task.confidence)
         each = statistic.typical(everybody * query.rows_per_patient / query.groups)
-        parts[query.name] = np.tile(each, (query.groups, 1)) * (task.weight(query) / statistic.patient_bound)
+        sums = np.tile(each, (query.groups, 1)) * (task.weight(query) / statistic.patient_bound)
+        parts |= {rounds_before(query.name, ago): sums for ago in range(task.rounds)}
+    sites = np.array([float(len(plan.participants))])
+    parts |= {rounds_before(SITES, ago): sites for ago in range(task.rounds)}
     return read(plan, plan.layout.join(parts))
 
 

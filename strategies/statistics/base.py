@@ -97,6 +97,13 @@ class Statistic(ABC, Generic[Q]):
     def typical(self, patients: float) -> Array:
         """The sums, shape (width,), of ``patients`` whose values are spread evenly: for the error to expect."""
 
+    def learned(self, sums: Array, noise: float) -> "Statistic[Q]":
+        """What the next round asks, after one whose noised sums, as for ``answer``, are ``sums``: by default the same.
+
+        A function of released numbers, so it costs nothing (post-processing); ``bound`` may depend on them too.
+        """
+        return self
+
     @property
     def patient_bound(self) -> float:
         """m B: the 2-norm of what one patient adds is at most this."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pytest
 
 from wardround.client.governance import grant_for
@@ -22,9 +23,10 @@ from wardround.protocol.receipt import chain_fault
 from wardround.server.carrier import Answered, Silent
 from wardround.server.conductor import Conductor, Wanted
 from wardround.server.store.studies import StudyFolder
-from wardround.simulations.cohorts import declared_patients
+from wardround.simulations.cohorts import declared_patients, gather
 from wardround.simulations.desks import DeskCarrier
-from wardround.strategies.statistics import Cell, read
+from wardround.simulations.statistics import count
+from wardround.strategies.statistics import Cell, opened, read
 
 PATIENTS = 740
 QUERIES = [
@@ -34,10 +36,28 @@ QUERIES = [
 
 
 def planned(mode: str = "local", **statistics: Any) -> StudyPlan:
-    privacy = {"mode": mode, "epsilon": 3.0} | ({"epsilon": 8.0, "epsilon_consortium": 3.0} if mode == "dist" else {})
+    privacy = {
+        "none": {"mode": mode},
+        "local": {"mode": mode, "epsilon": 3.0},
+        "dist": {"mode": mode, "epsilon": 8.0, "epsilon_consortium": 3.0},
+    }[mode]
     given = {"like": "heart_disease", "privacy": privacy, "statistics": {"queries": QUERIES} | statistics}
     configuration = parse_statistics(given)
     return make_plan(configuration, declared_patients(configuration), datetime.now(UTC).date())
+
+
+ROUNDS = 3
+LOGISTIC = {
+    "name": "disease",
+    "kind": "logistic_regression",
+    "outcome": "num",
+    "of": [{"column": "age", "lower": 30, "upper": 75}],
+    "flags": ["sex"],
+}
+
+
+def in_rounds(mode: str) -> StudyPlan:
+    return planned(mode, queries=[LOGISTIC], rounds=ROUNDS)
 
 
 def conduct(consortium: Any, plan: StudyPlan, carrier: DeskCarrier | None = None) -> Conductor:
@@ -92,10 +112,11 @@ def test_one_number_goes_from_rows_to_a_receipt_and_every_domain_that_was_read_i
     assert set(receipt.verified_signers(consortium.roster.identities)) == set(consortium.folders)
     assert all(line.outcome == "replied" and line.epsilon_at_most for line in receipt.sites)
     assert charged(consortium, plan) == domains
-    count = total(plan, conductor)
-    assert count.value is not None
-    assert abs(count.value - PATIENTS) < 6 * count.patients_noise, "the exact number of patients of the published table"
-    assert abs(count.value - PATIENTS) > 1e-3, "there is no noise"
+    all_patients = total(plan, conductor)
+    assert all_patients.value is not None
+    distance = abs(all_patients.value - PATIENTS)
+    assert distance < 6 * all_patients.patients_noise, "the exact number of patients of the published table"
+    assert distance > 1e-3, "there is no noise"
     # What the receipt names is what the table is made of.
     model = conductor.folder.model(plan)
     assert model is not None and model_hash(model) == receipt.model_after
@@ -170,6 +191,52 @@ def test_a_coordinator_that_dies_while_it_adds_goes_on_and_costs_no_second_charg
             died += 1
     assert died >= 6, "the study ended before the coordinator died in its exchanges"
     assert all(used == {1} for used in charged(consortium, plan).values())
+
+
+@pytest.mark.parametrize("mode", ["local", "dist"])
+def test_every_round_of_a_logistic_regression_is_charged_and_signed_for(consortium: Any, mode: str) -> None:
+    plan = in_rounds(mode)
+    approve_everywhere(consortium, plan)
+    conductor = conduct(consortium, plan)
+    conductor.run()
+    receipts = conductor.folder.receipts()
+    assert [receipt.state for receipt in receipts] == ["closed"] * ROUNDS and chain_fault(receipts) is None
+    assert all(used == {ROUNDS} for used in charged(consortium, plan).values())
+    model = conductor.folder.model(plan)
+    assert model is not None and model_hash(model) == receipts[-1].model_after
+    rounds = opened(plan.task, model)
+    assert [each.sites for each in rounds] == [4.0] * ROUNDS, "the sums of every round are in the result"
+    cells = {cell.quantity: cell for cell in read(plan, model)}
+    fit = cells["deviance, last round"]
+    assert fit.patients is not None and abs(fit.patients - PATIENTS) < 6 * fit.patients_noise
+    assert cells["noise of a gradient"].value, "there is no noise"
+
+
+def test_over_the_wire_and_in_one_process_rounds_give_the_same_bytes_whenever_the_coordinator_dies(
+    consortium: Any,
+) -> None:
+    """Without noise: every round asks at the coefficients that the rounds before it gave, after a restart too."""
+    plan = in_rounds("none")
+    approve_everywhere(consortium, plan)
+    carrier = Crashing(plan.digest, {site: consortium.desk(site) for site in consortium.folders})
+    died = 0
+    while True:
+        carrier.at = carrier.exchanges + died + 1
+        try:
+            conductor = conduct(consortium, plan, carrier)
+            conductor.run()
+            break
+        except Crash:
+            died += 1
+    assert died >= ROUNDS
+    model = conductor.folder.model(plan)
+    given = {"like": "heart_disease", "privacy": {"mode": "none"}, "statistics": {"queries": [LOGISTIC]}}
+    cohorts = gather(parse_statistics(given)).taking_part
+    assert model is not None and model_hash(model) == model_hash(count(plan, cohorts, datetime.now(UTC).date()).model)
+    first, second, third = opened(plan.task, model)
+    assert len({each.sums["disease"].tobytes() for each in (first, second, third)}) == ROUNDS
+    gradients = [float(np.abs(each.sums["disease"][0, 1:4]).max()) for each in (first, second, third)]
+    assert gradients[2] < gradients[1] / 10 < gradients[0] / 100, "the steps do not lead to a maximum"
 
 
 def test_a_closed_domain_refuses_and_so_does_a_second_round(consortium: Any) -> None:

@@ -152,6 +152,71 @@ def test_two_queries_of_one_name_and_a_plan_of_too_many_numbers_are_refused() ->
         Statistics.model_validate({"queries": [{**tall, "name": f"h{number}"} for number in range(17)]})
 
 
+NEWTON: dict[str, Any] = {"name": "l", "kind": "logistic_regression", "outcome": "num", "of": [AGE], "flags": ["sex"]}
+
+
+def test_a_logistic_regression_has_rounds_whose_sums_are_all_in_the_result_and_all_are_paid_for() -> None:
+    plan = planned(NEWTON)
+    width = 1 + 3 + 6 + 1
+    assert (plan.rounds, plan.layout.size, plan.task.numbers) == (6, 6 * (1 + width), width)
+    assert StudyPlan.parse(plan.canonical) == plan
+    event = plan.round_event("north")
+    assert isinstance(event, PoissonGaussian)
+    assert 0.95 < epsilon([event] * 6, 1e-4) <= 1.0
+    assert planned(NEWTON, statistics={"rounds": 3}).rounds == 3
+    # Six rounds of one Gaussian are one of a sixth of the variance.
+    once = planned().privacy.noise_multiplier
+    assert once is not None and event.noise_multiplier == pytest.approx(6**0.5 * once, rel=0.02)
+
+
+def test_a_plan_of_one_round_is_written_as_before_there_were_several() -> None:
+    plan = planned()
+    assert b"rounds" not in plan.canonical.replace(b'"rounds":1,', b"", 1)
+    assert plan.strategy.parameters == {}
+
+
+def test_what_is_asked_once_does_not_share_a_file_with_what_is_asked_in_rounds() -> None:
+    with pytest.raises(UsageError, match="a 'count' in the same file would be paid for in each") as refused:
+        planned(NEWTON, COUNT)
+    assert refused.value.hint == "give what is asked once a file of its own"
+    with pytest.raises(ValidationError, match="query 'n' would be asked again in every round"):
+        Statistics.model_validate({"queries": [NEWTON, COUNT], "rounds": 4})
+
+
+@pytest.mark.parametrize(
+    ("queries", "rounds", "message"),
+    [
+        ([COUNT], 2, "again, charged again"),
+        ([NEWTON], 1, "needs 2 rounds"),
+        ([NEWTON], 31, "less than or equal to 30"),
+        ([{**NEWTON, "of": [], "flags": []}], 6, "no predictor"),
+        ([{**NEWTON, "flags": ["num"]}], 6, "named twice"),
+    ],
+)
+def test_rounds_and_predictors_that_make_no_sense_are_no_plan(queries: Any, rounds: int, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Statistics.model_validate({"queries": queries, "rounds": rounds})
+
+
+@pytest.mark.parametrize("change", [{"flags": ["cp"]}, {"outcome": "chol"}, {"flags": ["ward"]}])
+def test_an_outcome_or_flag_that_is_not_0_and_1_in_the_contract_is_no_plan(change: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="is no column of 0 and 1 in the contract"):
+        planned({**NEWTON, **change})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rounds": 5},
+        {"strategy": {"name": "statistics"}},
+        {"strategy": {"name": "statistics", "parameters": {"rounds": 5}}},
+    ],
+)
+def test_task_strategy_and_plan_name_the_same_rounds(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="name the plan's rounds"):
+        StudyPlan.model_validate(planned(NEWTON).model_dump() | change)
+
+
 def test_a_coordinator_steps_the_whole_vector_at_once() -> None:
     assert LARGEST <= BLOCK
 

@@ -122,11 +122,12 @@ def _terms(view: StudyView, limits: Bounds, rounds: str, noise: str) -> tuple[in
     """Rounds and noise that are asked for; the plan's own where nothing is. Raises UsageError for nonsense."""
     own = view.plan.rounds, proposed_noise(view.plan)
     whole = _number(rounds, float(own[0]))
-    if whole is None or whole != int(whole) or not 1 <= whole <= limits.most_rounds:
-        raise UsageError(
-            _("These rounds cannot be planned."),
-            _("Give a whole number from 1 to %(most)s.") % {"most": number(limits.most_rounds)},
-        )
+    least, most = limits.least_rounds, limits.most_rounds
+    if whole is None or whole != int(whole) or not least <= whole <= most:
+        hint = _("Give a whole number from 1 to %(most)s.") % {"most": number(most)}
+        if least > 1:
+            hint = _("Give a number from %(least)s to %(most)s.") % {"least": number(least), "most": number(most)}
+        raise UsageError(_("These rounds cannot be planned."), hint)
     level = _number(noise, own[1])
     if level is None or not limits.least_noise <= level <= limits.most_noise:
         raise UsageError(

@@ -29,12 +29,14 @@ CURVE_POINTS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What may be asked: ``slider`` is the most rounds that the slider shows; a field takes up to ``most_rounds``."""
+    """What may be asked: ``slider`` is the most rounds that the slider shows; a field takes ``least_rounds`` up to
+    ``most_rounds``."""
 
     slider: int
     least_noise: float
     most_noise: float
     most_rounds: int = MOST_ROUNDS
+    least_rounds: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,10 @@ def bounds(plan: StudyPlan) -> Bounds:
     """What may be asked about a plan with differential privacy."""
     noise = proposed_noise(plan)
     if isinstance(plan.task, Statistics):
-        # A second round would be the same sums again, and more noise than masks have room for is no plan.
+        # What is asked fixes the rounds, and more noise than masks have room for is no plan.
         room = noise + (plan.most_of_a_statistic - 1.0) / NOISE_OF_A_STATISTIC - 0.01  # noise is rounded to hundredths
-        return Bounds(1, min(LEAST_NOISE, noise), max(min(MOST_NOISE, room), noise), most_rounds=1)
+        least, most, rounds = min(LEAST_NOISE, noise), max(min(MOST_NOISE, room), noise), plan.rounds
+        return Bounds(rounds, least, most, most_rounds=rounds, least_rounds=rounds)
     slider = min(MOST_ROUNDS, max(10, 3 * plan.rounds))
     return Bounds(slider, min(LEAST_NOISE, noise), max(MOST_NOISE, noise))
 

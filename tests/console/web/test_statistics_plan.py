@@ -57,9 +57,19 @@ EVERY_KIND: list[dict[str, Any]] = [
 ]
 
 
-def plan_of(mode: str = "local") -> StudyPlan:
+NEWTON: dict[str, Any] = {
+    "name": "odds",
+    "kind": "logistic_regression",
+    "outcome": "num",
+    "of": [{"column": "chol", "lower": 100, "upper": 500}],
+    "flags": ["sex"],
+    "ridge": 2.5,
+}
+
+
+def plan_of(mode: str = "local", queries: Any = EVERY_KIND) -> StudyPlan:
     terms = {"local": {"epsilon": 3.0}, "dist": {"epsilon": 8.0, "epsilon_consortium": 3.0}}[mode]
-    given = {"like": "heart_disease", "privacy": {"mode": mode, **terms}, "statistics": {"queries": EVERY_KIND}}
+    given = {"like": "heart_disease", "privacy": {"mode": mode, **terms}, "statistics": {"queries": queries}}
     declared = {"east": 200, "north": 200, "south": 200}
     return make_plan(parse_statistics(given), declared, datetime.now(UTC).date())
 
@@ -99,6 +109,17 @@ def test_an_officer_may_ask_for_other_noise_and_for_no_second_round(world: Any, 
     client, path = client_as("officer"), f"/studies/{plan.digest}/cost"
     assert client.get(path, params={"rounds": "1", "noise": "99.5"}).status_code == 200
     assert client.get(path, params={"rounds": "3", "noise": "5.5"}).status_code == 400
+
+
+def test_an_officer_sees_what_all_rounds_cost_and_can_ask_for_no_others(world: Any, client_as: Any) -> None:
+    plan = world.proposed(plan_of(queries=[NEWTON]))
+    client, path = client_as("officer"), f"/studies/{plan.digest}/cost"
+    assert client.get(path, params={"rounds": "6", "noise": "99.5"}).status_code == 200
+    for rounds in ("1", "5", "7"):
+        answer = client.get(path, params={"rounds": rounds, "noise": "99.5"})
+        assert answer.status_code == 400 and "6" in answer.text
+    page = unescape(client.get(f"/studies/{plan.digest}").text)
+    assert "in rounds of which each is charged" in page and "'chol' (100 to 500)" in page
 
 
 def test_the_coordinators_pages_show_a_study_that_counts(new_hub: Any, helpers: Any) -> None:
@@ -156,18 +177,17 @@ def test_every_page_shows_a_plan_that_counts(world: Any, client_as: Any, mode: s
 
 
 def test_every_query_is_said_in_every_language_with_its_bounds() -> None:
-    plan = plan_of()
-    said = set()
-    for language in LANGUAGES:
-        with speaking(language.code):
-            text = "\n".join(in_words(plan))
-        said.add(text)
-        for query in EVERY_KIND:
-            assert query["name"] in text
-        assert "gradient" not in text.casefold(), "nothing is trained, so nothing has a gradient"
-        for bound in ("260", "500", "'chol'", "'num'", "3"):
-            assert bound in text
-    assert len(said) == len(LANGUAGES)
+    for queries, bounds in ((EVERY_KIND, ("260", "'num'", "3")), ([NEWTON], ("'sex'", "'num'", "100"))):
+        said = set()
+        for language in LANGUAGES:
+            with speaking(language.code):
+                text = "\n".join(in_words(plan_of(queries=queries)))
+            said.add(text)
+            assert all(query["name"] in text for query in queries)
+            assert "gradient" not in text.casefold(), "nothing is trained, so nothing has a gradient"
+            for bound in (*bounds, "500", "'chol'"):
+                assert bound in text
+        assert len(said) == len(LANGUAGES)
 
 
 def test_papers_say_what_was_counted_and_not_what_was_trained(world: Any) -> None:

@@ -34,6 +34,7 @@ from wardround.protocol.statistics import (
     Evaluation,
     Histogram,
     LinearRegression,
+    LogisticRegression,
     Mean,
     PiecewiseExponential,
     Quantiles,
@@ -80,6 +81,7 @@ QUERIES: dict[str, Any] = {
     "quantiles": Quantiles(name="q", of=AGE, levels=6),
     "correlation": Correlation(name="q", of=(AGE, BMI)),
     "linear_regression": LinearRegression(name="q", of=(AGE,), outcome=BMI),
+    "logistic_regression": LogisticRegression(name="q", of=(AGE, BMI), outcome="died"),
     "survival": Survival(name="q", time="days", event="died", times=(200, 400, 600)),
     "piecewise_exponential": PiecewiseExponential(name="q", time="days", event="died", times=(200, 400, 600)),
     "evaluation": Evaluation(name="q", model=MODEL, outcome="died"),
@@ -96,10 +98,15 @@ def examples(
     return Examples(features, np.column_stack([days, died]), number, len(np.unique(number)))
 
 
+ROUNDS = 6
+"""Of what is asked in rounds."""
+
+
 def task_of(*queries: Any, **more: Any) -> Statistics:
-    """The task that asks ``queries``; of test patients where a model is evaluated."""
+    """The task that asks ``queries``, in so many rounds as they need; of test patients where a model is evaluated."""
+    rounds = ROUNDS if any(query.in_rounds for query in queries) else 1
     evaluates = any(isinstance(query, Evaluation) for query in queries)
-    return Statistics(queries=queries, **({"patients": "test"} if evaluates else {}) | more)
+    return Statistics(queries=queries, **{"rounds": rounds} | ({"patients": "test"} if evaluates else {}) | more)
 
 
 def plan_for(
@@ -136,9 +143,9 @@ def plan_for(
         contract=CONTRACT,
         task=task,
         model=InitialModel(scheme="zeros", layout=layout.digest, hash=model_hash(initial_weights(layout, "zeros", 0))),
-        strategy=StrategySpec(name="statistics"),
+        strategy=StrategySpec(name="statistics", parameters={} if task.rounds == 1 else {"rounds": float(task.rounds)}),
         local=LocalTraining(steps=1, learning_rate=1.0),
-        rounds=1,
+        rounds=task.rounds,
         min_sites=min(3, len(sites)),
         participants=tuple(Participant(site=site, declared_patients=count) for site, count in sorted(sites.items())),
         privacy=PrivacyTerms(mode=PrivacyMode(mode), secure_aggregation=secure, **terms),

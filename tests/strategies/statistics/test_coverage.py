@@ -8,16 +8,17 @@ probability 1e-4 at most, and at 1,000 repetitions lie at 92 and 98 %.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 
 from wardround.client.answers import answers_from
 from wardround.protocol.parameters import Total
-from wardround.strategies.adding import Adding
+from wardround.strategies import Adding, strategy_for
 from wardround.strategies.statistics import STATISTICS, read
 
 SOAK = os.environ.get("WARDROUND_SOAK") == "1"
@@ -59,6 +60,9 @@ def risk(age: Any) -> Any:
     return 1 / (1 + np.exp(-0.5 * (age - 50) / 10))
 
 
+B0, B1 = -3.0, 0.05
+"""The log odds of an outcome by age, where that is asked."""
+
 SLOPE_R = 0.1 * AGE.std() / np.sqrt((0.1 * AGE.std()) ** 2 + 12.0)
 TRUTH: dict[str, dict[str, Callable[[People], float]]] = {
     "count": {"count": lambda who: float(((who.sex == 0) & (who.age < 40)).sum())},
@@ -69,6 +73,11 @@ TRUTH: dict[str, dict[str, Callable[[People], float]]] = {
     "quantiles": {f"quantile {p:g}": lambda who, p=p: float(AGE.ppf(p)) for p in (0.25, 0.5, 0.75)},
     "correlation": {"age and bmi": lambda who: float(SLOPE_R)},
     "linear_regression": {"age": lambda who: 0.1, "intercept": lambda who: 22.0},
+    "logistic_regression": {
+        "intercept": lambda who: B0,
+        "age": lambda who: B1,
+        "odds ratio of age": lambda who: np.exp(B1),
+    },
     "survival": {f"survival at {t:g} d": lambda who, t=t: float(np.exp(-RATE * t)) for t in (200, 400, 600)},
     "piecewise_exponential": {f"rate until {t} d": lambda who: RATE for t in (200, 400, 600)},
     # Death does not depend on age, by which the model predicts it.
@@ -81,7 +90,10 @@ TRUTH: dict[str, dict[str, Callable[[People], float]]] = {
 }
 
 
-CHANGES: dict[str, Any] = {"histogram": {"cuts": [50, 70]}}
+CHANGES: dict[str, Any] = {
+    "histogram": {"cuts": [50, 70]},
+    "logistic_regression": {"of": [{"column": "age", "lower": 20, "upper": 100}], "outcome": "died"},
+}
 """So that the first figure is one of many patients: a noised count below zero is not shown."""
 
 
@@ -90,17 +102,23 @@ def covers(kit: Any, kind: str, read_as: float = NOISE) -> dict[str, int]:
     query, declared = kit.query(kind, **CHANGES.get(kind, {})), dict.fromkeys(("east", "north", "south"), PATIENTS)
     plan = kit.plan_for(query, mode="local", noise=NOISE, declared=declared)
     told = kit.plan_for(query, mode="local", noise=read_as, declared=declared)
-    answers, strategy = answers_from(plan, kit.installed), Adding()
+    answers, strategy = answers_from(plan, kit.installed), strategy_for(plan)
+    assert isinstance(strategy, Adding)
     random = np.random.default_rng(20261129)
     covered = dict.fromkeys(TRUTH[kind], 0)
     for _ in range(REPETITIONS):
-        who, added = people(random), np.zeros(plan.layout.size - 1)
-        for site in range(SITES):
-            part = slice(site * PATIENTS, (site + 1) * PATIENTS)
-            columns = (who.age, who.sex, who.bmi, who.days, who.died)
-            rows = kit.examples(np.arange(PATIENTS), *(column[part] for column in columns))
-            added += answers.vector(rows, random.bytes)
-        model = strategy.step(strategy.init(plan.starting_model()), Total(strategy.added(added), SITES)).model
+        who, state = people(random), strategy.init(plan.starting_model())
+        if kind == "logistic_regression":
+            who = replace(who, died=random.uniform(size=len(who.age)) < scipy.special.expit(B0 + B1 * who.age))
+        for _ in range(plan.rounds):
+            added = np.zeros(plan.task.numbers)
+            for site in range(SITES):
+                part = slice(site * PATIENTS, (site + 1) * PATIENTS)
+                columns = (who.age, who.sex, who.bmi, who.days, who.died)
+                rows = kit.examples(np.arange(PATIENTS), *(column[part] for column in columns))
+                added += answers.vector(rows, random.bytes, state.model)
+            state = strategy.step(state, Total(strategy.added(added), SITES))
+        model = state.model
         first: dict[str, Any] = {}
         for cell in read(told, model):
             first.setdefault(cell.quantity, cell)

@@ -6,13 +6,15 @@ import lifelines
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.optimize
+import scipy.special
 import scipy.stats
 from lifelines.statistics import multivariate_logrank_test
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from wardround.client.answers import answers_from
 from wardround.protocol.parameters import Total
-from wardround.strategies.adding import Adding
+from wardround.strategies import Adding, strategy_for
 from wardround.strategies.statistics import STATISTICS, Cell, read
 from wardround.strategies.statistics.chi_square import upper_tail
 
@@ -44,12 +46,16 @@ def pooled() -> pd.DataFrame:
 def figures(kit: Any, pooled: pd.DataFrame, *queries: Any, **more: Any) -> dict[tuple[str, ...], Cell]:
     """By group and figure, of the sum over the hospitals that nobody has added noise to."""
     plan = kit.plan_for(*queries, **more)
-    answers, strategy, added = answers_from(plan, kit.installed), Adding(), np.zeros(plan.layout.size - 1)
-    for _, part in pooled.groupby("site"):
-        sex = part.sex.map({"f": 0, "m": 1, "o": 2})
-        rows = kit.examples(np.arange(len(part)), part.age, sex, part.bmi, part.days, part.died)
-        added += answers.vector(rows, lambda size: b"")
-    state = strategy.step(strategy.init(plan.starting_model()), Total(strategy.added(added), 3))
+    answers, strategy = answers_from(plan, kit.installed), strategy_for(plan)
+    assert isinstance(strategy, Adding)
+    state = strategy.init(plan.starting_model())
+    for _ in range(plan.rounds):
+        added = np.zeros(plan.task.numbers)
+        for _, part in pooled.groupby("site"):
+            sex = part.sex.map({"f": 0, "m": 1, "o": 2})
+            rows = kit.examples(np.arange(len(part)), part.age, sex, part.bmi, part.days, part.died)
+            added += answers.vector(rows, lambda size: b"", state.model)
+        state = strategy.step(state, Total(strategy.added(added), 3))
     return {(*cell.group, cell.quantity): cell for cell in read(plan, state.model)}
 
 
@@ -119,6 +125,62 @@ def test_linear_regression(kit: Any, pooled: pd.DataFrame) -> None:
     half = (found["age",].high - found["age",].low) / 2
     assert half == pytest.approx(scipy.stats.norm.ppf(0.975) * fit.stderr, rel=2e-3)
     assert found["age",].unit == "kg/m2 per a"
+
+
+def likeliest(x: Any, y: Any, ridge: float = 0.0) -> tuple[Any, Any]:
+    """Coefficients of greatest (penalised) likelihood by BFGS, and their covariance; the intercept is the first."""
+    penalty = ridge * np.array([0.0, *np.ones(x.shape[1] - 1)])
+
+    def loss(beta: Any) -> float:
+        return float(np.logaddexp(0, (1 - 2 * y) * (x @ beta)).sum() + (penalty * beta**2).sum() / 2)
+
+    def slope(beta: Any) -> Any:
+        return x.T @ (scipy.special.expit(x @ beta) - y) + penalty * beta
+
+    found = scipy.optimize.minimize(loss, np.zeros(x.shape[1]), jac=slope, method="BFGS", options={"gtol": 1e-8})
+    p = scipy.special.expit(x @ found.x)
+    information = x.T @ ((p * (1 - p))[:, None] * x)
+    inverse = np.linalg.inv(information + np.diag(penalty))
+    return found.x, inverse @ information @ inverse
+
+
+@pytest.mark.parametrize("ridge", [0.0, 20.0])
+def test_logistic_regression(kit: Any, pooled: pd.DataFrame, ridge: float) -> None:
+    """In the columns' units, without and with a penalty on the scaled coefficients."""
+    found = figures(kit, pooled, kit.query("logistic_regression", ridge=ridge))
+    x = np.stack([np.ones(len(pooled)), (pooled.clipped - 60) / 40, (pooled.bmi - 30) / 15], axis=1)
+    beta, covariance = likeliest(x, pooled.died.to_numpy(), ridge)
+    back = np.array([[1, -60 / 40, -30 / 15], [0, 1 / 40, 0], [0, 0, 1 / 15]])
+    reach = 1.959964 * np.sqrt(np.diag(back @ covariance @ back.T))
+    for name, value, half in zip(("intercept", "age", "bmi"), back @ beta, reach, strict=True):
+        cell = found[name,]
+        assert cell.value == pytest.approx(value, rel=1e-4, abs=1e-6)
+        assert (cell.high - cell.low) / 2 == pytest.approx(half, rel=1e-3)
+    odds = found["odds ratio of age",]
+    assert (odds.value, odds.low, odds.high) == pytest.approx(
+        tuple(np.exp([found["age",].value, found["age",].low, found["age",].high]))
+    )
+    assert (found["age",].unit, odds.unit) == ("per a", "per a")
+    assert abs(found["largest gradient, last round",].value) < 1e-6
+    p = scipy.special.expit(x @ beta)
+    deviance = -2 * np.where(pooled.died == 1, np.log(p), np.log(1 - p)).mean()
+    assert found["deviance, last round",].value == pytest.approx(deviance, rel=1e-4)
+
+
+def test_logistic_regression_by_group_of_a_strong_predictor_and_a_flag(kit: Any, pooled: pd.DataFrame) -> None:
+    """Each group has coefficients of its own; the outcome is the label's, the predictor is made to tell it well."""
+    random = np.random.default_rng(3)
+    strong = pooled.assign(
+        died=(random.uniform(size=len(pooled)) < scipy.special.expit((pooled.age - 60) / 10)).astype(int)
+    )
+    found = figures(
+        kit, strong, kit.query("logistic_regression", of=[kit.age.model_dump()], by=[kit.sex.model_dump()]), rounds=9
+    )
+    for sex, part in strong.groupby("sex"):
+        x = np.stack([np.ones(len(part)), (part.clipped - 60) / 40], axis=1)
+        beta, _ = likeliest(x, part.died.to_numpy())
+        assert found[str(sex), "age"].value == pytest.approx(beta[1] / 40, rel=1e-4)
+    assert ("all", "age") not in found, "there is no fit of all groups together"
 
 
 def test_survival_and_the_log_rank_test(kit: Any, pooled: pd.DataFrame) -> None:
