@@ -6,6 +6,7 @@ is whole when its file has rested. Should more of it come all the same, it is gi
 reading only, and never moved or deleted.
 """
 
+import os
 import re
 import struct
 from collections import Counter
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from wardround.client.connectors.hl7v2_messages import LONGEST
-from wardround.client.connectors.parts import files_below
 from wardround.client.feeds.watermark import opened, sealed
 from wardround.protocol.errors import Unavailable, UsageError
 
@@ -50,6 +50,9 @@ class Place(NamedTuple):
     tail: bytes = b""
 
 
+_NOTHING: Final = Place()
+
+
 class Inbox:
     """A watermark that is taken apart, and the folder that it is of.
 
@@ -73,32 +76,31 @@ class Inbox:
         """The files that may hold something new, in the order in which they were last written, then by name."""
         if not self._folder.is_dir():
             raise Unavailable("the feed's folder is not there", "check 'path' of this feed, and the drive")
-        found: list[tuple[int, str, Path, int]] = []
-        for path in files_below(self._folder):
-            name = path.relative_to(self._folder).as_posix()
-            if not name.lower().endswith(ENDINGS) or any(part.startswith(".") for part in name.split("/")):
-                continue
+        found: list[tuple[int, str]] = []
+        for name, entry in _below(str(self._folder)):
             try:
-                about = path.stat()
+                about = entry.stat()
             except OSError:
                 continue
-            self._there.add(self._mark(name.encode("utf-8", "surrogateescape")))
-            place = self._place(path)
+            mark = self._mark(name.encode("utf-8", "surrogateescape"))
+            self._there.add(mark)
+            place = self._places.get(mark, _NOTHING)
             if (place.size, place.changed, place.upto) != (about.st_size, about.st_mtime_ns, about.st_size):
-                found.append((about.st_mtime_ns, name, path, about.st_size))
+                found.append((about.st_mtime_ns, name))
         if len(self._there) > MOST_FILES:
             raise UsageError(
                 f"the feed's folder holds more than {MOST_FILES:,} files", "move those of former days elsewhere"
             )
-        for *_, path, _size in sorted(found):
-            yield path
+        for _, name in sorted(found):
+            yield self._folder / name
 
     def pieces(self, path: Path) -> Iterator[list[bytes]]:
         """The messages of a file that were not given yet, or have grown, some megabytes at a time.
 
         The watermark counts a piece as read when it is yielded: the caller may stop after any of them.
         """
-        name, place = self._name(path), self._place(path)
+        name = self._mark(path.relative_to(self._folder).as_posix().encode("utf-8", "surrogateescape"))
+        place = self._places.get(name, _NOTHING)
         try:
             about = path.stat()
             settled = abs(self._now - about.st_mtime_ns) >= self._rest
@@ -110,7 +112,7 @@ class Inbox:
                     read = data[: place.upto - place.start]
                     if place.upto and (about.st_size < place.upto or self._mark(read) != place.tail):
                         # Another file under this name.
-                        place = Place()
+                        place = _NOTHING
                         continue
                     # A file that is cut short meanwhile gives less than it said.
                     more = len(data) == _PIECE and place.start + len(data) < about.st_size
@@ -148,14 +150,28 @@ class Inbox:
         packed = b"".join(_ENTRY.pack(name, *place) for name, place in sorted(kept[:MOST_FILES]))
         return sealed(packed, self._key)
 
-    def _name(self, path: Path) -> bytes:
-        return self._mark(path.relative_to(self._folder).as_posix().encode("utf-8", "surrogateescape"))
-
-    def _place(self, path: Path) -> Place:
-        return self._places.get(self._name(path), Place())
-
     def _mark(self, data: bytes) -> bytes:
         return blake2b(data, key=self._key, digest_size=16).digest()
+
+
+def _below(folder: str, under: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """The files that messages may lie in, by their names below the folder. Links to folders are not followed.
+
+    Raises Unavailable: a drive that is gone is not an empty one.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _below(entry.path, f"{under}{entry.name}/")
+                elif entry.name.lower().endswith(ENDINGS) and entry.is_file():
+                    yield under + entry.name, entry
+    except OSError as error:
+        raise Unavailable(
+            f"a folder of the feed cannot be read: {error.strerror}", "check the drive and its rights"
+        ) from None
 
 
 def _split(data: bytes) -> tuple[list[tuple[int, int]], int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection as Session
-from sqlalchemy import DateTime, column, func, inspect, literal, or_, select, table, text
+from sqlalchemy import DateTime, case, column, func, inspect, literal, or_, select, table, text
 from sqlalchemy.exc import DBAPIError, NoSuchTableError, SQLAlchemyError
 
 from wardround.client.connectors.database import STREAMED, explained, open_engine
@@ -80,7 +80,9 @@ class SqlFeed:
             stamp = func.strftime("%Y-%m-%d %H:%M:%f", stamp)
         elif not isinstance(types["arrived"], DateTime):
             raise UsageError("the column 'arrived' of the feed's view is no time", "make it a timestamp with time zone")
-        asked: Any = select(*map(column, COLUMNS)).select_from(table(name, schema=schema or None))
+        asked: Any = select(*(column(name) if lite else _readable(name, types[name]) for name in COLUMNS)).select_from(
+            table(name, schema=schema or None)
+        )
         if start is not None:
             asked = asked.where(or_(column("arrived").is_(None), stamp >= self._bound(start, types["arrived"], lite)))
         result = session.execute(asked.order_by(stamp, column("identifier")), execution_options=STREAMED)
@@ -124,6 +126,14 @@ class SqlFeed:
             except ValueError:
                 return None
         return self._clock.moment(value) if isinstance(value, date) else None
+
+
+def _readable(name: str, kind: Any) -> Any:
+    """A column, and nothing where it holds infinity or a year that Python does not have, which stop the driver."""
+    if not isinstance(kind, DateTime):
+        return column(name)
+    first, last = (literal(datetime(year, 1, 1, tzinfo=UTC if kind.timezone else None), kind) for year in (2, 9999))
+    return case((column(name, kind).between(first, last), column(name, kind))).label(name)
 
 
 def _number(value: Any) -> float | None:
