@@ -5,6 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from wardround.client.answers import answers_from
+from wardround.protocol.parameters import Total
+from wardround.strategies import Adding, strategy_for
+from wardround.strategies.statistics import expected, read
 from wardround.strategies.statistics.newton import (
     LONGEST_STEP,
     UNDETERMINED,
@@ -81,6 +85,35 @@ def test_rounds_that_were_far_from_the_estimate_say_nothing() -> None:
     """As where a predictor tells the outcome: each step leads further away."""
     assert estimate_of([point(BETA + np.array([1.0, -1.0, 1.0]))], NONE, 1) == UNSETTLED
     assert isinstance(estimate_of([point(BETA + np.array([0.5, -0.5, 0.5]))], NONE, 1), Estimate)
+
+
+def test_the_error_that_is_expected_is_that_of_patients_spread_evenly_whose_outcome_nothing_predicts(kit: Any) -> None:
+    declared = dict.fromkeys(("east", "north", "south"), 1000)
+    plan = kit.plan_for(kit.query("logistic_regression"), mode="local", noise=4.0, declared=declared)
+    random, n = np.random.default_rng(6), 1000
+    answers, strategy = answers_from(plan), strategy_for(plan)
+    assert isinstance(strategy, Adding)
+    state = strategy.init(plan.starting_model())
+    sites = [
+        kit.examples(
+            np.arange(n),
+            random.uniform(20, 100, n),
+            np.zeros(n),
+            random.uniform(15, 45, n),
+            np.ones(n),
+            random.integers(0, 2, n),
+        )
+        for _ in declared
+    ]
+    for _ in range(plan.rounds):
+        added = np.sum([answers.vector(rows, random.bytes, state.model) for rows in sites], axis=0)
+        state = strategy.step(state, Total(strategy.added(added), 3))
+    halves = [
+        {cell.quantity: (cell.high - cell.low) / 2 for cell in cells if cell.high is not None and cell.low is not None}
+        for cells in (expected(plan), read(plan, state.model))
+    ]
+    for name in ("intercept", "age", "bmi", "deviance, last round"):
+        assert halves[0][name] == pytest.approx(halves[1][name], rel=0.25), name
 
 
 def test_a_patient_of_several_rows_widens_what_sampling_leaves_open() -> None:
