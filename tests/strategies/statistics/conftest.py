@@ -35,7 +35,9 @@ from wardround.protocol.statistics import (
     Histogram,
     LinearRegression,
     Mean,
+    ModelQuery,
     PiecewiseExponential,
+    PredictionError,
     Quantiles,
     Range,
     Statistics,
@@ -43,7 +45,7 @@ from wardround.protocol.statistics import (
     Survival,
     Variance,
 )
-from wardround.protocol.tasks import TabularClassification
+from wardround.protocol.tasks import TabularClassification, TabularRegression
 from wardround.protocol.weights import WeightsFile
 
 CONTRACT = DataContract(
@@ -71,6 +73,10 @@ MODEL = EvaluatedModel(
     hash=model_hash(LOGISTIC.layout(4).join(WEIGHTS)),
     trained_by="0" * 64,
 )
+LINE = TabularRegression(center=26.0, scale=4.0)
+"""A model of the body mass index from the same weights: 26 + 2 (age - 50) / 10."""
+
+LINE_MODEL = EvaluatedModel.model_validate(MODEL.model_dump() | {"task": LINE.model_dump()})
 QUERIES: dict[str, Any] = {
     "count": Count(name="q", by=(SEX, By(column="age", cuts=(40, 60)))),
     "sum": Sum(name="q", of=AGE),
@@ -83,6 +89,7 @@ QUERIES: dict[str, Any] = {
     "survival": Survival(name="q", time="days", event="died", times=(200, 400, 600)),
     "piecewise_exponential": PiecewiseExponential(name="q", time="days", event="died", times=(200, 400, 600)),
     "evaluation": Evaluation(name="q", model=MODEL, outcome="died"),
+    "prediction_error": PredictionError(name="q", model=LINE_MODEL, outcome="bmi", largest_error=10),
 }
 
 
@@ -98,7 +105,7 @@ def examples(
 
 def task_of(*queries: Any, **more: Any) -> Statistics:
     """The task that asks ``queries``; of test patients where a model is evaluated."""
-    evaluates = any(isinstance(query, Evaluation) for query in queries)
+    evaluates = any(isinstance(query, ModelQuery) for query in queries)
     return Statistics(queries=queries, **({"patients": "test"} if evaluates else {}) | more)
 
 
