@@ -22,7 +22,8 @@ def evaluated_in(folder: Path, contract: DataContract) -> tuple[EvaluatedModel, 
     """The model in ``folder``, and the column of the outcome that it predicts.
 
     Raises:
-        UsageError: there is none, it tells neither a yes or no nor a quantity, or it was trained on other columns than ``contract``'s.
+        UsageError: there is none, it tells neither a yes or no nor a quantity, or it was trained on other columns than
+            ``contract``'s.
     """
     try:
         plan, data = StudyPlan.parse((folder / "plan.json").read_bytes()), (folder / "model.safetensors").read_bytes()
