@@ -195,6 +195,13 @@ def test_prediction_error_by_sex(kit: Any, pooled: pd.DataFrame) -> None:
         assert (absolute.high - absolute.low) / 2 == pytest.approx(1.96 * spread, rel=0.02)
 
 
+def test_prediction_error_above_the_largest_counts_as_that(kit: Any, pooled: pd.DataFrame) -> None:
+    found = figures(kit, pooled, kit.query("prediction_error", largest_error=2))
+    errors = np.minimum((pooled.bmi - 26 - 2 * (pooled.age - 50) / 10).abs(), 2)
+    assert found["mean absolute error",].value == pytest.approx(errors.mean(), rel=1e-4)
+    assert found["root mean squared error",].value == pytest.approx((errors**2).mean() ** 0.5, rel=1e-4)
+
+
 def test_every_statistic_has_its_own_test_here() -> None:
     here = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     for kind in STATISTICS:
