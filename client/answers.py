@@ -7,10 +7,11 @@ asks follows from the sums that the request hands out, by the function with whic
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 
-from wardround.client.tasks import TASKS, Task
+from wardround.client.tasks import TASKS
 from wardround.privacy.gradients import Array, Examples, RandomBytes
 from wardround.privacy.mechanisms import noisy_sum
 from wardround.protocol.contract import DataContract
@@ -18,8 +19,11 @@ from wardround.protocol.errors import UsageError
 from wardround.protocol.parameters import Layout, Sums, Vector
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.statistics import Statistics
+from wardround.protocol.tabular_tasks import TabularClassification, TabularRegression
 from wardround.protocol.weights import Installed, nothing_installed
 from wardround.strategies.statistics import opened, table_of, vector_of
+
+ScoredTask: TypeAlias = TabularClassification | TabularRegression
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Answers:
     layout: Layout
     noise_multiplier: float | None
     reach: float
-    models: Mapping[str, tuple[Task, Vector]] = field(default_factory=dict)
+    models: Mapping[str, tuple[ScoredTask, Vector]] = field(default_factory=dict)
 
     def vector(self, patients: Examples, random_bytes: RandomBytes, model: Vector | None = None) -> Sums:
         """What the site adds to the sum of a round, shape (task.numbers,).
@@ -48,7 +52,7 @@ class Answers:
         the vector by 1 at most.
         """
         before = () if model is None else opened(self.task, model)
-        scores = {name: probabilities(*of, patients) for name, of in self.models.items()}
+        scores = {name: predicted(*of, patients) for name, of in self.models.items()}
         table, noise = replace(table_of(self.contract, patients), scores=scores), self.noise_multiplier or 0.0
         exact = np.clip(vector_of(self.task, table, before, noise), -self.reach, self.reach)
         if self.noise_multiplier is None:
@@ -56,12 +60,14 @@ class Answers:
         return noisy_sum(exact, 1.0, self.noise_multiplier, random_bytes)
 
 
-def probabilities(task: Task, model: Vector, patients: Examples) -> Array:
-    """What ``model`` predicts for each row, shape (rows,), 0 .. 1."""
-    logits = task.engine.outputs(model.astype(np.float64), patients.features)[:, 0]
+def predicted(spec: ScoredTask, model: Vector, patients: Examples) -> Array:
+    """What ``model`` predicts for each row, shape (rows,): a probability, or a quantity in its unit."""
+    task = TASKS[spec.name](spec, patients.features.shape[1])
+    found: Array = task.engine.outputs(model.astype(np.float64), patients.features)[:, 0]
+    if isinstance(spec, TabularRegression):
+        return spec.center + spec.scale * found
     with np.errstate(over="ignore"):
-        found: Array = 1.0 / (1.0 + np.exp(-logits))
-    return found
+        return np.asarray(1.0 / (1.0 + np.exp(-found)))
 
 
 def answers_from(plan: StudyPlan, installed: Installed = nothing_installed) -> Answers:
@@ -70,8 +76,7 @@ def answers_from(plan: StudyPlan, installed: Installed = nothing_installed) -> A
         raise UsageError("this plan trains a model", "it has no queries to answer")
     features = len(plan.contract_or_fail.feature_names)
     models = {
-        query.name: (TASKS[query.model.task.name](query.model.task, features), query.model.weights(features, installed))
-        for query in plan.task.evaluations
+        query.name: (query.model.task, query.model.weights(features, installed)) for query in plan.task.evaluations
     }
     return Answers(
         plan.task, plan.contract_or_fail, plan.layout, plan.privacy.noise_multiplier, plan.most_of_a_statistic, models

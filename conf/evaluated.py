@@ -11,10 +11,10 @@ from typing import Any
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
 from wardround.protocol.evaluated import EvaluatedModel
-from wardround.protocol.labels import ClassLabel
+from wardround.protocol.labels import ClassLabel, NumberLabel
 from wardround.protocol.parameters import model_hash
 from wardround.protocol.plan import StudyPlan
-from wardround.protocol.tabular_tasks import TabularClassification
+from wardround.protocol.tabular_tasks import TabularClassification, TabularRegression
 from wardround.protocol.weights import WeightsFile, pick, tensors_in
 
 
@@ -22,7 +22,8 @@ def evaluated_in(folder: Path, contract: DataContract) -> tuple[EvaluatedModel, 
     """The model in ``folder``, and the column of the outcome that it predicts.
 
     Raises:
-        UsageError: there is none, it tells no single yes or no, or it was trained on other columns than ``contract``'s.
+        UsageError: there is none, it tells neither a yes or no nor a quantity, or it was trained on other columns than
+            ``contract``'s.
     """
     try:
         plan, data = StudyPlan.parse((folder / "plan.json").read_bytes()), (folder / "model.safetensors").read_bytes()
@@ -31,10 +32,12 @@ def evaluated_in(folder: Path, contract: DataContract) -> tuple[EvaluatedModel, 
             f"'{folder}' lacks plan.json or model.safetensors", "wardround study fetch writes both"
         ) from None
     task, trained = plan.task, plan.contract_or_fail
-    if not isinstance(task, TabularClassification) or not isinstance(trained.label, ClassLabel):
+    if not isinstance(task, TabularClassification | TabularRegression) or not isinstance(
+        trained.label, ClassLabel | NumberLabel
+    ):
         raise UsageError(
             f"the model in '{folder}' is one of task '{task.name}'",
-            "a model of one yes or no from a table can be evaluated",
+            "a model of one yes or no, or of one quantity, from a table can be evaluated",
         )
     if (trained.columns, trained.label, trained.image) != (contract.columns, contract.label, contract.image):
         raise UsageError(
@@ -56,7 +59,7 @@ def evaluated_in(folder: Path, contract: DataContract) -> tuple[EvaluatedModel, 
 
 
 def described(written: dict[str, Any], contract: DataContract) -> dict[str, Any]:
-    """A query of kind ``evaluation`` as a person writes it, its folder replaced by what is in it."""
+    """A query that evaluates a model as a person writes it, its folder replaced by what is in it."""
     if not isinstance(written.get("model"), str):
         return written
     model, outcome = evaluated_in(Path(written["model"]), contract)

@@ -4,19 +4,21 @@ It is fixed before anybody scores a patient with it. So a plan that names one sa
 scores with its own code: the plan brings numbers, never a program.
 """
 
+from typing import Annotated
+
 from pydantic import Field
 
 from wardround.protocol.errors import UsageError
 from wardround.protocol.parameters import Layout, Vector, model_hash
 from wardround.protocol.part import Part
-from wardround.protocol.tabular_tasks import TabularClassification
+from wardround.protocol.tabular_tasks import TabularClassification, TabularRegression
 from wardround.protocol.weights import Installed, WeightsFile, weights_of
 
 
 class EvaluatedModel(Part):
-    """A released model of one binary outcome, which people install by hand wherever the study runs."""
+    """A released model of one outcome or quantity, which people install by hand wherever the study runs."""
 
-    task: TabularClassification
+    task: Annotated[TabularClassification | TabularRegression, Field(discriminator="name")]
     file: WeightsFile
     layout: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the layout")
     hash: str = Field(pattern=r"^[0-9a-f]{64}$", description="hash of the float32 weights")
@@ -27,8 +29,6 @@ class EvaluatedModel(Part):
         layout = self.task.layout(features)
         if layout.digest != self.layout:
             raise ValueError(f"the model is not one for the contract's {features} features")
-        if self.task.outputs != 1:
-            raise ValueError("the model tells several findings, and one outcome is evaluated at a time")
         return layout
 
     def weights(self, features: int, installed: Installed) -> Vector:

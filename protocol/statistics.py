@@ -21,6 +21,7 @@ from wardround.protocol.evaluated import EvaluatedModel
 from wardround.protocol.labels import ClassLabel, FindingsLabel, NumberLabel, SurvivalLabel
 from wardround.protocol.parameters import Layout, Tensor
 from wardround.protocol.part import Part, later
+from wardround.protocol.tabular_tasks import TabularClassification, TabularRegression
 from wardround.protocol.weights import WeightsFile
 
 LARGEST: Final = 1 << 20
@@ -365,22 +366,33 @@ class PiecewiseExponential(BaseQuery):
         return (self.event,)
 
 
-class Evaluation(BaseQuery):
+class ModelQuery(BaseQuery):
+    """How well a released model predicts ``outcome`` of patients who did not train it, in each group."""
+
+    model: EvaluatedModel
+    outcome: str
+
+    @model_validator(mode="after")
+    def _patients(self) -> "ModelQuery":
+        if self.rows_per_patient != 1:
+            raise ValueError("evaluation: a patient of many rows counts as one, rows_per_patient is 1")
+        return self
+
+
+class Evaluation(ModelQuery):
     """How well a released model tells ``outcome`` of patients who did not train it, in each group.
 
     ``bins`` are equal intervals of the predicted probability 0 .. 1. A log loss above ``largest_loss`` counts as that.
     """
 
     kind: Literal["evaluation"] = "evaluation"
-    model: EvaluatedModel
-    outcome: str
     bins: int = Field(default=10, ge=2, le=100)
     largest_loss: float = Field(default=4.0, ge=1, le=20, description="in nats")
 
     @model_validator(mode="after")
-    def _patients(self) -> "Evaluation":
-        if self.rows_per_patient != 1:
-            raise ValueError("evaluation: a patient of many rows counts as one, rows_per_patient is 1")
+    def _one_outcome(self) -> "Evaluation":
+        if not isinstance(self.model.task, TabularClassification) or self.model.task.outputs != 1:
+            raise ValueError("evaluation: a model of one yes or no; 'prediction_error' is for one of a quantity")
         return self
 
     @property
@@ -390,6 +402,28 @@ class Evaluation(BaseQuery):
 
     @property
     def coded(self) -> tuple[str, ...]:
+        return (self.outcome,)
+
+
+class PredictionError(ModelQuery):
+    """How far a released model's prediction of a quantity lies from it; an error above ``largest_error`` is that."""
+
+    kind: Literal["prediction_error"] = "prediction_error"
+    largest_error: float = Field(gt=0, allow_inf_nan=False, description="in the quantity's unit")
+
+    @model_validator(mode="after")
+    def _quantity(self) -> "PredictionError":
+        if not isinstance(self.model.task, TabularRegression):
+            raise ValueError("prediction_error: a model of a quantity; 'evaluation' is for one of a yes or no")
+        return self
+
+    @property
+    def width(self) -> int:
+        """Patients, and of their errors the first, second and fourth power."""
+        return 4
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
         return (self.outcome,)
 
 
@@ -405,7 +439,8 @@ Query = Annotated[
     | LogisticRegression
     | Survival
     | PiecewiseExponential
-    | Evaluation,
+    | Evaluation
+    | PredictionError,
     Field(discriminator="kind"),
 ]
 
@@ -458,8 +493,8 @@ class Statistics(Part):
         return self
 
     @property
-    def evaluations(self) -> tuple[Evaluation, ...]:
-        return tuple(query for query in self.queries if isinstance(query, Evaluation))
+    def evaluations(self) -> tuple[ModelQuery, ...]:
+        return tuple(query for query in self.queries if isinstance(query, ModelQuery))
 
     @property
     def files(self) -> tuple[WeightsFile, ...]:
@@ -503,7 +538,7 @@ class Statistics(Part):
         numbers, codes = number_columns(contract), code_columns(contract)
         for query in self.queries:
             where = f"query '{query.name}'"
-            if isinstance(query, Evaluation):
+            if isinstance(query, ModelQuery):
                 query.model.layout_of(len(contract.feature_names))
             for column in query.numbers:
                 if column not in numbers:

@@ -14,6 +14,7 @@ from wardround.protocol.statistics import (
     LogisticRegression,
     Mean,
     PiecewiseExponential,
+    PredictionError,
     Quantiles,
     Range,
     Statistics,
@@ -108,6 +109,17 @@ def _what(query: BaseQuery) -> str:
                 "%(count)s intervals, Brier score, log loss up to %(loss)s"
             )
             return words % places
+        case PredictionError():
+            places = {
+                "model": query.model.hash[:12],
+                "plan": query.model.trained_by[:12],
+                "outcome": query.outcome,
+                "most": numeral(query.largest_error),
+            }
+            return (
+                _("how far the finished model %(model)s of plan %(plan)s is from '%(outcome)s', up to %(most)s")
+                % places
+            )
     raise TypeError(f"no words for a query of type {type(query).__name__}")
 
 

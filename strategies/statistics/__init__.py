@@ -28,6 +28,7 @@ from wardround.strategies.statistics.linear_regression import LeastSquares
 from wardround.strategies.statistics.logistic_regression import Newton
 from wardround.strategies.statistics.mean import Means
 from wardround.strategies.statistics.piecewise_exponential import Rates
+from wardround.strategies.statistics.prediction_error import PredictionErrors
 from wardround.strategies.statistics.quantiles import FromTree
 from wardround.strategies.statistics.survival import KaplanMeier
 from wardround.strategies.statistics.table import Table, table_of
@@ -62,6 +63,7 @@ STATISTICS: Final[dict[str, type[Statistic[Any]]]] = {
     "survival": KaplanMeier,
     "piecewise_exponential": Rates,
     "evaluation": Evaluations,
+    "prediction_error": PredictionErrors,
 }
 
 _OWN_COUNT: Final = ("count", "histogram")

@@ -36,7 +36,9 @@ from wardround.protocol.statistics import (
     LinearRegression,
     LogisticRegression,
     Mean,
+    ModelQuery,
     PiecewiseExponential,
+    PredictionError,
     Quantiles,
     Range,
     Statistics,
@@ -44,7 +46,7 @@ from wardround.protocol.statistics import (
     Survival,
     Variance,
 )
-from wardround.protocol.tasks import TabularClassification
+from wardround.protocol.tasks import TabularClassification, TabularRegression
 from wardround.protocol.weights import WeightsFile
 
 CONTRACT = DataContract(
@@ -72,6 +74,10 @@ MODEL = EvaluatedModel(
     hash=model_hash(LOGISTIC.layout(4).join(WEIGHTS)),
     trained_by="0" * 64,
 )
+LINE = TabularRegression(center=26.0, scale=4.0)
+"""A model of the body mass index from the same weights: 26 + 2 (age - 50) / 10."""
+
+LINE_MODEL = EvaluatedModel.model_validate(MODEL.model_dump() | {"task": LINE.model_dump()})
 QUERIES: dict[str, Any] = {
     "count": Count(name="q", by=(SEX, By(column="age", cuts=(40, 60)))),
     "sum": Sum(name="q", of=AGE),
@@ -85,6 +91,7 @@ QUERIES: dict[str, Any] = {
     "survival": Survival(name="q", time="days", event="died", times=(200, 400, 600)),
     "piecewise_exponential": PiecewiseExponential(name="q", time="days", event="died", times=(200, 400, 600)),
     "evaluation": Evaluation(name="q", model=MODEL, outcome="died"),
+    "prediction_error": PredictionError(name="q", model=LINE_MODEL, outcome="bmi", largest_error=10),
 }
 
 
@@ -105,7 +112,7 @@ ROUNDS = 6
 def task_of(*queries: Any, **more: Any) -> Statistics:
     """The task that asks ``queries``, in so many rounds as they need; of test patients where a model is evaluated."""
     rounds = ROUNDS if any(query.in_rounds for query in queries) else 1
-    evaluates = any(isinstance(query, Evaluation) for query in queries)
+    evaluates = any(isinstance(query, ModelQuery) for query in queries)
     return Statistics(queries=queries, **{"rounds": rounds} | ({"patients": "test"} if evaluates else {}) | more)
 
 

@@ -60,6 +60,13 @@ def risk(age: Any) -> Any:
     return 1 / (1 + np.exp(-0.5 * (age - 50) / 10))
 
 
+def mean_power(power: int) -> float:
+    """Of the error of 26 + 0.2 (age - 50) for a BMI within 6 of 22 + 0.1 age, none above 10."""
+    age, around = AGE.ppf((np.arange(2000) + 0.5) / 2000)[:, None], np.linspace(-6, 6, 601)
+    errors = (22 + 0.1 * age) - (26 + 0.2 * (age - 50)) + around
+    return float((np.minimum(np.abs(errors), 10) ** power).mean())
+
+
 B0, B1 = -3.0, 0.05
 """The log odds of an outcome by age, where that is asked."""
 
@@ -86,6 +93,10 @@ TRUTH: dict[str, dict[str, Callable[[People], float]]] = {
         "AUPRC": lambda who: DEAD,
         "Brier score": lambda who: float(AGE.expect(lambda a: DEAD * (1 - risk(a)) ** 2 + (1 - DEAD) * risk(a) ** 2)),
         "observed minus predicted": lambda who: float(DEAD - AGE.expect(risk)),
+    },
+    "prediction_error": {
+        "mean absolute error": lambda who: mean_power(1),
+        "root mean squared error": lambda who: mean_power(2) ** 0.5,
     },
 }
 

@@ -168,6 +168,18 @@ def test_a_query_that_makes_no_sense_is_no_plan(kit: Any, changes: dict[str, Any
         kit.plan_for(kit.query("evaluation", **changes))
 
 
+def test_a_model_is_asked_for_what_it_predicts(kit: Any) -> None:
+    line, logistic = kit.query("prediction_error").model.model_dump(), kit.model.model_dump()
+    with pytest.raises(ValidationError, match="a model of one yes or no"):
+        kit.query("evaluation", model=line)
+    with pytest.raises(ValidationError, match="a model of a quantity"):
+        kit.query("prediction_error", model=logistic)
+    with pytest.raises(ValidationError, match="did not train it"):
+        kit.plan_for(kit.query("prediction_error"), patients="everyone")
+    with pytest.raises(ValidationError, match="no column of numbers"):
+        kit.plan_for(kit.query("prediction_error", outcome="died"))
+
+
 def test_a_site_scores_with_the_model_of_the_plan_and_no_other(kit: Any) -> None:
     plan = kit.plan_for(kit.query("evaluation"))
     with pytest.raises(UsageError, match="is not installed here"):

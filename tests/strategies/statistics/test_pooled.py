@@ -10,7 +10,13 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 from lifelines.statistics import multivariate_logrank_test
-from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    mean_absolute_error,
+    mean_squared_error,
+    roc_auc_score,
+)
 
 from wardround.client.answers import answers_from
 from wardround.protocol.parameters import Total
@@ -234,6 +240,28 @@ def test_evaluation_by_sex(kit: Any, pooled: pd.DataFrame) -> None:
             assert found[sex, quantity].value == pytest.approx(value, abs=2e-6), quantity
     rows = kit.examples(np.arange(600), pooled.age, np.zeros(600), pooled.bmi, pooled.days, pooled.died)
     assert roc_auc_score(rows.targets[:, 1], risk) == pytest.approx(found["all", "AUROC"].value, abs=0.02)
+
+
+def test_prediction_error_by_sex(kit: Any, pooled: pd.DataFrame) -> None:
+    found = figures(kit, pooled, kit.query("prediction_error", by=[kit.sex.model_dump()], largest_error=30))
+    predicted = 26 + 2 * (pooled.age - 50) / 10
+    for sex in ("f", "m", "o", "all"):
+        chosen = pooled.sex.isin([sex]) | (sex == "all")
+        absolute = found[sex, "mean absolute error"]
+        expected = mean_absolute_error(pooled.bmi[chosen], predicted[chosen])
+        assert absolute.value == pytest.approx(expected, rel=1e-4) and absolute.unit == "kg/m2"
+        squared = mean_squared_error(pooled.bmi[chosen], predicted[chosen])
+        assert found[sex, "root mean squared error"].value == pytest.approx(squared**0.5, rel=1e-4)
+        spread = (pooled.bmi - predicted)[chosen].abs().std(ddof=0) / np.sqrt(chosen.sum())
+        assert absolute.low is not None and absolute.high is not None
+        assert (absolute.high - absolute.low) / 2 == pytest.approx(1.96 * spread, rel=0.02)
+
+
+def test_prediction_error_above_the_largest_counts_as_that(kit: Any, pooled: pd.DataFrame) -> None:
+    found = figures(kit, pooled, kit.query("prediction_error", largest_error=2))
+    errors = np.minimum((pooled.bmi - 26 - 2 * (pooled.age - 50) / 10).abs(), 2)
+    assert found["mean absolute error",].value == pytest.approx(errors.mean(), rel=1e-4)
+    assert found["root mean squared error",].value == pytest.approx((errors**2).mean() ** 0.5, rel=1e-4)
 
 
 def test_every_statistic_has_its_own_test_here() -> None:
