@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from wardround.protocol.image_tasks import ImageClassification, ImageDenseNet, ImageSegmentation, LinearProbe, Outputs
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.parameters import Layout, Tensor
 from wardround.protocol.part import Part
 from wardround.protocol.plugins import PluginTask, TensorSpec
@@ -148,6 +149,7 @@ TaskSpec = Annotated[
     | ImageSegmentation
     | PluginTask
     | Statistics
+    | Indicators
     | Programmed,
     Field(discriminator="name"),
 ]
