@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from wardround.privacy.budget import cost
 from wardround.privacy.sums import SumState
 from wardround.protocol.errors import UsageError
-from wardround.protocol.events import DpEvent, PoissonGaussian, Unprotected
+from wardround.protocol.events import DpEvent, PoissonGaussian, TreeGaussian, Unprotected
 from wardround.protocol.ledger import BlockState, Charge, Grant, Officers, OpenDomain, OpenLedger, Recover, Waive
 
 
@@ -155,6 +155,13 @@ class Books:
             return cost(event, order)
         except UsageError as error:
             raise NotAllowed(error.message, error.hint) from None
+
+
+def parts_of(event: DpEvent) -> int:
+    """The ticks in which a block of ``event`` is released, if it is a campaign; 0: it is one round."""
+    if isinstance(event, TreeGaussian):
+        return event.ticks
+    return event.releases if isinstance(event, Unprotected) and event.releases > 1 else 0
 
 
 def repeated(events: Iterable[tuple[DpEvent, int]]) -> list[DpEvent]:

@@ -17,9 +17,10 @@ from wardround.privacy.books import (
     Suspension,
     not_admitted,
     not_allowed,
+    parts_of,
 )
 from wardround.privacy.budget import Refused, allowance, fits
-from wardround.protocol.events import TreeGaussian, Unprotected
+from wardround.protocol.events import Unprotected
 from wardround.protocol.ledger import (
     TRANSITIONS,
     Abandon,
@@ -75,7 +76,7 @@ class LedgerState(ApprovedBooks):
                     fact, self._price(fact.domain, fact.event), before.used if before else 0
                 )
             case Reserve():
-                ticks = fact.event.ticks if isinstance(fact.event, TreeGaussian) else 0
+                ticks = parts_of(fact.event)
                 self.blocks[fact.block] = Block(
                     fact.block, fact.domain, fact.plan, fact.round_number, BlockState.RESERVED, ticks=ticks
                 )

@@ -38,7 +38,7 @@ class TreeGaussian(PoissonGaussian):
     """
 
     kind: Literal["tree_gaussian"] = "tree_gaussian"  # type: ignore[assignment]
-    ticks: int = Field(ge=1, le=1 << 20, description="T: releases at most, each of the nodes that close then")
+    ticks: int = Field(ge=2, le=1 << 20, description="T: releases at most, each of the nodes that close then")
     contributions: int = Field(ge=1, description="the most of any indicator that one patient makes")
 
     @model_validator(mode="after")

@@ -107,7 +107,7 @@ class Indicators(Part):
     label_kind: Literal["any"] = "any"
     start: AwareDatetime = Field(description="when the first tick begins, UTC; events before it are not counted")
     tick: Literal["15min", "hour", "day"] = "day"
-    ticks: int = Field(ge=1, le=10_000, description="T: the campaign ends after so many, and so does its budget")
+    ticks: int = Field(ge=2, le=10_000, description="T: the campaign ends after so many, and so does its budget")
     on_absence: Literal["wait", "gap", "local"] = Field(
         default="gap",
         description="a tick that too few hospitals answer: tried again (wait) or left out at once (gap); local: every "

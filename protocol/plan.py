@@ -292,7 +292,7 @@ class StudyPlan(Part):
         """What one round does to the patients of ``site``, or a campaign of indicators: what its ledger reserves."""
         terms = self.privacy
         if terms.noise_multiplier is None or terms.sampling_probability is None or self.local.steps is None:
-            return Unprotected(releases=1)
+            return Unprotected(releases=self.rounds if isinstance(self.task, Indicators) else 1)
         if isinstance(self.task, Indicators):
             return TreeGaussian(
                 noise_multiplier=terms.noise_multiplier,

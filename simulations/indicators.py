@@ -42,7 +42,7 @@ from wardround.simulations.consortium import simulated_roster
 from wardround.simulations.parties import asking
 from wardround.strategies import strategy_for
 
-SESSION_TICKS: Final = 48
+SESSION_TICKS: Final = 28
 """Ticks of one session: its set-up exchanges shares for every one of them."""
 
 SESSION_DAYS: Final = 28
