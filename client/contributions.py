@@ -10,7 +10,10 @@ a site that was restarted goes on from what its database holds. Rules, in order,
 3. An identifier that the same patient had before is a correction, and contributes the difference; amount 0 takes an
    event back. An identifier of another patient is another event, so that no patient's events change what another
    contributes: an event that was noted under the wrong patient is taken back there and told anew here.
-4. A contribution of size s counts as ceil(s / b) of a patient's m contributions to that indicator. Who has not so many
+4. Who was not counted in does not count out: a patient leaves a level only where an entry was counted, and an entry
+   that is told after the exit it belongs to counts no more than that. So nobody stays in a level for ever because of
+   the next rule, which keeps one contribution back for the way out.
+5. A contribution of size s counts as ceil(s / b) of a patient's m contributions to that indicator. Who has not so many
    left contributes nothing, and nobody hears of it.
 """
 
@@ -25,7 +28,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from wardround.privacy.gradients import Array
-from wardround.protocol.indicators import Indicators
+from wardround.protocol.indicators import Indicators, Level
 
 _SLACK = 1e-9
 """So that a difference of two amounts that should be b is not taken for more than b."""
@@ -97,7 +100,8 @@ class Contributions:
     """Everything that a campaign has counted at one hospital.
 
     ``stream`` (ticks, indicators) is x_t in each indicator's unit; ``used`` holds contributions by (patient,
-    indicator); ``worth`` what each (patient, identifier) counts for, by indicator; ``last`` is the last answered tick,
+    indicator), ``inside`` how often a patient is in a level, and ``left`` when one left without having been counted in;
+    ``worth`` what each (patient, identifier) counts for, by indicator; ``last`` is the last answered tick,
     and ``counted`` what that tick counted of whom.
     """
 
@@ -105,6 +109,8 @@ class Contributions:
     stream: Array = field(init=False)
     used: Counter[tuple[str, int]] = field(default_factory=Counter)
     worth: dict[tuple[str, str], Array] = field(default_factory=dict)
+    inside: Counter[tuple[str, int]] = field(default_factory=Counter)
+    left: dict[tuple[str, int], list[datetime]] = field(default_factory=dict)
     waiting: list[Seen] = field(default_factory=list)
     watermark: bytes | None = None
     last: int = 0
@@ -133,15 +139,31 @@ class Contributions:
         indicators = self.task.indicators
         worth = self.worth.setdefault((event.patient, event.identifier), np.zeros(len(indicators)))
         for number, indicator in enumerate(indicators):
-            after = indicator.worth(event.kind, event.amount)
-            if after != worth[number] and self._contribute(tick, event.patient, number, after - worth[number]):
-                worth[number] = after
+            size = indicator.worth(event.kind, event.amount) - worth[number]
+            if isinstance(indicator, Level) and not worth[number] and self._unmatched(event, number, size):
+                continue
+            if size and self._contribute(tick, event.patient, number, size):
+                worth[number] += size
+                self.inside[event.patient, number] += round(np.sign(size))
+
+    def _unmatched(self, event: Seen, number: int, size: float) -> bool:
+        """Whether a patient's way in or out of a level is not counted because the other one was not."""
+        key = event.patient, number
+        if size < 0 and self.inside[key] < 1:
+            self.left.setdefault(key, []).append(event.at)
+            return True
+        after = [at for at in self.left.get(key, ()) if at >= event.at]
+        if size > 0 and after:
+            self.left[key].remove(min(after))
+            return True
+        return False
 
     def _contribute(self, tick: int, patient: str, number: int, size: float) -> bool:
         """Whether ``patient`` had enough left to contribute ``size`` to indicator ``number`` in ``tick``."""
         indicator = self.task.indicators[number]
         needed = max(1, ceil(abs(size) / indicator.bound - _SLACK))
-        if self.used[patient, number] + needed > indicator.contributions:
+        kept = 1 if isinstance(indicator, Level) and size > 0 else 0
+        if self.used[patient, number] + needed + kept > indicator.contributions:
             return False
         self.used[patient, number] += needed
         self.stream[tick - 1, number] += size

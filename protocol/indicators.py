@@ -40,6 +40,11 @@ class _Indicator(Part):
         """b: how large one contribution is at most."""
         return 1.0
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of event that it is made of."""
+        raise NotImplementedError
+
     def worth(self, kind: str, amount: float) -> float:
         """What an event of this kind and amount adds; 0 for a kind that is not asked for, or an amount of no number."""
         raise NotImplementedError
@@ -50,6 +55,10 @@ class Count(_Indicator):
 
     what: Literal["count"] = "count"
     event: Kind
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return (self.event,)
 
     def worth(self, kind: str, amount: float) -> float:
         return _held(amount, 1.0) if kind == self.event else 0.0
@@ -66,7 +75,13 @@ class Level(_Indicator):
     def _two(self) -> "Level":
         if self.enters == self.leaves:
             raise ValueError(f"level '{self.name}': what enters and what leaves are two kinds of event")
+        if self.contributions < 2:
+            raise ValueError(f"level '{self.name}': a way in and a way out are two contributions")
         return self
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return self.enters, self.leaves
 
     def worth(self, kind: str, amount: float) -> float:
         sign = 1.0 if kind == self.enters else -1.0 if kind == self.leaves else 0.0
@@ -82,6 +97,10 @@ class Total(_Indicator):
     unit: str = Field(default="", max_length=20)
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        return (self.event,)
+
+    @property
     def bound(self) -> float:
         return self.upper
 
@@ -95,6 +114,7 @@ Indicator = Annotated[Count | Level | Total, Field(discriminator="what")]
 class Alarm(Part):
     """A two-sided CUSUM on the noised series (Page 1954): see ``strategies.cusum``."""
 
+    settling: int = Field(default=0, ge=0, description="first ticks that are passed over: a level begins at 0")
     baseline: int = Field(default=14, ge=5, description="ticks with a figure that say what is usual")
     drift: float = Field(default=0.5, ge=0, description="k, in standard deviations: what is let pass each tick")
     threshold: float = Field(default=5.0, gt=0, description="h, in standard deviations: an alarm is above it")

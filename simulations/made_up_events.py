@@ -55,6 +55,7 @@ def made_up(task: Indicators, given: MadeUp, site: str, place: int, patients: in
     told: list[Told] = []
     days = -(-(task.begins(task.ticks + 1) - task.begins(1)) // timedelta(days=1))
     size = given.admissions_per_day * random.uniform(0.7, 1.3)
+    asked = {kind for each in task.indicators for kind in each.kinds}
     surge = None if given.surge_from is None else task.begins(given.surge_from)
 
     def tell(patient: str, at: datetime, kind: str, amount: float = 1.0, named: str | None = None) -> str:
@@ -73,7 +74,7 @@ def made_up(task: Indicators, given: MadeUp, site: str, place: int, patients: in
             tell(patient, at + timedelta(days=random.exponential(given.stay_days)), "discharge")
             if random.random() < EMERGENCIES:
                 tell(patient, at, "emergency")
-        for _ in range(random.poisson(VISITS * rate)):
+        for _ in range(random.poisson(VISITS * rate) if asked & {"visit", "wait"} else 0):
             patient, at = f"p{random.integers(patients)}", begins + timedelta(days=random.uniform())
             tell(patient, at, "visit")
             minutes = random.exponential(WAIT_MINUTES)

@@ -77,8 +77,12 @@ class Story:
                 for each in sorted(found, key=lambda each: each.arrives):
                     if each.arrives <= until:
                         last[site, each.event.patient, each.event.identifier] = each.event
-            signs = {"admissions": {"admission": 1}, "minutes": {"wait": 1}, "beds": {"admission": 1, "discharge": -1}}
-            return sum(signs[name].get(e.kind, 0) * min(e.amount, 90.0) for e in last.values() if e.at < until)
+            known = [(key[:2], event) for key, event in last.items() if event.at < until]
+            if level:
+                entered = {patient for patient, event in known if event.kind == "admission"}
+                return float(len(entered - {patient for patient, event in known if event.kind == "discharge"}))
+            kind = {"admissions": "admission", "minutes": "wait"}[name]
+            return sum(min(event.amount, 90.0) for _, event in known if event.kind == kind)
 
         ends = task.begins(tick + 1)  # type: ignore[union-attr]
         return total(ends) - (0.0 if level else total(task.begins(tick)))  # type: ignore[union-attr]
