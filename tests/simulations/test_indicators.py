@@ -10,7 +10,7 @@ import pytest
 
 from wardround.client.contributions import Seen
 from wardround.client.site import Phase
-from wardround.client.store.database import open_store
+from wardround.client.store.database import open_store, store_bytes
 from wardround.client.store.ledger import Ledger
 from wardround.conf.indicators import CampaignFile, campaign_plan
 from wardround.privacy.accounting import epsilon
@@ -124,23 +124,22 @@ def test_hours_are_ticks_too() -> None:
 
 
 @pytest.fixture(scope="module")
-def season(tmp_path_factory: pytest.TempPathFactory) -> tuple[Story, Path]:
+def season() -> Story:
     """Five hospitals under masks for 90 days, one offline for a week, everything restarted in the middle."""
-    folder = tmp_path_factory.mktemp("hospitals")
     plan = planned(5)
     given = file_for(5, made_up={"seed": 3, "admissions_per_day": 20})
     told = {name: made_up(plan.task, given.made_up, name, n, 2000) for n, name in enumerate(NAMES)}  # type: ignore[arg-type]
-    story = Story(plan, told, folder=folder, reachable=lambda tick, site: site != "west" or not 30 <= tick < 37)
+    story = Story(plan, told, reachable=lambda tick, site: site != "west" or not 30 <= tick < 37)
     story.campaign.run(45)
     for name in NAMES:
         story.campaign.restart(name)
     story.campaign.restart_coordinator()
     story.campaign.run()
-    return story, folder
+    return story
 
 
-def test_a_campaign_is_charged_once_and_exactly_whatever_is_offline_or_restarted(season: tuple[Story, Path]) -> None:
-    story, _ = season
+def test_a_campaign_is_charged_once_and_exactly_whatever_is_offline_or_restarted(season: Story) -> None:
+    story = season
     price = cost(story.plan.round_event("east"), fixed_order(8.0, 1e-5))
     for name, house in story.campaign.houses.items():
         assert story.campaign.domains == ("test", "training")
@@ -154,19 +153,19 @@ def test_a_campaign_is_charged_once_and_exactly_whatever_is_offline_or_restarted
         assert len(released) == 2 * (83 if name == "west" else 90)
 
 
-def test_the_ledgers_of_a_campaign_can_be_played_again(season: tuple[Story, Path]) -> None:
+def test_the_ledgers_of_a_campaign_can_be_played_again(season: Story) -> None:
     """Whoever takes every entry on the disk through the rules comes to the same state."""
-    story, folder = season
-    for name in NAMES:
-        again, kept = Ledger(open_store(folder / f"{name}.sqlite"), name), story.campaign.houses[name].site.ledger
+    story = season
+    for name, house in story.campaign.houses.items():
+        again, kept = Ledger(open_store(None, store_bytes(house.store)), name), house.site.ledger
         assert again.state.parts == kept.state.parts and again.state.blocks == kept.state.blocks
         assert len(again.state.answered[story.plan.digest]) == (83 if name == "west" else 90)
 
 
 def test_who_was_offline_is_shown_and_what_came_in_meanwhile_is_in_the_tick_of_the_return(
-    season: tuple[Story, Path],
+    season: Story,
 ) -> None:
-    story, _ = season
+    story = season
     beds, visits = (of(story.figures, story.plan.task.indicators[n]) for n in (1, 0))  # type: ignore[union-attr]
     assert [figure.tick for figure in beds if figure.value is None] == list(range(30, 37))
     assert all(figure.away == ("west",) and figure.hospitals == 4 for figure in visits[29:36])
@@ -175,9 +174,9 @@ def test_who_was_offline_is_shown_and_what_came_in_meanwhile_is_in_the_tick_of_t
     assert "without west" in visits[30].note and "while west" in visits[36].note
 
 
-def test_the_series_of_levels_is_complete_again_after_the_return(season: tuple[Story, Path]) -> None:
+def test_the_series_of_levels_is_complete_again_after_the_return(season: Story) -> None:
     """Exact figures of the same events, within what the noise allows."""
-    story, _ = season
+    story = season
     for figure in story.figures:
         if figure.indicator == "beds" and figure.value is not None:
             bounded = sum(h.site._contributions().stream[: figure.tick, 1].sum()
@@ -185,8 +184,8 @@ def test_the_series_of_levels_is_complete_again_after_the_return(season: tuple[S
             assert abs(figure.value - bounded) < 5.5 * figure.deviation, figure
 
 
-def test_a_request_that_comes_again_after_a_restart_gets_the_same_bytes() -> None:
-    story = Story(planned(2, **OPEN), everybody(2, 8))
+def test_a_request_that_comes_again_after_a_restart_gets_the_same_bytes(tmp_path: Path) -> None:
+    story = Story(planned(2, **OPEN), everybody(2, 8), folder=tmp_path)
     story.campaign.run(4)
     site, request = story.campaign.houses["east"].site, story.campaign.study.request()
     with pytest.MonkeyPatch.context() as patch:
