@@ -23,7 +23,7 @@ from wardround.client.store.ledger import Ledger
 from wardround.client.store.replies import StoredReplies
 from wardround.privacy.books import Block, NotAllowed
 from wardround.privacy.budget import Refused
-from wardround.privacy.continual import closed_sums, noised
+from wardround.privacy.continual import closed_sums, noised, scale
 from wardround.protocol.canonical import LABEL_RELEASE, digest
 from wardround.protocol.errors import UsageError, WardroundError
 from wardround.protocol.indicators import PRESENT, Indicators
@@ -209,7 +209,7 @@ class IndicatorSite:
         """
         held, task = self._contributions(), self._task
         held.apply(step)
-        scales = np.array([task.scale(indicator) for indicator in task.indicators])
+        scales = np.array([scale(task, indicator) for indicator in task.indicators])
         reach = self.plan.most_of_a_statistic
         exact = np.clip(closed_sums(held.stream, step.tick) / scales, -reach, reach)
         sums = noised(exact, self.plan.privacy.noise_multiplier, os.urandom)

@@ -33,11 +33,21 @@ import numpy.typing as npt
 from wardround.privacy.gradients import Array, RandomBytes
 from wardround.privacy.mechanisms import noisy_sum
 from wardround.protocol.dyadic import closing, levels, prefix
+from wardround.protocol.indicators import Indicator, Indicators
 
 
 def sensitivity(ticks: int, contributions: int, bound: float) -> float:
     """m b sqrt(L): how far one patient moves all nodes together, 2-norm, in the indicator's unit."""
     return contributions * bound * sqrt(levels(ticks))
+
+
+def scale(task: Indicators, indicator: Indicator) -> float:
+    """What one unit of the released vector is in the indicator's own: m b sqrt(L) / w, sum of all w^2 = 1.
+
+    So one patient with all of their contributions to all indicators moves the whole vector by 1 at most.
+    """
+    weight = sqrt(indicator.share / sum(each.share for each in task.indicators))
+    return sensitivity(task.ticks, indicator.contributions, indicator.bound) / weight
 
 
 def closed_sums(stream: npt.ArrayLike, tick: int) -> Array:

@@ -10,7 +10,6 @@ makes at most ``contributions`` of them to an indicator in the whole campaign; w
 """
 
 from datetime import UTC, datetime, timedelta
-from math import sqrt
 from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import AwareDatetime, Field, model_validator
@@ -170,15 +169,6 @@ class Indicators(Part):
         """Which hospitals are in each tick, then of each indicator every node in the order of ticks."""
         series = (Tensor(each.name, (nodes(self.ticks),), 0) for each in self.indicators)
         return Layout((Tensor(PRESENT, (self.ticks, self.hospitals), 0), *series))
-
-    def scale(self, indicator: Indicator) -> float:
-        """What one unit of the vector is in the indicator's own: m b sqrt(L) / w, sum of all w^2 = 1.
-
-        So one patient with all of their contributions to all indicators moves all nodes together by 1 at most
-        (2-norm; the proof is in ``privacy.continual``).
-        """
-        weight = sqrt(indicator.share / sum(each.share for each in self.indicators))
-        return indicator.contributions * indicator.bound * sqrt(self.levels) / weight
 
     def begins(self, tick: int) -> datetime:
         """When ``tick``, from 1, begins, UTC. It ends where the next begins."""

@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from wardround.privacy.continual import prefix_deviation, worst_prefix_deviation
+from wardround.privacy.continual import prefix_deviation, scale, worst_prefix_deviation
 from wardround.protocol.dyadic import Node, prefix
 from wardround.protocol.indicators import PRESENT, Indicator, Indicators, Level, Total, alone
 from wardround.protocol.parameters import Vector
@@ -86,13 +86,13 @@ def read(plan: StudyPlan, model: Vector, ticks: int | None = None) -> list[Figur
     noise, wide = plan.privacy.noise_multiplier or 0.0, NormalDist().inv_cdf((1 + task.confidence) / 2)
     found = []
     for indicator in task.indicators:
-        sums = parts[indicator.name].astype(np.float64) * task.scale(indicator)
+        sums = parts[indicator.name].astype(np.float64) * scale(task, indicator)
         for tick in range(1, ticks + 1):
             here = present[tick - 1]
             earlier = present[tick - 2] if tick > 1 else np.ones(len(names), bool)
             used = list(_cover(present, tick)) if isinstance(indicator, Level) else [Node(tick, 0)]
             summed = float(sum(sums[node.position] for node in used))
-            variance = sum(float(present[node.end - 1].sum()) for node in used) * (noise * task.scale(indicator)) ** 2
+            variance = sum(float(present[node.end - 1].sum()) for node in used) * (noise * scale(task, indicator)) ** 2
             value = summed if here.all() or (here.any() and not isinstance(indicator, Level)) else None
             reach = wide * sqrt(variance)
             found.append(
@@ -118,7 +118,7 @@ def expected(plan: StudyPlan) -> list[Expected]:
     wide = NormalDist().inv_cdf((1 + task.confidence) / 2)
     found = []
     for indicator in task.indicators:
-        node = wide * noise * task.scale(indicator) * sqrt(len(plan.participants))
+        node = wide * noise * scale(task, indicator) * sqrt(len(plan.participants))
         usual = worst = node
         if isinstance(indicator, Level):
             worst = worst_prefix_deviation(task.ticks, node)

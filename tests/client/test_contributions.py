@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from wardround.client.contributions import Contributions, Seen, Step
-from wardround.privacy.continual import closed_sums
+from wardround.privacy.continual import closed_sums, scale
 from wardround.protocol.indicators import Count, Indicators, Level, Total
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -132,7 +132,7 @@ class Stream:
     def released(self, task: Indicators = TASK) -> np.ndarray:
         """Every number that leaves, before its noise, in units of the joint bound."""
         held, found = Contributions(task), []
-        scales = np.array([task.scale(indicator) for indicator in task.indicators])
+        scales = np.array([scale(task, indicator) for indicator in task.indicators])
         for number, events in enumerate(self.ticks, 1):
             held.apply(Step(number, number in self.again, events, b""))
             found.append((closed_sums(held.stream, number) / scales).ravel())

@@ -1,5 +1,6 @@
 """Campaigns of indicators with every hospital in one process, on the real sites, ledgers, masks and rounds."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from math import sqrt
 from pathlib import Path
@@ -20,6 +21,7 @@ from wardround.protocol.errors import UsageError
 from wardround.protocol.events import TreeGaussian
 from wardround.protocol.indicators import Level, alone
 from wardround.protocol.ledger import BlockState, Release, Reserve
+from wardround.protocol.messages import Refusal
 from wardround.protocol.outgoing import parse_answer
 from wardround.protocol.plan import StudyPlan
 from wardround.server.rounds import RoundState
@@ -295,8 +297,10 @@ def test_no_tick_is_answered_before_it_is_over_or_after_a_later_one() -> None:
     story = Story(planned(1, indicators={"ticks": 9, "on_absence": "local"}), everybody(1, 9))
     story.campaign.run(2)
     site = story.campaign.houses["east"].site
-    early = site.answer(story.campaign.study.request(), date(2026, 1, 8))
-    assert parse_answer(early.content, "east").code == "protocol"  # type: ignore[arg-type, union-attr]
+    request = story.campaign.study.request()
+    for wrong in (request, replace(request, round_number=2)):
+        said = parse_answer(site.answer(wrong, date(2026, 1, 8)).content, "east")  # type: ignore[arg-type]
+        assert isinstance(said, Refusal) and said.code == "protocol"
     assert site.ledger.charged(story.plan.digest, "training") == 1
 
 
