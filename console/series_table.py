@@ -37,7 +37,7 @@ def promises(plan: StudyPlan) -> list[str]:
     if not isinstance(event, TreeGaussian) or terms.delta is None:
         said.append("No differential privacy: no epsilon bounds what these figures tell of a patient.")
     else:
-        cost, most = rounded_up(epsilon([event], terms.delta)), event.contributions
+        cost = rounded_up(epsilon([event], terms.delta))
         said.append(
             f"ε {cost} {conditions(terms.delta, AGAINST)}; rounded up. For the whole campaign of {task.ticks} ticks "
             f"and all {task.levels} levels of its tree, charged once to every data domain before the first event is "
@@ -45,10 +45,10 @@ def promises(plan: StudyPlan) -> list[str]:
         )
         bounds = ", ".join(f"{each.name} {each.contributions}" for each in task.indicators)
         said.append(f"A patient counts with so many contributions in the whole campaign: {bounds}; later ones do not.")
-        alone = event.model_copy(update={"noise_multiplier": event_level_noise(event.noise_multiplier, most)})
+        alone = event.model_copy(update={"noise_multiplier": event_level_noise(task, event.noise_multiplier)})
         said.append(
-            f"For display only, not charged or promised: one single event of a patient who makes {most} of them in one "
-            f"indicator is protected by ε {rounded_up(epsilon([alone], terms.delta))} at δ {terms.delta:g}."
+            f"For display only, not charged or promised: one single event, told once, is protected by ε "
+            f"{rounded_up(epsilon([alone], terms.delta))} at δ {terms.delta:g}; unit: that event, and not the patient."
         )
     return [*said, tolerance(plan)]
 

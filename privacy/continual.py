@@ -78,6 +78,14 @@ def worst_prefix_deviation(ticks: int, node_deviation: float) -> float:
     return node_deviation * sqrt(max(1, most))
 
 
-def event_level_noise(noise_multiplier: float, contributions: int) -> float:
-    """The noise multiplier that one single contribution meets. For display: nothing is charged by it."""
-    return noise_multiplier * contributions
+def event_level_noise(task: Indicators, noise_multiplier: float) -> float:
+    """The noise multiplier that one single event meets, in all indicators of its kind together, at the worst kind.
+
+    For display: nothing is charged by it. One event moves indicator k by w_k / m_k of what a patient may.
+    """
+    moved: dict[str, float] = {}
+    for indicator in task.indicators:
+        one = indicator.bound * sqrt(task.levels) / scale(task, indicator)
+        for kind in indicator.kinds:
+            moved[kind] = moved.get(kind, 0.0) + one**2
+    return noise_multiplier / sqrt(max(moved.values()))

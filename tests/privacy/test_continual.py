@@ -1,6 +1,7 @@
 """Continual counting: what one patient moves, which nodes make a running total, and what their noise is."""
 
 import os
+from datetime import UTC, datetime
 from itertools import combinations_with_replacement, product
 from math import sqrt
 
@@ -10,6 +11,7 @@ import pytest
 from wardround.privacy.accounting import epsilon
 from wardround.privacy.continual import (
     closed_sums,
+    event_level_noise,
     noised,
     prefix_deviation,
     sensitivity,
@@ -17,6 +19,7 @@ from wardround.privacy.continual import (
 )
 from wardround.protocol.dyadic import Node, closing, levels, nodes, prefix
 from wardround.protocol.events import PoissonGaussian, TreeGaussian
+from wardround.protocol.indicators import Count, Indicators, Level, Total
 
 
 def released(stream: np.ndarray) -> np.ndarray:
@@ -103,6 +106,24 @@ def test_a_tree_of_samples_or_of_several_steps_is_no_tree() -> None:
         given = {"noise_multiplier": 1.0, "sampling_probability": 1.0, "steps": 1, "declared_patients": 50}
         with pytest.raises(ValueError, match="one sum"):
             TreeGaussian(**{**given, **wrong}, ticks=3, contributions=1)  # type: ignore[arg-type]
+
+
+def test_one_event_moves_every_indicator_of_its_kind_and_no_other() -> None:
+    """By hand: an admission is a sixth of the beds (w^2 = 4/6) and a half of the admissions (1/6); a wait a half."""
+    task = Indicators(
+        start=datetime(2026, 1, 5, tzinfo=UTC),
+        ticks=90,
+        hospitals=1,
+        indicators=(
+            Count(name="admissions", event="admission", contributions=2),
+            Level(name="beds", enters="admission", leaves="discharge", contributions=6, share=4),
+            Total(name="minutes", event="wait", upper=90, contributions=2),
+        ),
+    )
+    admission = sqrt((4 / 6) / 36 + (1 / 6) / 4)
+    assert event_level_noise(task, 3.0) == pytest.approx(3.0 / admission)
+    alone = task.model_copy(update={"indicators": task.indicators[1:2]})
+    assert event_level_noise(alone, 3.0) == pytest.approx(18.0)
 
 
 def test_a_single_tick_has_no_halves() -> None:
