@@ -101,6 +101,9 @@ class IndicatorSite:
         yield Phase.DECIDED
         if isinstance(decision, Denied):
             return self.refuse(request, decision.code, decision.reason)
+        if (lost := self.ledger.missing_head()) is not None:
+            reason = f"others have seen {lost} entries of this ledger that this file does not hold: it was put back"
+            return self.refuse(request, RefusalCode.POLICY, reason)
         try:
             if (found := self._replies.find(request)) is not None:
                 return self._again(request, *found)

@@ -81,9 +81,9 @@ class Books:
     ``answered`` holds the rounds of a plan that were released, ``started_without`` the opted-out patients by block,
     ``countersigned`` the size that each witness signed last, ``current`` the one block of a plan's round on a domain
     that is neither cancelled nor abandoned, ``parts`` holds the (tick, attempt) that the block of a campaign has
-    released, ``waived`` the plans that may run on a domain without differential privacy,
-    ``sums`` what was signed and opened under secure aggregation, ``named`` every officer's key that there ever was with
-    its name, ``suspended`` those of them that were lost or stolen.
+    released, ``ended`` the campaigns' blocks during which entries were lost, ``waived`` the plans that may run on a
+    domain without differential privacy, ``sums`` what was signed and opened under secure aggregation, ``named`` every
+    officer's key that there ever was with its name, ``suspended`` those of them that were lost or stolen.
     """
 
     size: int = 0
@@ -100,6 +100,7 @@ class Books:
     started_without: dict[str, int] = field(default_factory=dict)
     current: dict[tuple[str, str, int], str] = field(default_factory=dict)
     parts: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
     countersigned: dict[str, int] = field(default_factory=dict)
     waived: dict[tuple[str, str], Waive] = field(default_factory=dict)
     sums: SumState = field(default_factory=SumState)

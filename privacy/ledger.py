@@ -185,6 +185,8 @@ class LedgerState(ApprovedBooks):
             if grant is not None:
                 self.grants[charge.plan, charge.domain] = replace(grant, used=grant.used + charge.blocks)
         self.recovered[fact.seen_size, fact.seen_root] = fact
+        # Ticks may have left in the entries that are lost: another release of them has no charge.
+        self.ended |= {block.name for block in self.blocks.values() if block.ticks}
         self.sums.forgotten |= {(plan, number) for plan, numbers in self.answered.items() for number in numbers}
 
     def _check_reserve(self, fact: Reserve) -> None:
@@ -232,6 +234,10 @@ class LedgerState(ApprovedBooks):
             raise not_allowed("a campaign is released tick by tick, and no other block in parts")
         if fact.round_number is not None and fact.round_number > block.ticks:
             raise not_allowed(f"block '{fact.block}' was charged for {block.ticks} ticks")
+        if fact.block in self.ended:
+            raise not_allowed("entries were lost while the campaign ran, and ticks may have left in them: it is over")
+        if block.ticks and (self.domains[block.domain].closed or not self.grants[block.plan, block.domain].fact.blocks):
+            raise not_allowed("the campaign was revoked, or its data domain is closed")
         before = fact.attempt in block.attempts
         if before or (fact.round_number, fact.attempt) in self.parts.get(fact.block, ()):
             raise not_allowed(f"block '{fact.block}' has released its answer to attempt {fact.attempt} already")

@@ -20,10 +20,11 @@ from wardround.privacy.budget import cost, fixed_order
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import TreeGaussian
 from wardround.protocol.indicators import Level, alone
-from wardround.protocol.ledger import BlockState, Release, Reserve
+from wardround.protocol.ledger import BlockState, Close, Recover, Refuse, Release, Reserve
 from wardround.protocol.messages import Refusal
 from wardround.protocol.outgoing import parse_answer
 from wardround.protocol.plan import StudyPlan
+from wardround.protocol.tree import Head
 from wardround.server.rounds import RoundState
 from wardround.simulations.indicators import Campaign
 from wardround.simulations.made_up_events import MadeUpFeed, Told, made_up
@@ -321,6 +322,39 @@ def test_a_ledger_takes_parts_of_a_campaign_only_and_one_campaign_of_a_plan() ->
     ):
         with pytest.raises(NotAllowed, match=reason):
             ledger.record(fact)
+
+
+def refused(story: Story) -> str:
+    """Why the one hospital does not answer the next tick, as its ledger says."""
+    assert story.campaign.tick() is RoundState.VOID
+    facts = story.campaign.houses["east"].site.ledger.facts()
+    return next(fact.reason for fact in reversed(facts) if isinstance(fact, Refuse))
+
+
+def begun() -> Story:
+    story = Story(planned(1, indicators={"ticks": 9, "on_absence": "local"}), everybody(1, 9))
+    story.campaign.run(3)
+    return story
+
+
+def test_a_campaign_that_is_revoked_or_whose_domain_is_closed_releases_nothing_more() -> None:
+    story, closed = begun(), begun()
+    grant = story.campaign.houses["east"].site.ledger.state.grants[story.plan.digest, "training"].fact
+    story.campaign.houses["east"].site.ledger.record(grant.model_copy(update={"blocks": 0, "version": 2}))
+    assert "revoked" in refused(story)
+    closed.campaign.houses["east"].site.ledger.record(Close(domain="test", reason="the end of the year"))
+    assert "closed" in refused(closed)
+
+
+def test_a_ledger_that_was_put_back_answers_no_tick_and_after_a_recovery_the_campaign_is_over() -> None:
+    """What left in the entries that are lost would be released again with other noise."""
+    story = begun()
+    ledger, seen = story.campaign.houses["east"].site.ledger, Head(500, b"\x07" * 32)
+    assert ledger.rolled_back(seen, "witness")
+    assert "put back" in refused(story)
+    ledger.record(Recover(seen_size=500, seen_root=seen.root.hex(), charges=(), reason="restored from a copy"))
+    assert "it is over" in refused(story)
+    assert ledger.charged(story.plan.digest, "training") == 1
 
 
 def steady(sites: int, days: int) -> dict[str, list[Told]]:
