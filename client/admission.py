@@ -35,6 +35,7 @@ from wardround.client.tasks import Task, frozen_part, with_frozen_part
 from wardround.privacy.secagg.scale import quantizer_for
 from wardround.protocol.canonical import LABEL_DATA, digest, encode
 from wardround.protocol.errors import Unavailable, UsageError
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.messages import Reply
 from wardround.protocol.outgoing import Outgoing, outgoing
 from wardround.protocol.plan import StudyPlan
@@ -110,6 +111,10 @@ def open_hospital(
     Raises:
         WardroundError: its data cannot be read, do not meet the contract, or are not admitted.
     """
+    if isinstance(plan.task, Indicators):
+        raise UsageError(
+            "a hospital's daemon does not run indicators yet", "try them in a simulation: wardround live simulate"
+        )
     cohort = cohort_of(plan, folder, settings, members)
     ids, parts = ids_of(plan.task, cohort), parts_of(plan.task)
     domains = members.domains(ids or ())

@@ -69,7 +69,7 @@ def to_approve(
                 "a plan without differential privacy needs two officers and a written reason",
                 f"two officers sign it; the reason has at least {LEAST_REASON} letters",
             )
-    return _unwaived(approval_facts(plan, site, domains, plan.rounds * attempts, versions_of(here), why), here)
+    return _unwaived(approval_facts(plan, site, domains, plan.charges * attempts, versions_of(here), why), here)
 
 
 def to_revoke(plan: StudyPlan, here: Here, site: str) -> tuple[SignedFact, ...]:

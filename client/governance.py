@@ -32,7 +32,7 @@ def open_domain(domain: str, epsilon_cap: float, delta: float) -> OpenDomain:
 
 def grant_for(plan: StudyPlan, site: str, domain: str = TRAINING_DOMAIN, attempts: int = 1) -> Grant:
     """Every round of ``plan``, each at most ``attempts`` times."""
-    return Grant(domain=domain, plan=plan.digest, event=charge_for(plan, site, domain), blocks=plan.rounds * attempts)
+    return Grant(domain=domain, plan=plan.digest, event=charge_for(plan, site, domain), blocks=plan.charges * attempts)
 
 
 def charge_for(plan: StudyPlan, site: str, domain: str) -> DpEvent:

@@ -8,6 +8,7 @@ from wardround.client.connectors.cohort import Cohort
 from wardround.client.governance import TEST_DOMAIN, TRAINING_DOMAIN
 from wardround.client.store.members import Part
 from wardround.privacy.gradients import Examples
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.statistics import Statistics
 from wardround.protocol.tasks import TaskSpec
 
@@ -16,6 +17,8 @@ _PARTS: Final = {"training": (Part.TRAIN,), "test": (Part.TEST,), "everyone": (P
 
 def parts_of(task: TaskSpec) -> tuple[Part, ...]:
     """The parts that ``task`` reads; what is trained reads those who train."""
+    if isinstance(task, Indicators):
+        return _PARTS["everyone"]
     return _PARTS[task.patients] if isinstance(task, Statistics) else (Part.TRAIN,)
 
 

@@ -11,10 +11,11 @@ import hmac
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
-from wardround.client.site import Phase, Site, drive
+from wardround.client.site import Phase, drive
 from wardround.client.store.evidence import Evidence
+from wardround.client.store.ledger import Ledger
 from wardround.client.store.roster import PinnedRoster
 from wardround.privacy.secagg.client import Opened, SitePlayer, TwoRequests
 from wardround.privacy.secagg.quantize import Quantizer
@@ -27,6 +28,7 @@ from wardround.protocol.ledger import OpenSum, Refuse, SignSurvivors
 from wardround.protocol.messages import Masked, RefusalCode, Reply, RoundRequest
 from wardround.protocol.outgoing import Outgoing, outgoing
 from wardround.protocol.owners import COORDINATOR
+from wardround.protocol.plan import StudyPlan
 from wardround.protocol.roster import outsiders_only
 from wardround.protocol.secagg import Agreement, Consent, Deal, Keys, Parcel, Proposal, Session, Survivors
 
@@ -45,11 +47,25 @@ SETUP: Final = 0
 """The round number under which the ledger notes what was refused while a session was set up."""
 
 
+class Hospital(Protocol):
+    """What answers rounds behind the masks: a ``Site``, or an ``IndicatorSite``."""
+
+    plan: StudyPlan
+    ledger: Ledger
+
+    @property
+    def name(self) -> str: ...
+    def recover(self) -> None: ...
+    def work(self, request: RoundRequest, today: date) -> Generator[Phase, None, Outgoing]: ...
+    def block_of(self, reply: Reply) -> str: ...
+    def refuse(self, request: RoundRequest, code: RefusalCode, reason: str) -> Outgoing: ...
+
+
 class SecureSite:
     """One hospital in sessions of secure aggregation.
 
     Args:
-        make_site: gives the ``Site`` whose replies are sealed by what it is called with.
+        make_site: gives the ``Hospital`` whose replies are sealed by what it is called with.
         identity: the site's key, which the roster names.
         roster: the roster that this site holds.
         evidence: keeps what the coordinator signed when it broke a rule.
@@ -62,7 +78,7 @@ class SecureSite:
 
     def __init__(
         self,
-        make_site: Callable[[Callable[[Reply], Outgoing]], Site],
+        make_site: Callable[[Callable[[Reply], Outgoing]], Hospital],
         identity: Identity,
         roster: PinnedRoster,
         evidence: Evidence,

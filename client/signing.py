@@ -150,7 +150,7 @@ def _fault(fact: SignedFact, plan: StudyPlan, site: str) -> str | None:
         return None if plan.privacy.mode is PrivacyMode.NONE else "a waiver of a plan that has differential privacy"
     if fact.event != charge_for(plan, site, fact.domain):
         return f"a grant on '{fact.domain}' lets a round do what the plan does not say"
-    if fact.blocks % plan.rounds or fact.blocks > plan.rounds * plan.attempts:
+    if fact.blocks % plan.charges or fact.blocks > plan.charges * plan.attempts:
         return f"a grant on '{fact.domain}' is for more rounds than the plan tries"
     return None
 

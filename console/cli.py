@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from wardround.console import cli_coordinator, cli_data, cli_paper, cli_plugin, cli_site, cli_stats
+from wardround.console import cli_coordinator, cli_data, cli_live, cli_paper, cli_plugin, cli_site, cli_stats
 from wardround.console.groups import group
 from wardround.protocol.errors import WardroundError
 
@@ -42,6 +42,7 @@ cli_paper.add(site, app)
 cli_coordinator.add(app)
 cli_plugin.add(app, site)
 cli_stats.add(app)
+cli_live.add(app)
 
 
 @app.callback()

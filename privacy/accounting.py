@@ -183,16 +183,16 @@ def check_plan_cost(plan: StudyPlan) -> float:
     limit, delta = plan.privacy.epsilon, plan.privacy.delta
     if not isinstance(event, PoissonGaussian) or limit is None or delta is None:
         return math.inf
-    quick = rdp_epsilon([event] * plan.rounds, delta)
+    quick = rdp_epsilon([event] * plan.charges, delta)
     if quick <= limit:
         return quick
-    cost = epsilon([event] * plan.rounds, delta)
+    cost = epsilon([event] * plan.charges, delta)
     if cost <= limit:
         return cost
     raise UsageError(
         f"the plan costs each site epsilon {rounded_up(cost)}, and its limit is {limit:g} "
         f"(at delta {delta:g}; unit: one patient of one site; adjacency: add or remove one)",
-        _what_would_fit(event, plan.rounds, limit, delta),
+        _what_would_fit(event, plan.charges, limit, delta),
     )
 
 
@@ -201,7 +201,7 @@ def check_consortium_cost(plan: StudyPlan) -> float:
     event, terms = plan.consortium_event(plan.participants[0].site), plan.privacy
     limit, delta = terms.epsilon_consortium, terms.delta
     assert isinstance(event, PoissonGaussian) and limit is not None and delta is not None
-    cost = epsilon([event] * plan.rounds, delta)
+    cost = epsilon([event] * plan.charges, delta)
     if cost <= limit:
         return cost
     raise UsageError(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from wardround.privacy.budget import cost
 from wardround.privacy.sums import SumState
 from wardround.protocol.errors import UsageError
-from wardround.protocol.events import DpEvent, PoissonGaussian, Unprotected
+from wardround.protocol.events import DpEvent, PoissonGaussian, TreeGaussian, Unprotected
 from wardround.protocol.ledger import BlockState, Charge, Grant, Officers, OpenDomain, OpenLedger, Recover, Waive
 
 
@@ -47,7 +47,11 @@ class Allotment:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A round of a plan on a domain as the ledger sees it now; ``attempts``: for which it released an answer."""
+    """A round of a plan on a domain as the ledger sees it now; ``attempts``: for which it released an answer.
+
+    ``ticks``: of a campaign, which is one block in so many parts (``Books.parts``), its ``round_number`` the first that
+    was asked for; 0: one round.
+    """
 
     name: str
     domain: str
@@ -55,6 +59,7 @@ class Block:
     round_number: int
     state: BlockState
     attempts: tuple[int, ...] = ()
+    ticks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +80,10 @@ class Books:
     ``grants`` is by (plan, domain), ``recovered`` by the head that was lost, ``charged`` counts blocks by plan,
     ``answered`` holds the rounds of a plan that were released, ``started_without`` the opted-out patients by block,
     ``countersigned`` the size that each witness signed last, ``current`` the one block of a plan's round on a domain
-    that is neither cancelled nor abandoned, ``waived`` the plans that may run on a domain without differential privacy,
-    ``sums`` what was signed and opened under secure aggregation, ``named`` every officer's key that there ever was with
-    its name, ``suspended`` those of them that were lost or stolen.
+    that is neither cancelled nor abandoned, ``parts`` holds the (tick, attempt) that the block of a campaign has
+    released, ``ended`` the campaigns' blocks during which entries were lost, ``waived`` the plans that may run on a
+    domain without differential privacy, ``sums`` what was signed and opened under secure aggregation, ``named`` every
+    officer's key that there ever was with its name, ``suspended`` those of them that were lost or stolen.
     """
 
     size: int = 0
@@ -93,6 +99,8 @@ class Books:
     answered: dict[str, set[int]] = field(default_factory=dict)
     started_without: dict[str, int] = field(default_factory=dict)
     current: dict[tuple[str, str, int], str] = field(default_factory=dict)
+    parts: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
     countersigned: dict[str, int] = field(default_factory=dict)
     waived: dict[tuple[str, str], Waive] = field(default_factory=dict)
     sums: SumState = field(default_factory=SumState)
@@ -129,6 +137,11 @@ class Books:
             if grant.left and not self.domains[domain].closed
         )
 
+    def campaign(self, plan: str, domain: str) -> Block | None:
+        """The block of a campaign of indicators that goes on; None: nothing is charged for it yet."""
+        found = (self.blocks[name] for (of, on, _), name in self.current.items() if (of, on) == (plan, domain))
+        return next((block for block in found if block.ticks), None)
+
     def _domain(self, name: str) -> Domain:
         if name not in self.domains:
             raise not_allowed(f"this site has no data domain '{name}'")
@@ -143,6 +156,13 @@ class Books:
             return cost(event, order)
         except UsageError as error:
             raise NotAllowed(error.message, error.hint) from None
+
+
+def parts_of(event: DpEvent) -> int:
+    """The ticks in which a block of ``event`` is released, if it is a campaign; 0: it is one round."""
+    if isinstance(event, TreeGaussian):
+        return event.ticks
+    return event.releases if isinstance(event, Unprotected) and event.releases > 1 else 0
 
 
 def repeated(events: Iterable[tuple[DpEvent, int]]) -> list[DpEvent]:

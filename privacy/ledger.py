@@ -17,6 +17,7 @@ from wardround.privacy.books import (
     Suspension,
     not_admitted,
     not_allowed,
+    parts_of,
 )
 from wardround.privacy.budget import Refused, allowance, fits
 from wardround.protocol.events import Unprotected
@@ -75,8 +76,9 @@ class LedgerState(ApprovedBooks):
                     fact, self._price(fact.domain, fact.event), before.used if before else 0
                 )
             case Reserve():
+                ticks = parts_of(fact.event)
                 self.blocks[fact.block] = Block(
-                    fact.block, fact.domain, fact.plan, fact.round_number, BlockState.RESERVED
+                    fact.block, fact.domain, fact.plan, fact.round_number, BlockState.RESERVED, ticks=ticks
                 )
                 self.current[fact.plan, fact.domain, fact.round_number] = fact.block
                 self._charge(fact.plan, fact.domain, 1)
@@ -86,6 +88,8 @@ class LedgerState(ApprovedBooks):
             case Abandon():
                 block = self._move(fact)
                 self.answered.get(block.plan, set()).discard(block.round_number)
+                for tick, _ in self.parts.get(block.name, ()):
+                    self.answered[block.plan].discard(tick)
                 del self.current[block.plan, block.domain, block.round_number]
             case Cancel():
                 block = self._move(fact)
@@ -93,8 +97,11 @@ class LedgerState(ApprovedBooks):
                 self._charge(block.plan, block.domain, -1)
             case Release():
                 block = self._move(fact)
-                self.blocks[fact.block] = replace(block, attempts=(*block.attempts, fact.attempt))
-                self.answered.setdefault(block.plan, set()).add(block.round_number)
+                if fact.round_number is None:
+                    self.blocks[fact.block] = replace(block, attempts=(*block.attempts, fact.attempt))
+                else:
+                    self.parts.setdefault(fact.block, set()).add((fact.round_number, fact.attempt))
+                self.answered.setdefault(block.plan, set()).add(fact.round_number or block.round_number)
             case SignSurvivors() | OpenSum():
                 self.sums.apply(fact)
             case Close():
@@ -178,11 +185,15 @@ class LedgerState(ApprovedBooks):
             if grant is not None:
                 self.grants[charge.plan, charge.domain] = replace(grant, used=grant.used + charge.blocks)
         self.recovered[fact.seen_size, fact.seen_root] = fact
+        # Ticks may have left in the entries that are lost: another release of them has no charge.
+        self.ended |= {block.name for block in self.blocks.values() if block.ticks}
         self.sums.forgotten |= {(plan, number) for plan, numbers in self.answered.items() for number in numbers}
 
     def _check_reserve(self, fact: Reserve) -> None:
         if (None, fact.kind) not in TRANSITIONS or fact.block in self.blocks:
             raise not_admitted(f"block '{fact.block}' was reserved before")
+        if self.campaign(fact.plan, fact.domain) is not None:
+            raise not_admitted("the campaign is charged, once and whole")
         if (fact.plan, fact.domain, fact.round_number) in self.current:
             # Two blocks of one round could both be released: two answers, with noise of their own, for one charge each.
             raise not_admitted(f"another attempt at round {fact.round_number} is under way or was answered")
@@ -215,7 +226,20 @@ class LedgerState(ApprovedBooks):
             raise not_admitted(f"the data domain '{block.domain}' is closed")
         if isinstance(fact, Start | Release) and (gone := self.suspended_by(block.plan, block.domain)):
             raise _waits(gone)
-        if isinstance(fact, Release) and fact.attempt in block.attempts:
+        if isinstance(fact, Release):
+            self._check_release(fact, block)
+
+    def _check_release(self, fact: Release, block: Block) -> None:
+        if (fact.round_number is not None) is not bool(block.ticks):
+            raise not_allowed("a campaign is released tick by tick, and no other block in parts")
+        if fact.round_number is not None and fact.round_number > block.ticks:
+            raise not_allowed(f"block '{fact.block}' was charged for {block.ticks} ticks")
+        if fact.block in self.ended:
+            raise not_allowed("entries were lost while the campaign ran, and ticks may have left in them: it is over")
+        if block.ticks and (self.domains[block.domain].closed or not self.grants[block.plan, block.domain].fact.blocks):
+            raise not_allowed("the campaign was revoked, or its data domain is closed")
+        before = fact.attempt in block.attempts
+        if before or (fact.round_number, fact.attempt) in self.parts.get(fact.block, ()):
             raise not_allowed(f"block '{fact.block}' has released its answer to attempt {fact.attempt} already")
 
 

@@ -176,12 +176,12 @@ def curve_costs(
     """
     _check_attempts(attempts)
     delta = plan_delta(plan)
-    once, at_most = (epsilon([next(iter(events.values()))] * plan.rounds * times, delta) for times in (1, attempts))
+    once, at_most = (epsilon([next(iter(events.values()))] * plan.charges * times, delta) for times in (1, attempts))
     found = []
     for participant in plan.participants:
         event, budget = events[participant.site], budgets[participant.site]
         # The ledger charges each attempt of each round by itself, rounded up by itself.
-        needed = plan.rounds * attempts * cost(event, budget.order)
+        needed = plan.charges * attempts * cost(event, budget.order)
         found.append(
             CurveCost(
                 site=participant.site,
@@ -249,7 +249,7 @@ def noise_for(
 ) -> list[Noise]:
     """For each target epsilon the smallest noise multiplier with which rounds x attempts cost at most that, and fit."""
     _check_attempts(attempts)
-    blocks = plan.rounds * attempts
+    blocks = plan.charges * attempts
     budgets = budgets_for(plan, epsilon_cap, domains)
     events = {site: gaussian(plan.round_event(site)) for site in budgets}
     tightest, for_budget = tightest_budget(events, budgets, blocks)

@@ -48,7 +48,7 @@ def _broken(plan: StudyPlan) -> Iterator[str]:
     if terms.mode is PrivacyMode.DIST:
         claims.append(("epsilon_consortium", terms.epsilon_consortium, plan.consortium_event(site), AGAINST_CONSORTIUM))
     for name, limit, event, against in claims:
-        if limit is None or (cost := _cost(event, plan.rounds, limit, terms.delta)) == "":
+        if limit is None or (cost := _cost(event, plan.charges, limit, terms.delta)) == "":
             continue
         if cost is None:
             yield f"the plan says {name} {limit:g} and no accountant can compute what it costs"

@@ -78,7 +78,7 @@ def shares_for(
 ) -> list[Share]:
     """For each target of epsilon_consortium the smallest share that keeps it, the plan's epsilon, and both budgets."""
     _check_mode(plan)
-    blocks, delta, honest = plan.rounds * attempts, plan_delta(plan), plan.honest_sites
+    blocks, delta, honest = plan.charges * attempts, plan_delta(plan), plan.honest_sites
     events = {p.site: gaussian(plan.round_event(p.site)) for p in plan.participants}
     one = next(iter(events.values()))
     q, steps = one.sampling_probability, blocks * one.steps

@@ -6,7 +6,7 @@ better accountant can re-derive every epsilon from them in ten years (the idea o
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class _Event(BaseModel):
@@ -29,6 +29,25 @@ class PoissonGaussian(_Event):
     declared_patients: int = Field(ge=1, description="the public patient count that divides the sum")
 
 
+class TreeGaussian(PoissonGaussian):
+    """All node sums of the binary tree over ``ticks`` ticks, each plus N(0, (sigma C)^2) drawn once, released in parts.
+
+    One sum over all patients (q = 1, one step) for the accountant: a patient moves all nodes of all levels together by
+    C at most (2-norm), having at most ``contributions`` of them in the whole campaign. However many ticks are
+    released, it is charged once and whole. Dwork et al. 2010; Chan, Shi and Song 2011 (``privacy.continual``).
+    """
+
+    kind: Literal["tree_gaussian"] = "tree_gaussian"  # type: ignore[assignment]
+    ticks: int = Field(ge=2, le=1 << 20, description="T: releases at most, each of the nodes that close then")
+    contributions: int = Field(ge=1, description="the most of any indicator that one patient makes")
+
+    @model_validator(mode="after")
+    def _one_sum(self) -> "TreeGaussian":
+        if (self.sampling_probability, self.steps) != (1.0, 1):
+            raise ValueError("a tree is one sum over all patients")
+        return self
+
+
 class Unprotected(_Event):
     """A release without noise: its epsilon is infinite. Only a ledger that was opened for simulation admits it."""
 
@@ -36,5 +55,5 @@ class Unprotected(_Event):
     releases: int = Field(ge=1)
 
 
-DpEvent = Annotated[PoissonGaussian | Unprotected, Field(discriminator="kind")]
+DpEvent = Annotated[PoissonGaussian | TreeGaussian | Unprotected, Field(discriminator="kind")]
 """Any event; parsing an unknown ``kind`` fails, it is never guessed."""

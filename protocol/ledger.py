@@ -1,7 +1,8 @@
 """What a privacy ledger can say: append-only facts, as pure data.
 
-A domain is a patient population of one site. A block is one round of one study on one domain; it counts against the
-budget from RESERVED on, and a crash never gives it back::
+A domain is a patient population of one site. A block is one round of one study on one domain, or a whole campaign of
+indicators, whose ticks are its releases; it counts against the budget from RESERVED on, and a crash never gives it
+back::
 
     RESERVED -> RUNNING -> RELEASED | ABANDONED          RESERVED -> CANCELLED   (only if nothing was drawn)
                            RELEASED -> ABANDONED         (mode dist: its sum was void, another batch is drawn)
@@ -11,9 +12,9 @@ Facts hold mechanism events, never only an epsilon. How a fact becomes an entry 
 """
 
 from enum import StrEnum
-from typing import Annotated, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from wardround.protocol.canonical import LABEL_APPROVAL, encode
 from wardround.protocol.events import DpEvent
@@ -128,12 +129,24 @@ class Cancel(_Fact):
 
 
 class Release(_Fact):
-    """The hash of the bytes that left, for one attempt of the round."""
+    """The hash of the bytes that left, for one attempt of the round.
+
+    ``round_number`` is given where the block is a campaign, released in parts: which of its ticks this one is. Without
+    it the bytes of an entry are what they were before there were campaigns.
+    """
 
     kind: Literal["release"] = "release"
     block: str
     attempt: Count
     content: Hex32
+    round_number: Count | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_tick(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if self.round_number is None:
+            written.pop("round_number", None)
+        return written
 
 
 class _SumStep(_Fact):

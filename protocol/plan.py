@@ -16,13 +16,14 @@ from wardround.protocol.behaviour import behaviour
 from wardround.protocol.canonical import LABEL_PLAN, digest, encode
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
-from wardround.protocol.events import DpEvent, PoissonGaussian, Unprotected
+from wardround.protocol.events import DpEvent, PoissonGaussian, TreeGaussian, Unprotected
 from wardround.protocol.identity import SiteId
 from wardround.protocol.image_tasks import PIXEL_TASKS, ImageSegmentation, Outputs
+from wardround.protocol.indicators import Indicators, alone
 from wardround.protocol.parameters import Layout, Vector, initial_weights, model_hash
 from wardround.protocol.part import Part, later
 from wardround.protocol.plugins import PluginRef
-from wardround.protocol.secagg import honest, threshold
+from wardround.protocol.secagg import SMALLEST, honest, threshold
 from wardround.protocol.statistics import Statistics
 from wardround.protocol.tasks import TaskSpec
 from wardround.protocol.weights import Installed, WeightsFile, nothing_installed, weights_of
@@ -217,8 +218,8 @@ class StudyPlan(Part):
             raise ValueError(f"min_sites is {self.min_sites}, but the plan names {len(names)} sites")
         if list(self.must_include) != sorted(set(self.must_include)) or not set(self.must_include) <= set(names):
             raise ValueError("must_include names participants, each once and in the order of their names")
-        if (self.contract is None) != (self.task.name == "programmed"):
-            raise ValueError("a plan has a data contract, unless its task was made by a program")
+        if (self.contract is None) != (self.task.name in ("programmed", "indicators")):
+            raise ValueError("a plan has a data contract, unless its task was made by a program or reads events")
         if self.contract is not None and self.task.label_kind not in ("any", self.contract.label.kind):
             raise ValueError(f"task '{self.task.name}' needs a '{self.task.label_kind}' label in the contract")
         if self.contract is not None:
@@ -227,6 +228,8 @@ class StudyPlan(Part):
                 self.task.check_label(self.contract.label)
         if isinstance(self.task, Statistics):
             _check_statistics(self, self.task)
+        if isinstance(self.task, Indicators):
+            _check_indicators(self, self.task)
         if self.privacy.mode is not PrivacyMode.NONE:
             if self.task.couples_patients:
                 raise ValueError(
@@ -288,16 +291,30 @@ class StudyPlan(Part):
         return self._declared[site]
 
     def round_event(self, site: str) -> DpEvent:
-        """What one round does to the training patients of ``site``: the event that its ledger reserves."""
+        """What one round does to the patients of ``site``, or a campaign of indicators: what its ledger reserves."""
         terms = self.privacy
         if terms.noise_multiplier is None or terms.sampling_probability is None or self.local.steps is None:
-            return Unprotected(releases=1)
+            return Unprotected(releases=self.rounds if isinstance(self.task, Indicators) else 1)
+        if isinstance(self.task, Indicators):
+            return TreeGaussian(
+                noise_multiplier=terms.noise_multiplier,
+                sampling_probability=1.0,
+                steps=1,
+                declared_patients=self.declared_patients(site),
+                ticks=self.task.ticks,
+                contributions=max(each.contributions for each in self.task.indicators),
+            )
         return PoissonGaussian(
             noise_multiplier=terms.noise_multiplier,
             sampling_probability=terms.sampling_probability,
             steps=self.local.steps,
             declared_patients=self.declared_patients(site),
         )
+
+    @property
+    def charges(self) -> int:
+        """How often ``round_event`` is charged to a domain by the whole study: a campaign of indicators once."""
+        return 1 if isinstance(self.task, Indicators) else self.rounds
 
     @cached_property
     def sum_threshold(self) -> int:
@@ -387,6 +404,45 @@ def _check_statistics(plan: StudyPlan, task: Statistics) -> None:
     kept = {} if task.rounds == 1 else {"rounds": task.rounds}
     if plan.rounds != task.rounds or plan.strategy.parameters != kept:
         raise ValueError(f"task and strategy of a statistics study name the plan's rounds, here {plan.rounds}")
+
+
+def _check_indicators(plan: StudyPlan, task: Indicators) -> None:
+    """Raise ValueError unless a round of ``plan`` is a tick of this campaign, under terms that can be kept."""
+    terms, sites = plan.privacy, len(plan.participants)
+    if plan.contract is not None:
+        raise ValueError("indicators are made of events and not of a table: the plan has no data contract")
+    if terms.mode is PrivacyMode.DIST:
+        raise ValueError(
+            "indicators have no privacy mode 'dist': a tick that is void there needs other noise and another "
+            "charge, and the whole campaign is charged once"
+        )
+    if sites < SMALLEST and terms.secure_aggregation:
+        raise ValueError(f"there is no secure sum among {sites}: {alone(sites)}")
+    if task.hospitals != sites:
+        raise ValueError(f"the plan has {sites} participants, and the indicators {task.hospitals} hospitals")
+    if (task.on_absence == "local") is not (plan.min_sites == 1 and not terms.secure_aggregation):
+        raise ValueError(
+            "on_absence 'local' is secure aggregation off and min_sites 1, and no other plan has these: each "
+            "hospital's own noise is full, so whoever answers makes a tick"
+        )
+    if (task.on_absence == "wait") is not (plan.attempts > 1):
+        raise ValueError("on_absence 'wait' has several attempts at a tick, any other one")
+    expected: dict[str, float] = {"ticks": task.ticks, "indicators": len(task.indicators), "hospitals": sites}
+    fixed: tuple[object, ...] = (
+        plan.strategy.name,
+        dict(plan.strategy.parameters),
+        plan.local.steps,
+        plan.local.learning_rate,
+    )
+    if fixed != ("indicators", expected, 1, 1.0) or (terms.clip_norm, plan.model.scheme) != (1.0, "zeros"):
+        raise ValueError(
+            "indicators have strategy 'indicators' with their own numbers, one step of rate 1, clip_norm 1, and "
+            "start from zeros"
+        )
+    if terms.sampling_probability not in (None, 1.0) or plan.rounds != task.ticks or plan.fall_back_share:
+        raise ValueError("every patient is in every tick, a tick is a round, and no model is there to fall back on")
+    if plan.most_of_a_statistic < 1.0:
+        raise ValueError("update_range leaves the sums no room beside their noise: widen it")
 
 
 def _check_pictures(task: TaskSpec, contract: DataContract) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from wardround.protocol.image_tasks import ImageClassification, ImageDenseNet, ImageSegmentation, LinearProbe
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.parameters import Layout, Tensor
 from wardround.protocol.part import Part
 from wardround.protocol.plugins import PluginTask, TensorSpec
@@ -59,6 +60,7 @@ TaskSpec = Annotated[
     | ImageSegmentation
     | PluginTask
     | Statistics
+    | Indicators
     | Programmed,
     Field(discriminator="name"),
 ]

@@ -56,9 +56,9 @@ def lengths(
 ) -> Lengths | None:
     """What lengths the sum over ``sites`` may have; None where nothing can be predicted.
 
-    That is without differential privacy, and where a memory is part of what sites send.
+    That is without differential privacy, where a memory is part of what sites send, and of sums that are no update.
     """
-    if not sites or strategy.corrections(plan.layout.size):
+    if not sites or strategy.corrections(plan.layout.size) or "update" not in strategy.part_sizes(plan.layout.size):
         return None
     event = plan.round_event(sites[0])
     if not isinstance(event, PoissonGaussian):

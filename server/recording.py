@@ -241,7 +241,7 @@ def _curve_of(plan: StudyPlan) -> "Future[list[float]] | None":
     event, delta = plan.round_event(plan.participants[0].site), plan.privacy.delta
     if not isinstance(event, PoissonGaussian) or delta is None:
         return None
-    most = plan.rounds * (plan.attempts if plan.privacy.mode is PrivacyMode.DIST else 1)
+    most = plan.charges * (plan.attempts if plan.privacy.mode is PrivacyMode.DIST else 1)
 
     def compute() -> list[float]:
         from wardround.privacy.accounting import epsilon_after_rounds

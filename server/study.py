@@ -128,7 +128,7 @@ class Study:
         state, warning = self.progress.state, ""
         if closed.state is RoundState.CLOSED:
             totals, memory = self._measured(closed.totals()), closed.spare()
-            state = step_in_blocks(self._strategy, state, totals, memory)
+            state = step_in_blocks(self._strategy, state.at(closed.request.round_number), totals, memory)
             expected = self._expected(closed.contributors)
             warning = "" if expected is None else expected.warning(self._squared**0.5)
         elif closed.state is RoundState.OPEN:

@@ -26,7 +26,7 @@ def check_cost(plan: StudyPlan, epsilon_cap: float, consortium_cap: float = 8.0)
 
 def _check_room(plan: StudyPlan, site: str, event: DpEvent, delta: float, cap: float, setting: str) -> None:
     order = fixed_order(cap, delta)
-    needed, room = plan.rounds * cost(event, order), allowance(cap, delta, order)
+    needed, room = plan.charges * cost(event, order), allowance(cap, delta, order)
     if needed > room:
         raise UsageError(
             f"the plan needs {100 * needed / room:.0f} % of the budget of site '{site}' "

@@ -155,6 +155,7 @@ class SiteBySite:
         quantizer = quantizer_for(terms.plan, terms.strategy.part_sizes(terms.plan.layout.size))
         secure = SecureSite(make, *key, quantizer, os.urandom(SECRET_SIZE), os.urandom)
         self._secure[cohort.site] = secure
+        assert isinstance(secure.site, Site)
         return secure.site
 
 

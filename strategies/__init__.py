@@ -18,6 +18,7 @@ from wardround.strategies.fit import check_strategy
 from wardround.strategies.own_layers import FedBN, FedPer, FedRep
 from wardround.strategies.robust import Krum, Median, Robust, TrimmedMean
 from wardround.strategies.scaffold import Scaffold
+from wardround.strategies.tree_sums import TreeSums
 from wardround.strategies.tuned import Tuned
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Robust",
     "State",
     "Strategy",
+    "TreeSums",
     "check_strategy",
     "simulated_from",
     "step_in_blocks",
@@ -74,8 +76,9 @@ def strategy_from(spec: StrategySpec) -> Strategy:
             f"strategy '{spec.name}' looks at single updates, which no coordinator is shown: simulation only",
             "simulate it, or take a strategy that is a function of the sum",
         )
-    if spec.name == Adding.name:
-        return _made(Adding, spec)
+    for alone in (Adding, TreeSums):
+        if spec.name == alone.name:
+            return _made(alone, spec)
     if spec.name not in STRATEGIES:
         raise UsageError(f"there is no strategy '{spec.name}'", did_you_mean(spec.name, [*STRATEGIES, *ROBUST]))
     return _made(STRATEGIES[spec.name], spec)

@@ -34,11 +34,15 @@ Memory: TypeAlias = Mapping[str, Sums]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a plan says that a step may depend on. ``steps`` None: by epochs; ``weight``: of all sites together."""
+    """What a step may depend on besides sums: what the plan says, and which round it is.
+
+    ``steps`` None: by epochs; ``weight``: of all sites together; ``round_number`` 0: between rounds.
+    """
 
     learning_rate: float
     steps: int | None
     weight: float
+    round_number: int = 0
 
 
 def terms_of(plan: StudyPlan) -> Terms:
@@ -60,6 +64,10 @@ class State:
     def under(self, plan: StudyPlan) -> "State":
         """The state in a study of ``plan``."""
         return replace(self, terms=terms_of(plan))
+
+    def at(self, round_number: int) -> "State":
+        """The state as the step of a round begins with it."""
+        return replace(self, terms=replace(self.planned, round_number=round_number))
 
     @property
     def planned(self) -> Terms:

@@ -3,11 +3,13 @@
 from typing import Final
 
 from wardround.protocol.errors import UsageError
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.protocol.statistics import Statistics
 from wardround.strategies.adding import Adding
 from wardround.strategies.base import Strategy
 from wardround.strategies.robust import Robust
+from wardround.strategies.tree_sums import TreeSums
 
 SINGLE_UPDATES: Final = "looks at single updates, and secure aggregation lets nobody see one"
 
@@ -18,6 +20,11 @@ def check_strategy(plan: StudyPlan, strategy: Strategy | Robust) -> None:
         raise UsageError(
             f"strategy '{strategy.name}' and task '{plan.task.name}' do not belong together",
             "strategy 'statistics' adds up what task 'statistics' asks, and trains nothing",
+        )
+    if isinstance(strategy, TreeSums) is not isinstance(plan.task, Indicators):
+        raise UsageError(
+            f"strategy '{strategy.name}' and task '{plan.task.name}' do not belong together",
+            "strategy 'indicators' keeps the sums that task 'indicators' publishes, and trains nothing",
         )
     if isinstance(strategy, Robust):
         if plan.privacy.secure_aggregation:

@@ -11,6 +11,7 @@ from wardround.client.tasks.regression import Regression
 from wardround.client.tasks.segmentation import Segmentation
 from wardround.client.tasks.survival import Cox, Piecewise
 from wardround.protocol.errors import UsageError
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.plugins import PluginTask
 from wardround.protocol.statistics import Statistics
@@ -31,8 +32,11 @@ TASKS: Final[dict[str, Callable[[Any, int], Task]]] = {
 
 def task_from(plan: StudyPlan) -> Task:
     """The task that a plan names. A task made by a program, or by a plugin, cannot come out of a plan: UsageError."""
-    if isinstance(plan.task, Statistics):
-        raise UsageError("this study counts and trains nothing, so it has no model", "wardround stats shows its table")
+    if isinstance(plan.task, Statistics | Indicators):
+        raise UsageError(
+            "this study counts and trains nothing, so it has no model",
+            "wardround stats, or wardround live, shows its table",
+        )
     if isinstance(plan.task, PluginTask):
         raise UsageError(
             f"the plugin '{plan.task.plugin.name}' is not installed here", "docs/plugins.md says how one is"

@@ -13,6 +13,7 @@ from wardround.protocol.image_tasks import (
     LinearProbe,
     Outputs,
 )
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.labels import ClassLabel, Finding, FindingsLabel, MaskLabel, NumberLabel
 from wardround.protocol.networks import DenseNet121
 from wardround.protocol.plan import StudyPlan, TrainedModel
@@ -122,7 +123,7 @@ def model_words(plan: StudyPlan) -> str:
         return _("A model made by the researcher's program; %(size)s; %(start)s") % {"size": size, "start": start}
     if isinstance(task, PluginTask):
         return _plugin_words(task, size, start)
-    if isinstance(task, Statistics):
+    if isinstance(task, Statistics | Indicators):
         return _("Nothing is trained: figures are added up over the hospitals; %(size)s") % {
             "size": ngettext("%(count)s number", "%(count)s numbers", plan.layout.size - 1)
             % {"count": numeral(plan.layout.size - 1)}

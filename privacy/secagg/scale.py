@@ -2,7 +2,8 @@
 
 Public and the same for every party, because each derives it from the plan that all approved. A contribution's parts lie
 in the order of their names; its ``weight`` is at most the largest declared number of patients, ``weight_steps`` that
-times the most steps of a round, any other part that times the range that the plan allows an update.
+times the most steps of a round, ``present`` 1 for each site, any other part the largest declared number times the range
+that the plan allows an update.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Final
 from wardround.privacy.secagg.quantize import Quantizer
 from wardround.privacy.secagg.ring import SMALL
 from wardround.protocol.identity import PublicIdentity
+from wardround.protocol.indicators import PRESENT
 from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.secagg import Session, colluding
@@ -25,7 +27,7 @@ _STEPS: Final = "weight_steps"
 def quantizer_for(plan: StudyPlan, part_sizes: Mapping[str, int]) -> Quantizer:
     """Which integers stand for a contribution of ``plan`` whose parts have these names and lengths."""
     largest = float(max(participant.declared_patients for participant in plan.participants))
-    bounds = {_WEIGHT: largest, _STEPS: largest * _longest(plan, largest)}
+    bounds = {_WEIGHT: largest, _STEPS: largest * _longest(plan, largest), PRESENT: 1.0}
     ranges = tuple(
         (length, bounds.get(name, largest * plan.privacy.update_range)) for name, length in sorted(part_sizes.items())
     )

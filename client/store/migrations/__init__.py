@@ -3,7 +3,7 @@
 from importlib.resources import files
 from typing import Final
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The version of the schema that this code reads and writes."""
 
 

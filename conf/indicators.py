@@ -1,0 +1,171 @@
+"""From the YAML file of a campaign of indicators to the plan that hospitals approve.
+
+A person writes who asks (``study``), which hospitals with how many patients, which indicators over how long, and what
+they may cost. What such a plan has no choice in (a tick is a round, every patient is in it, one charge) is filled in.
+"""
+
+from datetime import date, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wardround.conf.planning import months_later
+from wardround.conf.schema import StudySection, usage_error
+from wardround.privacy.budget import delta_for
+from wardround.protocol.errors import UsageError, did_you_mean
+from wardround.protocol.identity import SiteId
+from wardround.protocol.indicators import Indicators
+from wardround.protocol.parameters import initial_weights, model_hash
+from wardround.protocol.plan import (
+    Governance,
+    InitialModel,
+    LocalTraining,
+    Participant,
+    PrivacyMode,
+    PrivacyTerms,
+    StrategySpec,
+    StudyPlan,
+)
+from wardround.protocol.secagg import SMALLEST
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Cost(_Section):
+    """``mode`` none: without noise, for a simulation only."""
+
+    mode: Literal["local", "none"] = "local"
+    epsilon: float | None = Field(default=None, gt=0, description="of the whole campaign")
+    delta: float | None = Field(default=None, gt=0, lt=0.01, description="null: that of the smallest hospital")
+    update_range: float = Field(default=16.0, gt=0)
+
+
+class Away(_Section):
+    """A hospital that is offline in ticks ``first`` to ``last``."""
+
+    site: SiteId
+    first: int = Field(ge=1)
+    last: int = Field(ge=1)
+
+
+class MadeUp(_Section):
+    """The events of a simulation: see ``simulations.made_up_events``."""
+
+    seed: int = 0
+    admissions_per_day: float = Field(default=40.0, gt=0, le=10_000, description="of each hospital, on average")
+    stay_days: float = Field(default=5.0, gt=0, le=365, description="on average")
+    late: float = Field(default=0.05, ge=0, lt=1, description="share of events told up to two days late")
+    corrected: float = Field(default=0.02, ge=0, lt=1, description="share of waiting times that are corrected later")
+    surge_from: int | None = Field(default=None, ge=1, description="from this tick on there are more admissions")
+    surge: float = Field(default=1.5, gt=0, le=100, description="so many times as many")
+    away: tuple[Away, ...] = ()
+
+
+class CampaignFile(_Section):
+    """All that a file may say."""
+
+    study: StudySection
+    hospitals: dict[SiteId, Annotated[int, Field(ge=50, multiple_of=50)]] = Field(
+        min_length=1, description="declared patients, rounded up to the next 50"
+    )
+    indicators: dict[str, Any]
+    privacy: Cost
+    secagg: Literal["auto", "on", "off"] = "auto"
+    attempts: int = Field(default=3, ge=2, le=10, description="at a tick, where on_absence is 'wait'")
+    epsilon_cap: float = Field(default=8.0, gt=0, description="lifetime budget of a data domain")
+    made_up: MadeUp = MadeUp()
+
+
+def read_campaign(file: Path) -> CampaignFile:
+    """What is in ``file``. Raises UsageError: it cannot be read, or the first thing that is wrong in it."""
+    try:
+        given = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        raise UsageError(f"no file '{file}' of YAML that can be read", "docs/indicators.md shows one") from None
+    if not isinstance(given, dict):
+        raise UsageError(f"'{file}' holds no settings", "docs/indicators.md shows a file")
+    for key in given:
+        if key not in CampaignFile.model_fields:
+            raise UsageError(
+                f"a campaign of indicators has no setting '{key}'", did_you_mean(str(key), CampaignFile.model_fields)
+            )
+    try:
+        return CampaignFile.model_validate(given)
+    except ValidationError as error:
+        raise usage_error(error) from None
+
+
+def campaign_plan(given: CampaignFile, today: date) -> StudyPlan:
+    """The plan. Raises UsageError where it contradicts itself, or asks for what no noise reaches."""
+    hospitals = sorted(given.hospitals.items())
+    try:
+        task = Indicators.model_validate({**given.indicators, "hospitals": len(hospitals)})
+        layout, local = task.layout(0), task.on_absence == "local"
+        start = initial_weights(layout, "zeros", 0)
+        section = given.study
+        return StudyPlan(
+            study=section.name,
+            title=section.title,
+            governance=Governance(
+                purpose=section.purpose,
+                controllers=section.controllers,
+                legal_basis=section.legal_basis,
+                ethics_reference=section.ethics_reference,
+                recipients=section.recipients,
+                permitted_use=section.permitted_use,
+                proposed_on=today,
+                expires_on=max(
+                    months_later(today, section.valid_months), task.begins(task.ticks + 1).date() + timedelta(days=1)
+                ),
+            ),
+            contract=None,
+            task=task,
+            model=InitialModel(scheme="zeros", seed=0, layout=layout.digest, hash=model_hash(start)),
+            strategy=StrategySpec(
+                name="indicators",
+                parameters={
+                    "ticks": task.ticks,
+                    "indicators": len(task.indicators),
+                    "hospitals": len(hospitals),
+                },
+            ),
+            local=LocalTraining(steps=1, learning_rate=1.0),
+            rounds=task.ticks,
+            min_sites=1 if local else min(SMALLEST, len(hospitals)),
+            attempts=given.attempts if task.on_absence == "wait" else 1,
+            participants=tuple(Participant(site=site, declared_patients=count) for site, count in hospitals),
+            privacy=_terms(given, local),
+            code_version=version("wardround"),
+        )
+    except ValidationError as error:
+        raise usage_error(error) from None
+
+
+def _terms(given: CampaignFile, local: bool) -> PrivacyTerms:
+    possible, protected = len(given.hospitals) >= SMALLEST and not local, given.privacy.mode == "local"
+    masked = {"auto": possible and protected, "on": True, "off": False}[given.secagg]
+    if not protected:
+        return PrivacyTerms(mode=PrivacyMode.NONE, secure_aggregation=masked, update_range=given.privacy.update_range)
+    if given.privacy.epsilon is None:
+        raise UsageError("privacy mode 'local' needs an epsilon for the whole campaign", "write privacy.epsilon")
+    from wardround.privacy.accounting import calibrate_noise_multiplier
+
+    most = min(delta_for(count) for count in given.hospitals.values())
+    delta = given.privacy.delta or most
+    if delta > most:
+        raise UsageError(f"delta {delta:g} is above that of the smallest hospital, {most:g}", "leave delta out")
+    return PrivacyTerms(
+        mode=PrivacyMode.LOCAL,
+        secure_aggregation=masked,
+        update_range=given.privacy.update_range,
+        clip_norm=1.0,
+        noise_multiplier=calibrate_noise_multiplier(given.privacy.epsilon, delta, 1.0, 1),
+        sampling_probability=1.0,
+        delta=delta,
+        epsilon=given.privacy.epsilon,
+    )

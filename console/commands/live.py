@@ -1,0 +1,134 @@
+"""``wardround live``: what a campaign of indicators costs and how exact it is, a simulation of it, and its series."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from safetensors.numpy import load, save
+
+from wardround.conf.indicators import CampaignFile, campaign_plan, read_campaign
+from wardround.console.cli_live import Form
+from wardround.console.new_files import write_new
+from wardround.console.reports.series import render
+from wardround.console.series_table import (
+    alarm_lines,
+    as_csv,
+    as_json,
+    as_prometheus,
+    errors,
+    promises,
+    series,
+    task_of,
+)
+from wardround.privacy.planner import site_costs
+from wardround.protocol.errors import UsageError
+from wardround.protocol.parameters import Vector
+from wardround.protocol.plan import PrivacyMode, StudyPlan
+from wardround.strategies.cusum import Raised, alarms
+from wardround.strategies.series import Figure, expected, of, read
+
+
+def simulate_command(file: Path, output: Path | None, form: Form) -> None:
+    """Say what the campaign costs and how exact it will be, run it over made-up events, and show its series."""
+    given = read_campaign(file)
+    plan = campaign_plan(given, datetime.now(UTC).date())
+    said = _before(plan, given)
+    if form == "table":
+        _say_first(plan, said)
+    elif form == "csv":
+        for line in said:
+            typer.echo(line, err=True)
+    if output is not None and output.exists():
+        raise UsageError(f"'{output}' exists already", "choose a new name; nothing is written over")
+    model = _run(plan, given)
+    figures = read(plan, model, task_of(plan).ticks)
+    if output is not None:
+        output.mkdir(parents=True)
+        write_new(output / "plan.json", plan.canonical)
+        write_new(output / "model.safetensors", save(plan.layout.split(model)))
+        write_new(output / "series.html", render(plan, figures, _alarms(plan, figures)).encode())
+    _show(plan, figures, form)
+
+
+def table_command(folder: Path, page: Path | None, form: Form) -> None:
+    """The series of a campaign from ``plan.json`` and ``model.safetensors``."""
+    try:
+        plan = StudyPlan.parse((folder / "plan.json").read_bytes())
+        tensors = load((folder / "model.safetensors").read_bytes())
+    except OSError:
+        raise UsageError(
+            f"'{folder}' lacks plan.json or model.safetensors", "wardround live simulate --output writes both"
+        ) from None
+    if plan.task.name != "indicators":
+        raise UsageError("this study publishes no indicators", "give the folder of a campaign of indicators")
+    figures = read(plan, plan.layout.join(tensors))
+    if page is not None:
+        write_new(page, render(plan, figures, _alarms(plan, figures)).encode())
+    if form == "table":
+        _say_first(plan, promises(plan))
+    _show(plan, figures, form)
+
+
+def _run(plan: StudyPlan, given: CampaignFile) -> Vector:
+    from wardround.simulations.indicators import Campaign
+    from wardround.simulations.made_up_events import MadeUpFeed, made_up
+
+    task, about = task_of(plan), given.made_up
+    for away in about.away:
+        if away.site not in given.hospitals:
+            raise UsageError(f"made_up.away names '{away.site}', which takes no part", "name one of the hospitals")
+    now = task.begins(1)
+    feeds = {
+        site.site: MadeUpFeed(made_up(task, about, site.site, place, site.declared_patients), lambda: now)
+        for place, site in enumerate(plan.participants)
+    }
+    campaign = Campaign(
+        plan,
+        feeds,
+        reachable=lambda tick, site: not any(a.site == site and a.first <= tick <= a.last for a in about.away),
+        epsilon_cap=given.epsilon_cap,
+    )
+    for tick in range(1, task.ticks + 1):
+        now = task.begins(tick + 1) - timedelta(microseconds=1)
+        campaign.tick()
+    return campaign.study.progress.state.model
+
+
+def _before(plan: StudyPlan, given: CampaignFile) -> list[str]:
+    said = promises(plan)
+    if plan.privacy.mode is not PrivacyMode.NONE:
+        for cost in site_costs(plan, given.epsilon_cap):
+            fits = "" if cost.fits else "; it does not fit"
+            said.append(
+                f"{cost.site}: {cost.share:.1%} of a fresh domain's lifetime budget (cap ε {cost.epsilon_cap:g} at δ "
+                f"{cost.domain_delta:g}); {cost.more_studies} more such campaigns would fit{fits}."
+            )
+    return said
+
+
+def _say_first(plan: StudyPlan, said: list[str]) -> None:
+    console = Console()
+    console.print(f"[bold]{plan.title}[/bold] · {len(plan.participants)} hospitals · plan {plan.digest[:12]}")
+    for line in said:
+        typer.echo(line)
+    console.print(errors(plan, expected(plan)))
+
+
+def _alarms(plan: StudyPlan, figures: list[Figure]) -> list[Raised]:
+    task = task_of(plan)
+    return [each for indicator in task.indicators for each in alarms(of(figures, indicator), task.alarm)]
+
+
+def _show(plan: StudyPlan, figures: list[Figure], form: Form) -> None:
+    raised = _alarms(plan, figures)
+    if form == "json":
+        typer.echo(as_json(plan, figures, expected(plan), raised))
+    elif form == "csv":
+        typer.echo(as_csv(plan, figures), nl=False)
+    elif form == "prometheus":
+        typer.echo(as_prometheus(plan, figures, raised), nl=False)
+    else:
+        Console().print(series(plan, figures))
+        for line in alarm_lines(task_of(plan), raised):
+            typer.echo(line)

@@ -1,0 +1,121 @@
+"""``wardround live``: the cost is said first, and every form holds the same figures and makes up none."""
+
+import csv
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+from typer.testing import CliRunner
+
+from wardround.console.cli import app
+from wardround.protocol.errors import UsageError
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def shown_file() -> dict[str, Any]:
+    """The file that the page shows, with less of it."""
+    text = (DOCS / "indicators.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    given: dict[str, Any] = yaml.safe_load(text)
+    given["hospitals"] = dict.fromkeys(("east", "north", "south"), 2000)
+    given["indicators"] |= {"ticks": 24, "alarm": {"baseline": 7}}
+    given["made_up"] = {"admissions_per_day": 30, "away": [{"site": "north", "first": 9, "last": 10}]}
+    return given
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What a simulation printed, and the folder that it wrote."""
+    folder = tmp_path_factory.mktemp("live")
+    (folder / "file.yaml").write_text(yaml.safe_dump(shown_file()))
+    done = CliRunner().invoke(app, ["live", "simulate", str(folder / "file.yaml"), "--output", str(folder / "out")])
+    assert done.exit_code == 0, done.output
+    return done.output, folder
+
+
+def printed(folder: Path, *more: str) -> str:
+    done = CliRunner().invoke(app, ["live", "table", str(folder / "out"), *more])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_the_file_of_the_page_asks_what_it_says() -> None:
+    from datetime import date
+
+    from wardround.conf.indicators import CampaignFile, campaign_plan
+
+    text = (DOCS / "indicators.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    plan = campaign_plan(CampaignFile.model_validate(yaml.safe_load(text)), date(2026, 1, 1))
+    assert (plan.rounds, len(plan.participants), plan.privacy.epsilon) == (90, 5, 3.0)
+
+
+def test_cost_and_expected_error_come_before_any_figure(ran: tuple[str, Path]) -> None:
+    output, _ = ran
+    words = ("ε 3.00" if "ε 3.00" in output else "ε 2.9", "at delta 1e-05", "one patient", "add or remove", "collude")
+    places = [output.index(word) for word in (*words, "How exact", "Begins (UTC)")]
+    assert max(places[:5]) < places[5] < places[6]
+    assert "charged once" in output and "all 5 levels" in output and "its secure sum is void" in output
+    assert "For display only, not charged or promised" in output
+
+
+def test_json_csv_and_prometheus_hold_the_same_figures(ran: tuple[str, Path]) -> None:
+    _, folder = ran
+    found = json.loads(printed(folder, "--json"))
+    rows = list(csv.DictReader(StringIO(printed(folder, "--csv"))))
+    assert len(found["figures"]) == len(rows) == 3 * 24
+    for figure, row in zip(found["figures"], rows, strict=True):
+        assert row["value"] == ("" if figure["value"] is None else str(figure["value"]))
+        assert figure["value"] is None or figure["low"] < figure["value"] < figure["high"]
+    families = {f.name: f for f in text_string_to_metric_families(printed(folder, "--prometheus"))}
+    last = {figure["indicator"]: figure["value"] for figure in found["figures"] if figure["tick"] == 24}
+    samples = {sample.labels["indicator"]: sample.value for sample in families["wardround_indicator"].samples}
+    assert samples == last
+
+
+def test_ticks_without_a_sum_have_no_value_in_any_form(ran: tuple[str, Path]) -> None:
+    _, folder = ran
+    rows = list(csv.DictReader(StringIO(printed(folder, "--csv"))))
+    gaps = [row for row in rows if row["tick"] in ("9", "10")]
+    assert len(gaps) == 6
+    assert all(row["value"] == row["low"] == "" and row["hospitals"] == "0" for row in gaps)
+    assert all("too few hospitals" in row["note"] for row in gaps)
+
+
+def test_the_page_needs_no_script_and_says_gaps_and_cost_in_words(ran: tuple[str, Path]) -> None:
+    _, folder = ran
+    page = (folder / "out" / "series.html").read_text(encoding="utf-8")
+    assert "<script" not in page and "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert "default-src 'none'" in page and page.count("<svg") == 3
+    assert "no figure" in page and "2 ticks without a figure" in page and "charged once" in page
+
+
+def test_a_page_can_be_made_again_and_is_never_written_over(ran: tuple[str, Path]) -> None:
+    _, folder = ran
+    printed(folder, "--page", str(folder / "again.html"))
+    assert (folder / "again.html").read_bytes() == (folder / "out" / "series.html").read_bytes()
+    done = CliRunner().invoke(app, ["live", "table", str(folder / "out"), "--page", str(folder / "again.html")])
+    assert isinstance(done.exception, UsageError)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hospital": {}}, "no setting 'hospital'"),
+        ({"privacy": {"mode": "dist", "epsilon": 1}}, "privacy"),
+        ({"made_up": {"away": [{"site": "mars", "first": 1, "last": 2}]}}, "takes no part"),
+        ({"privacy": {"mode": "local", "epsilon": 30}}, "budget"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "file.yaml").write_text(yaml.safe_dump(shown_file() | change))
+    done = CliRunner().invoke(app, ["live", "simulate", str(tmp_path / "file.yaml")])
+    assert isinstance(done.exception, UsageError) and message in done.exception.message
+
+
+def test_one_output_has_one_form_and_a_folder_is_one_of_a_campaign(ran: tuple[str, Path], tmp_path: Path) -> None:
+    for arguments in (["table", str(ran[1] / "out"), "--json", "--csv"], ["table", str(tmp_path)]):
+        assert isinstance(CliRunner().invoke(app, ["live", *arguments]).exception, UsageError)
