@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from wardround.client.admission import open_hospital
 from wardround.client.contributions import Seen
 from wardround.client.site import Phase
 from wardround.client.store.database import open_store, store_bytes
@@ -322,6 +323,12 @@ def test_a_ledger_takes_parts_of_a_campaign_only_and_one_campaign_of_a_plan() ->
     ):
         with pytest.raises(NotAllowed, match=reason):
             ledger.record(fact)
+
+
+def test_a_hospitals_daemon_refuses_a_campaign_before_it_reads_anything() -> None:
+    nothing: Any = None
+    with pytest.raises(UsageError, match="does not run indicators"):
+        open_hospital(planned(3), nothing, nothing, nothing, nothing, nothing, nothing, nothing)
 
 
 def refused(story: Story) -> str:
