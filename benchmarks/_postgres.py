@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 PASSWORD = "only:read@me/ö"
@@ -84,13 +85,13 @@ def running() -> Iterator[Postgres]:
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen([at / "postgres", "-D", folder / "data", *options], stdout=log, stderr=log, **as_user)
     try:
-        until = time.monotonic() + 30
+        found, until = Postgres(port, at), time.monotonic() + 60
         while True:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            # A port that is open is not enough: while the server starts it answers everybody with an error.
+            with suppress(OperationalError), found.admin().connect():
                 break
             assert time.monotonic() < until and server.poll() is None, (folder / "log").read_text()[-2000:]
             time.sleep(0.1)
-        found = Postgres(port, at)
         with found.admin().connect() as connection:
             connection.execute(text(f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'"))
             connection.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader"))
