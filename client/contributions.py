@@ -19,58 +19,19 @@ a site that was restarted goes on from what its database holds. Rules, in order,
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from math import ceil
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
+from wardround.client.feeds.events import Event
 from wardround.privacy.gradients import Array
 from wardround.protocol.indicators import Indicators, Level
 
 _SLACK = 1e-9
 """So that a difference of two amounts that should be b is not taken for more than b."""
-
-
-class Event(Protocol):
-    """What a feed tells of a patient: see ``Feed``. ``at`` is aware, UTC; a patient's ``identifier`` again corrects."""
-
-    @property
-    def patient(self) -> str: ...
-    @property
-    def at(self) -> datetime: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def amount(self) -> float: ...
-    @property
-    def identifier(self) -> str: ...
-
-
-class Feed(Protocol):
-    """A source that is tailed: what came after a watermark (None: everything), and the watermark after it.
-
-    The same watermark gives at least the same events again, so a step that was lost in a crash loses none.
-    """
-
-    def poll(self, watermark: bytes | None) -> tuple[Sequence[Event], bytes]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """An event as a step holds it."""
-
-    patient: str
-    at: datetime
-    kind: str
-    amount: float
-    identifier: str
-
-    @classmethod
-    def of(cls, event: Event) -> Self:
-        return cls(event.patient, event.at.astimezone(UTC), event.kind, float(event.amount), event.identifier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +40,7 @@ class Step:
 
     tick: int
     again: bool
-    events: tuple[Seen, ...]
+    events: tuple[Event, ...]
     watermark: bytes
 
     def to_bytes(self) -> bytes:
@@ -91,7 +52,7 @@ class Step:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         found: dict[str, Any] = json.loads(data)
-        events = (Seen(p, datetime.fromisoformat(at), kind, amount, i) for p, at, kind, amount, i in found["events"])
+        events = (Event(p, datetime.fromisoformat(at), kind, amount, i) for p, at, kind, amount, i in found["events"])
         return cls(found["tick"], found["again"], tuple(events), bytes.fromhex(found["watermark"]))
 
 
@@ -111,7 +72,7 @@ class Contributions:
     worth: dict[tuple[str, str], Array] = field(default_factory=dict)
     inside: Counter[tuple[str, int]] = field(default_factory=Counter)
     left: dict[tuple[str, int], list[datetime]] = field(default_factory=dict)
-    waiting: list[Seen] = field(default_factory=list)
+    waiting: list[Event] = field(default_factory=list)
     watermark: bytes | None = None
     last: int = 0
     counted: list[tuple[str, int, float]] = field(default_factory=list)
@@ -135,7 +96,7 @@ class Contributions:
                 self._take(step.tick, event)
         self.last, self.watermark = step.tick, step.watermark
 
-    def _take(self, tick: int, event: Seen) -> None:
+    def _take(self, tick: int, event: Event) -> None:
         indicators = self.task.indicators
         worth = self.worth.setdefault((event.patient, event.identifier), np.zeros(len(indicators)))
         for number, indicator in enumerate(indicators):
@@ -146,7 +107,7 @@ class Contributions:
                 worth[number] += size
                 self.inside[event.patient, number] += round(np.sign(size))
 
-    def _unmatched(self, event: Seen, number: int, size: float) -> bool:
+    def _unmatched(self, event: Event, number: int, size: float) -> bool:
         """Whether a patient's way in or out of a level is not counted because the other one was not."""
         key = event.patient, number
         if size < 0 and self.inside[key] < 1:

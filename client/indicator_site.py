@@ -14,7 +14,8 @@ from sqlite3 import Connection
 
 import numpy as np
 
-from wardround.client.contributions import Contributions, Feed, Seen, Step
+from wardround.client.contributions import Contributions, Step
+from wardround.client.feeds.events import Event, Feed
 from wardround.client.governance import CONSORTIUM_DOMAIN, charge_for
 from wardround.client.policy import Denied, decide
 from wardround.client.site import Phase, Seal, drive
@@ -200,9 +201,12 @@ class IndicatorSite:
         held = self._contributions()
         present = self.plan.layout.split(request.model)[PRESENT]
         again = held.last > 0 and present[held.last - 1, self._place] < 0.5
-        events, watermark = self._feed.poll(held.watermark)
-        taken = tuple(Seen.of(event) for event in events if self._admitted(event.patient))
-        return Step(request.round_number, bool(again), taken, watermark)
+        taken, watermark = list[Event](), held.watermark
+        while True:
+            events, watermark = self._feed.poll(watermark)
+            if not events:
+                return Step(request.round_number, bool(again), tuple(taken), watermark)
+            taken += (event for event in events if self._admitted(event.patient))
 
     def _contribution(self, step: Step) -> Contribution:
         """The noised sums of the nodes that close at this tick, in units of the joint bound.

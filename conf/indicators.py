@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from wardround.conf.planning import months_later
+from wardround.conf.planning import governance_of
 from wardround.conf.schema import StudySection, usage_error
 from wardround.privacy.budget import delta_for
 from wardround.protocol.errors import UsageError, did_you_mean
@@ -20,7 +20,6 @@ from wardround.protocol.identity import SiteId
 from wardround.protocol.indicators import Indicators
 from wardround.protocol.parameters import initial_weights, model_hash
 from wardround.protocol.plan import (
-    Governance,
     InitialModel,
     LocalTraining,
     Participant,
@@ -111,18 +110,7 @@ def campaign_plan(given: CampaignFile, today: date) -> StudyPlan:
         return StudyPlan(
             study=section.name,
             title=section.title,
-            governance=Governance(
-                purpose=section.purpose,
-                controllers=section.controllers,
-                legal_basis=section.legal_basis,
-                ethics_reference=section.ethics_reference,
-                recipients=section.recipients,
-                permitted_use=section.permitted_use,
-                proposed_on=today,
-                expires_on=max(
-                    months_later(today, section.valid_months), task.begins(task.ticks + 1).date() + timedelta(days=1)
-                ),
-            ),
+            governance=governance_of(section, today, task.begins(task.ticks + 1).date() + timedelta(days=1)),
             contract=None,
             task=task,
             model=InitialModel(scheme="zeros", seed=0, layout=layout.digest, hash=model_hash(start)),

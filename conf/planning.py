@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from wardround.conf.schema import Configuration, usage_error
+from wardround.conf.schema import Configuration, StudySection, usage_error
 from wardround.privacy.budget import delta_for
 from wardround.protocol.errors import UsageError, did_you_mean
 from wardround.protocol.parameters import Layout, initial_weights, model_hash
@@ -58,16 +58,7 @@ def make_plan(
         plan = StudyPlan(
             study=section.name,
             title=section.title,
-            governance=Governance(
-                purpose=section.purpose,
-                controllers=section.controllers,
-                legal_basis=section.legal_basis,
-                ethics_reference=section.ethics_reference,
-                recipients=section.recipients,
-                permitted_use=section.permitted_use,
-                proposed_on=today,
-                expires_on=months_later(today, section.valid_months),
-            ),
+            governance=governance_of(section, today),
             contract=configuration.contract,
             task=configuration.task,
             model=model,
@@ -89,6 +80,20 @@ def make_plan(
         raise usage_error(error) from None
     check_strategy(plan, strategy)
     return plan
+
+
+def governance_of(section: StudySection, today: date, until: date = date.min) -> Governance:
+    """What a plan that is proposed ``today`` says of its purpose; it is valid until ``until`` at least."""
+    return Governance(
+        purpose=section.purpose,
+        controllers=section.controllers,
+        legal_basis=section.legal_basis,
+        ethics_reference=section.ethics_reference,
+        recipients=section.recipients,
+        permitted_use=section.permitted_use,
+        proposed_on=today,
+        expires_on=max(months_later(today, section.valid_months), until),
+    )
 
 
 def _starting(configuration: Configuration, layout: Layout) -> InitialModel | TrainedModel:

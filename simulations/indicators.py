@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Final
 
-from wardround.client.contributions import Feed
+from wardround.client.feeds.events import Feed
 from wardround.client.governance import budget_for, grant_for
 from wardround.client.indicator_site import IndicatorSite
 from wardround.client.population import usual_domains

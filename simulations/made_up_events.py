@@ -5,6 +5,7 @@ waiting times are corrected. ``MadeUpFeed`` tells them as a source that is taile
 """
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from wardround.client.contributions import Seen
+from wardround.client.feeds.events import EVENTS_AT_ONCE, Event
 from wardround.conf.indicators import MadeUp
 from wardround.protocol.indicators import Indicators
 
@@ -33,19 +34,21 @@ class Told:
     """An event, and when the source tells of it."""
 
     arrives: datetime
-    event: Seen
+    event: Event
 
 
 class MadeUpFeed:
-    """Tells what has arrived by ``now()``. The watermark is how much was told before."""
+    """Tells what has arrived by ``now()``, ``at_once`` events in a poll. The watermark is how much was told before."""
 
-    def __init__(self, told: Sequence[Told], now: Callable[[], datetime]) -> None:
+    def __init__(self, told: Sequence[Told], now: Callable[[], datetime], at_once: int = EVENTS_AT_ONCE) -> None:
         self._told = sorted(told, key=lambda each: (each.arrives, each.event.identifier))
         self._times = [each.arrives for each in self._told]
-        self._now = now
+        self._now, self._at_once = now, at_once
+        self.set_aside: Counter[str] = Counter()
 
-    def poll(self, watermark: bytes | None) -> tuple[Sequence[Seen], bytes]:
-        first, last = int(watermark or b"0"), bisect_right(self._times, self._now())
+    def poll(self, watermark: bytes | None) -> tuple[Sequence[Event], bytes]:
+        first = int(watermark or b"0")
+        last = min(bisect_right(self._times, self._now()), first + self._at_once)
         return [each.event for each in self._told[first:last]], str(last).encode()
 
 
@@ -61,7 +64,7 @@ def made_up(task: Indicators, given: MadeUp, site: str, place: int, patients: in
     def tell(patient: str, at: datetime, kind: str, amount: float = 1.0, named: str | None = None) -> str:
         late = random.uniform(0, 2) if random.random() < given.late else 0.0
         name = named or f"{site}-{len(told)}"
-        told.append(Told(at + timedelta(days=late), Seen(patient, at, kind, amount, name)))
+        told.append(Told(at + timedelta(days=late), Event(patient, at, kind, amount, name)))
         return name
 
     for day in range(days):
@@ -81,5 +84,5 @@ def made_up(task: Indicators, given: MadeUp, site: str, place: int, patients: in
             named = tell(patient, at, "wait", minutes)
             if random.random() < given.corrected:
                 later = at + timedelta(days=random.uniform(0.5, 3))
-                told.append(Told(later, Seen(patient, at, "wait", minutes * random.uniform(0.5, 1.5), named)))
+                told.append(Told(later, Event(patient, at, "wait", minutes * random.uniform(0.5, 1.5), named)))
     return told

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from wardround.client.contributions import Contributions, Seen, Step
+from wardround.client.contributions import Contributions, Step
+from wardround.client.feeds.events import Event
 from wardround.privacy.continual import closed_sums, scale
 from wardround.protocol.indicators import Count, Indicators, Level, Total
 
@@ -25,11 +26,11 @@ TASK = Indicators(
 )
 
 
-def seen(patient: str, day: float, kind: str = "admission", amount: float = 1.0, identifier: str = "1") -> Seen:
-    return Seen(patient, START + timedelta(days=day), kind, amount, identifier)
+def seen(patient: str, day: float, kind: str = "admission", amount: float = 1.0, identifier: str = "1") -> Event:
+    return Event(patient, START + timedelta(days=day), kind, amount, identifier)
 
 
-def after(*ticks: Sequence[Seen], again: Sequence[int] = (), task: Indicators = TASK) -> Contributions:
+def after(*ticks: Sequence[Event], again: Sequence[int] = (), task: Indicators = TASK) -> Contributions:
     held = Contributions(task)
     for number, events in enumerate(ticks, 1):
         held.apply(Step(number, number in again, tuple(events), b"w"))
@@ -123,7 +124,7 @@ def test_a_step_comes_back_from_its_bytes() -> None:
 class Stream:
     """Steps of a campaign by tick, with the ticks whose sums were lost."""
 
-    ticks: tuple[tuple[Seen, ...], ...]
+    ticks: tuple[tuple[Event, ...], ...]
     again: frozenset[int]
 
     def without(self, patient: str) -> "Stream":
@@ -148,10 +149,10 @@ def worst(ticks: int) -> Stream:
 
 def any_stream(seed: int) -> Stream:
     random = np.random.default_rng(seed)
-    ticks: list[tuple[Seen, ...]] = []
+    ticks: list[tuple[Event, ...]] = []
     for tick in range(TASK.ticks):
         events = [
-            Seen(
+            Event(
                 str(random.choice(["a", "b", "c"])),
                 START + timedelta(days=float(random.uniform(-1, tick + 3))),
                 str(random.choice(["admission", "discharge", "wait"])),

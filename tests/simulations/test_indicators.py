@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from wardround.client.admission import open_hospital
-from wardround.client.contributions import Seen
+from wardround.client.feeds.events import Event
 from wardround.client.site import Phase
 from wardround.client.store.database import open_store, store_bytes
 from wardround.client.store.ledger import Ledger
@@ -64,7 +64,7 @@ class Story:
 
     def __init__(self, plan: StudyPlan, told: dict[str, list[Told]], **more: Any) -> None:
         self.plan, self.told = plan, told
-        feeds = {name: MadeUpFeed(found, lambda: self.campaign.now) for name, found in told.items()}
+        feeds = {name: MadeUpFeed(found, lambda: self.campaign.now, at_once=7) for name, found in told.items()}
         self.campaign = Campaign(plan, feeds, **more)
 
     @property
@@ -76,7 +76,7 @@ class Story:
         task, level = self.plan.task, name == "beds"
 
         def total(until: datetime) -> float:
-            last: dict[tuple[str, str, str], Seen] = {}
+            last: dict[tuple[str, str, str], Event] = {}
             for site, found in self.told.items():
                 for each in sorted(found, key=lambda each: each.arrives):
                     if each.arrives <= until:
@@ -100,12 +100,12 @@ def everybody(sites: int, days: int, seed: int = 0) -> dict[str, list[Told]]:
         for number in range(days * 6):
             at, patient = START + timedelta(days=float(random.uniform(0, days))), f"{site}{number}"
             late = timedelta(days=float(random.uniform(0, 3))) if random.random() < 0.1 else timedelta()
-            told.append(Told(at + late, Seen(patient, at, "admission", 1.0, "in")))
+            told.append(Told(at + late, Event(patient, at, "admission", 1.0, "in")))
             leaves = at + timedelta(days=float(random.exponential(3)))
-            told.append(Told(leaves, Seen(patient, leaves, "discharge", 1.0, "out")))
-            told.append(Told(at, Seen(patient, at, "wait", float(random.uniform(0, 100)), "wait")))
+            told.append(Told(leaves, Event(patient, leaves, "discharge", 1.0, "out")))
+            told.append(Told(at, Event(patient, at, "wait", float(random.uniform(0, 100)), "wait")))
             if random.random() < 0.1:
-                told.append(Told(at + timedelta(days=1), Seen(patient, at, "wait", 10.0, "wait")))
+                told.append(Told(at + timedelta(days=1), Event(patient, at, "wait", 10.0, "wait")))
         found[site] = told
     return found
 
@@ -367,7 +367,7 @@ def test_a_ledger_that_was_put_back_answers_no_tick_and_after_a_recovery_the_cam
 def steady(sites: int, days: int) -> dict[str, list[Told]]:
     return {
         site: [
-            Told(at, Seen(f"{site}{day}{n}", at, "admission", 1.0, "in"))
+            Told(at, Event(f"{site}{day}{n}", at, "admission", 1.0, "in"))
             for day in range(days)
             for n in range(5)
             if (at := START + timedelta(days=day, hours=1))
