@@ -17,12 +17,10 @@ from pydantic import AwareDatetime, Field, model_validator
 from wardround.protocol.dyadic import levels, nodes
 from wardround.protocol.parameters import Layout, Tensor
 from wardround.protocol.part import Part
+from wardround.protocol.untrained import LARGEST, Untrained
 
 PRESENT: Final = "present"
 """The tensor of the result that says which hospitals are in the sum of a tick, shape (ticks, hospitals)."""
-
-LARGEST: Final = 1 << 20
-"""Numbers of a result; a coordinator steps so many at once (``server.sums.BLOCK``)."""
 
 TICKS: Final = {"15min": timedelta(minutes=15), "hour": timedelta(hours=1), "day": timedelta(days=1)}
 
@@ -119,7 +117,7 @@ class Alarm(Part):
     threshold: float = Field(default=5.0, gt=0, description="h, in standard deviations: an alarm is above it")
 
 
-class Indicators(Part):
+class Indicators(Untrained):
     """A standing study that trains nothing: every tick each hospital adds the noised sums of the nodes that close."""
 
     name: Literal["indicators"] = "indicators"
@@ -147,18 +145,6 @@ class Indicators(Part):
         if self.layout(0).size > LARGEST:
             raise ValueError(f"ticks, hospitals and indicators make more than {LARGEST} numbers")
         return self
-
-    @property
-    def couples_patients(self) -> bool:
-        return False
-
-    @property
-    def hidden(self) -> tuple[int, ...]:
-        return ()
-
-    @property
-    def needs_random_start(self) -> bool:
-        return False
 
     @property
     def levels(self) -> int:

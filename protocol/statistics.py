@@ -22,10 +22,8 @@ from wardround.protocol.labels import ClassLabel, FindingsLabel, NumberLabel, Su
 from wardround.protocol.parameters import Layout, Tensor
 from wardround.protocol.part import Part, later
 from wardround.protocol.tabular_tasks import TabularClassification, TabularRegression
+from wardround.protocol.untrained import LARGEST, Untrained
 from wardround.protocol.weights import WeightsFile
-
-LARGEST: Final = 1 << 20
-"""Numbers of all queries of a plan together; a coordinator takes so many at once (``server.sums.BLOCK``)."""
 
 MOST_GROUPS: Final = 10_000
 
@@ -453,7 +451,7 @@ def rounds_before(name: str, ago: int) -> str:
     return f"{name}.{ago}" if ago else name
 
 
-class Statistics(Part):
+class Statistics(Untrained):
     """A task that trains nothing: each hospital adds one vector for all queries, and the sums are the study's result.
 
     The vector is scaled so that no patient moves it by more than 1 (2-norm) at all: query k of share s_k has s_k of
@@ -500,18 +498,6 @@ class Statistics(Part):
     def files(self) -> tuple[WeightsFile, ...]:
         """The files of the models that are evaluated."""
         return tuple(query.model.file for query in self.evaluations)
-
-    @property
-    def couples_patients(self) -> bool:
-        return False
-
-    @property
-    def hidden(self) -> tuple[int, ...]:
-        return ()
-
-    @property
-    def needs_random_start(self) -> bool:
-        return False
 
     def layout(self, features: int) -> Layout:
         """The number of hospitals, then for each query its sums, shape (groups, width), in the queries' order.

@@ -12,7 +12,8 @@ from wardround.privacy.accounting import epsilon
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.plan import StudyPlan
-from wardround.protocol.statistics import LARGEST, Statistics
+from wardround.protocol.statistics import Statistics
+from wardround.protocol.untrained import LARGEST
 from wardround.server.sums import BLOCK
 from wardround.strategies.statistics import STATISTICS, expected
 
