@@ -63,7 +63,7 @@ def hospital(tmp_path: Path) -> Callable[[Path, Path, str], tuple[SiteFolder, st
         configuration = parse_configuration(compose_configuration(["study=lung_ct", "privacy.delta=auto"]))
         plan = make_plan(configuration, dict.fromkeys(("pitt", "unc", "washu"), 50), datetime.now(UTC).date())
         cohort = cohort_of(plan, folder, settings, members)
-        assert cohort.train.patients > 3
+        assert cohort.train.patients + cohort.test.patients > 3
         store.close()
         return folder, repr(cohort) + str(cohort.excluded) + cohort.split_hash
 
