@@ -33,7 +33,8 @@ from wardround.protocol.plan import (
     StrategySpec,
     StudyPlan,
 )
-from wardround.protocol.statistics import Histogram, Statistics
+from wardround.protocol.queries import Histogram
+from wardround.protocol.statistics import Statistics
 from wardround.server.study import Study
 from wardround.simulations.consortium import simulated_roster
 from wardround.simulations.site_by_site import Keys, SiteBySite, Terms

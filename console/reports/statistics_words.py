@@ -3,9 +3,7 @@
 from wardround.console.i18n import _, ngettext, numeral
 from wardround.console.reports.numbers import choice, listed
 from wardround.protocol.plan import StudyPlan
-from wardround.protocol.statistics import (
-    BaseQuery,
-    By,
+from wardround.protocol.queries import (
     Correlation,
     Count,
     Evaluation,
@@ -16,13 +14,12 @@ from wardround.protocol.statistics import (
     PiecewiseExponential,
     PredictionError,
     Quantiles,
-    Range,
-    Statistics,
     Sum,
     Survival,
     Variance,
-    Where,
 )
+from wardround.protocol.query import BaseQuery, By, Range, Where
+from wardround.protocol.statistics import Statistics
 
 
 def asked(task: Statistics) -> list[tuple[str, str]]:

@@ -18,7 +18,8 @@ from wardround.protocol.errors import Unavailable
 from wardround.protocol.labels import SurvivalLabel
 from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import StudyPlan
-from wardround.protocol.statistics import SITES, Query, Statistics, rounds_before
+from wardround.protocol.queries import Query
+from wardround.protocol.statistics import SITES, Statistics, rounds_before
 from wardround.strategies.statistics.base import LEAST_SIGNAL, NOISY, Cell, Statistic
 from wardround.strategies.statistics.correlation import Correlations
 from wardround.strategies.statistics.count import Counts

@@ -18,7 +18,7 @@ from typing import Final, Generic, Literal, TypeVar
 import numpy as np
 
 from wardround.privacy.gradients import Array, Indices
-from wardround.protocol.statistics import BaseQuery, By, Range, Where
+from wardround.protocol.query import BaseQuery, By, Range, Where
 from wardround.strategies.statistics.table import Mask, Table
 
 Q = TypeVar("Q", bound=BaseQuery)

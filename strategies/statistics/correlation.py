@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from wardround.privacy.gradients import Array
-from wardround.protocol.statistics import Correlation
+from wardround.protocol.queries import Correlation
 from wardround.strategies.statistics.base import Cell, Entries, Statistic, margins, spread
 from wardround.strategies.statistics.moments import matrix_of, moments_bound, moments_of, typical_moments
 from wardround.strategies.statistics.table import Table

@@ -15,7 +15,7 @@ from math import sqrt
 import numpy as np
 
 from wardround.privacy.gradients import Array
-from wardround.protocol.statistics import Count
+from wardround.protocol.queries import Count
 from wardround.strategies.statistics.base import Cell, Entries, Statistic, every_row, margins
 from wardround.strategies.statistics.table import Table
 

@@ -24,7 +24,7 @@ from math import sqrt
 import numpy as np
 
 from wardround.privacy.gradients import Array
-from wardround.protocol.statistics import Evaluation
+from wardround.protocol.queries import Evaluation
 from wardround.strategies.statistics.base import NOISY, Cell, Entries, Statistic, margins
 from wardround.strategies.statistics.fieller import Interval, fieller
 from wardround.strategies.statistics.ranking import Class, auroc, average_precision

@@ -14,7 +14,8 @@ from math import sqrt
 import numpy as np
 
 from wardround.privacy.gradients import Array
-from wardround.protocol.statistics import Histogram, intervals
+from wardround.protocol.queries import Histogram
+from wardround.protocol.query import intervals
 from wardround.strategies.statistics.base import ALL, Cell, Entries, Statistic
 from wardround.strategies.statistics.count import count_cell
 from wardround.strategies.statistics.table import Table

@@ -14,7 +14,7 @@ from math import sqrt
 import numpy as np
 
 from wardround.privacy.gradients import Array
-from wardround.protocol.statistics import LinearRegression
+from wardround.protocol.queries import LinearRegression
 from wardround.strategies.statistics.base import (
     LEAST_SIGNAL,
     Cell,

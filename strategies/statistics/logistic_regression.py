@@ -30,7 +30,8 @@ from math import exp, log1p, sqrt
 import numpy as np
 
 from wardround.privacy.gradients import Array
-from wardround.protocol.statistics import LogisticRegression, Range
+from wardround.protocol.queries import LogisticRegression
+from wardround.protocol.query import Range
 from wardround.strategies.statistics.base import Cell, Entries, Statistic, every_row, groups, middle_and_half, scaled
 from wardround.strategies.statistics.newton import Point, estimate_of, mean_of, next_of
 from wardround.strategies.statistics.table import Table

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from wardround.privacy.gradients import Array
-from wardround.protocol.statistics import Mean
+from wardround.protocol.queries import Mean
 from wardround.strategies.statistics.base import Cell, Entries, Statistic, every_row, margins, middle_and_half, scaled
 from wardround.strategies.statistics.table import Table
 

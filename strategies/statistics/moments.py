@@ -11,7 +11,7 @@ from math import sqrt
 import numpy as np
 
 from wardround.privacy.gradients import Array
-from wardround.protocol.statistics import Range
+from wardround.protocol.query import Range
 from wardround.strategies.statistics.base import Entries, every_row, scaled
 from wardround.strategies.statistics.table import Table
 

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from wardround.privacy.gradients import Array
-from wardround.protocol.statistics import PiecewiseExponential
+from wardround.protocol.queries import PiecewiseExponential
 from wardround.strategies.statistics.base import Cell, Entries, Statistic, every_row
 from wardround.strategies.statistics.table import Table
 

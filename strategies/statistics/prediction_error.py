@@ -16,7 +16,7 @@ from math import sqrt
 import numpy as np
 
 from wardround.privacy.gradients import Array
-from wardround.protocol.statistics import PredictionError
+from wardround.protocol.queries import PredictionError
 from wardround.strategies.statistics.base import NOISY, Cell, Entries, Statistic, every_row, margins
 from wardround.strategies.statistics.fieller import Interval, fieller
 from wardround.strategies.statistics.table import Table

@@ -19,7 +19,7 @@ from math import sqrt
 import numpy as np
 
 from wardround.privacy.gradients import Array
-from wardround.protocol.statistics import Quantiles
+from wardround.protocol.queries import Quantiles
 from wardround.strategies.statistics.base import Cell, Entries, Statistic
 from wardround.strategies.statistics.table import Table
 

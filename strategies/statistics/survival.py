@@ -16,7 +16,7 @@ from math import sqrt
 import numpy as np
 
 from wardround.privacy.gradients import Array
-from wardround.protocol.statistics import Survival
+from wardround.protocol.queries import Survival
 from wardround.strategies.statistics.base import Cell, Entries, Statistic, spread
 from wardround.strategies.statistics.chi_square import upper_tail
 from wardround.strategies.statistics.table import Table

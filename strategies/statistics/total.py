@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from wardround.privacy.gradients import Array
-from wardround.protocol.statistics import Sum
+from wardround.protocol.queries import Sum
 from wardround.strategies.statistics.base import Cell, Entries, Statistic, every_row, margins
 from wardround.strategies.statistics.table import Table
 

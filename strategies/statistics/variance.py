@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from wardround.privacy.gradients import Array
-from wardround.protocol.statistics import Variance
+from wardround.protocol.queries import Variance
 from wardround.strategies.statistics.base import (
     Cell,
     Entries,

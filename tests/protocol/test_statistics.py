@@ -245,7 +245,7 @@ def test_a_file_without_a_study_says_what_it_lacks() -> None:
 def test_every_kind_that_a_plan_may_ask_has_a_statistic() -> None:
     from typing import get_args
 
-    from wardround.protocol.statistics import Query
+    from wardround.protocol.queries import Query
 
     union = get_args(get_args(Query)[0])
     assert [kind.model_fields["kind"].default for kind in union] == list(STATISTICS)

@@ -27,8 +27,7 @@ from wardround.protocol.plan import (
     StrategySpec,
     StudyPlan,
 )
-from wardround.protocol.statistics import (
-    By,
+from wardround.protocol.queries import (
     Correlation,
     Count,
     Evaluation,
@@ -40,12 +39,12 @@ from wardround.protocol.statistics import (
     PiecewiseExponential,
     PredictionError,
     Quantiles,
-    Range,
-    Statistics,
     Sum,
     Survival,
     Variance,
 )
+from wardround.protocol.query import By, Range
+from wardround.protocol.statistics import Statistics
 from wardround.protocol.tasks import TabularClassification, TabularRegression
 from wardround.protocol.weights import WeightsFile
 
