@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+from _ports import free_port
 
 USER, PASSWORD = "reader", "only:read@me/ö"
 
@@ -62,9 +63,7 @@ def running() -> Iterator[Orthanc]:
     at = program()
     assert at is not None, "Orthanc is not installed"
     folder = Path(tempfile.mkdtemp(prefix="wardround-orthanc-"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = {
         "Name": "test", "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
         "HttpPort": port, "HttpBindAddresses": ["127.0.0.1"], "RemoteAccessAllowed": True,

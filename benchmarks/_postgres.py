@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from _ports import free_port
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
@@ -78,9 +78,7 @@ def running() -> Iterator[Postgres]:
     (folder / "pw").chmod(0o644)
     made = ["-U", "postgres", "--auth=scram-sha-256", f"--pwfile={folder / 'pw'}", "-E", "UTF8", "--locale=C.UTF-8"]
     subprocess.run([at / "initdb", "-D", folder / "data", *made], check=True, capture_output=True, **as_user)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = ["-h", "127.0.0.1", "-p", str(port), "-k", str(folder), "-c", "fsync=off", "-c", "logging_collector=off"]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen([at / "postgres", "-D", folder / "data", *options], stdout=log, stderr=log, **as_user)

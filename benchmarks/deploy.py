@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from _ports import free_port
 from rich.console import Console
 
 from wardround.client.link import LinkFolder
@@ -144,7 +145,9 @@ def round_times(path: Path, rounds: int) -> list[float]:
 
 def stock(path: Path, rounds: int) -> float:
     """Median seconds of a round of stock Flower's FedAvg, after the first."""
-    hub = CoordinatorFolder.create(path / "hub", "stock", "127.0.0.1", free_port(), listen_host="127.0.0.1")
+    hub = CoordinatorFolder.create(
+        path / "hub", "stock", "127.0.0.1", free_port(), listen_host="127.0.0.1", runtime_port=free_port()
+    )
     app, times = path / "app", path / "times"
     app.mkdir()
     (app / "pyproject.toml").write_text(STOCK_PROJECT)
@@ -171,7 +174,9 @@ def stock(path: Path, rounds: int) -> float:
         )  # fmt: skip
         wait_for(port)
         for site in SITES:
-            link = LinkFolder.create(path / f"{site}-link", site, f"127.0.0.1:{port}", hub.ca.read_bytes())
+            link = LinkFolder.create(
+                path / f"{site}-link", site, f"127.0.0.1:{port}", hub.ca.read_bytes(), runtime_port=free_port()
+            )
             register(port, hub, link)
             start(
                 "flower-supernode", "--superlink", f"127.0.0.1:{port}", "--root-certificates", str(link.ca),
@@ -231,12 +236,6 @@ def wait_for(port: int) -> None:
                 return
         time.sleep(0.2)
     raise SystemExit("the stock SuperLink does not listen")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from hashlib import md5
 from pathlib import Path
 
 import pytest
+from _ports import free_port
 from hypothesis import settings
 
 # A run finds what the run before it found; `make soak` draws new examples.
@@ -111,9 +112,7 @@ def start_squid() -> Iterator[Callable[[int], Squid]]:
     folder = Path(tempfile.mkdtemp(prefix="wardround-squid-"))
 
     def start(allowed: int) -> Squid:
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         # basic_ncsa_auth takes an unsalted MD5 too, which needs no htpasswd; this file lives for a minute.
         (folder / "users").write_text(f"{USER}:{md5(PASSWORD.encode()).hexdigest()}\n")
         lines = [

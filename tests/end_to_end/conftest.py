@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 import pyarrow.csv
 import pytest
+from _ports import free_port
 
 from wardround.client.asking import domains_for
 from wardround.client.desk import Desk, Switches
@@ -123,7 +123,10 @@ class Deployed:
 
     def __init__(self, path: Path, sites: tuple[str, ...] = SITES, proxy: Callable[[int], Proxy] | None = None) -> None:
         path.mkdir(mode=0o700)
-        self.hub = CoordinatorFolder.create(path / "hub", "test", "localhost", free_port(), listen_host="127.0.0.1")
+        # All on one machine, so no two may draw the same port.
+        self.hub = CoordinatorFolder.create(
+            path / "hub", "test", "localhost", free_port(), listen_host="127.0.0.1", runtime_port=free_port()
+        )
         self.consortium = make_consortium(path, self.hub.identity(), sites)
         assert self.consortium.roster is not None
         store = open_database(self.hub.database)
@@ -137,6 +140,7 @@ class Deployed:
                 f"localhost:{self.hub.about.public_port}",
                 self.hub.ca.read_bytes(),
                 None if proxy is None else proxy(self.hub.about.public_port),
+                runtime_port=free_port(),
             )
             (folder.path / "link.json").write_text(json.dumps({"link": str(link.path)}))
             identity = folder.identity().public.key
@@ -231,12 +235,6 @@ class Deployed:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -7,7 +7,6 @@ is used there. What the pages say is compared with the accountant, with the ledg
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import httpx
 import pyotp
 import pytest
+from _ports import free_port
 
 from wardround.client.governance import TRAINING_DOMAIN, grant_for, open_domain
 from wardround.client.store.database import open_copy
@@ -76,9 +76,7 @@ def account(folder: Path, name: str, role: str) -> Account:
 @contextmanager
 def console(folder: Path) -> Iterator[str]:
     """``wardround site console`` as a process of its own; the address of its pages."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [*COMMAND, "site", "console", str(folder), "--port", str(port)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

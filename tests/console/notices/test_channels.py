@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from _ports import free_port
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 from cryptography import x509
@@ -95,7 +96,7 @@ def mail() -> Iterator[Mail]:
             "tls_context": context, "require_starttls": True, "authenticator": allowed, "auth_required": True,
         }  # fmt: skip
         controller = Controller(letters, hostname="127.0.0.1", port=0, **more)
-        controller.port = _free()
+        controller.port = free_port()
         controller.start()
         running.append(controller)
         return letters, controller.port
@@ -104,14 +105,6 @@ def mail() -> Iterator[Mail]:
     for controller in running:
         with suppress(Exception):
             controller.stop()
-
-
-def _free() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def plainly(port: int, *to: str) -> EmailSettings:
@@ -157,7 +150,7 @@ def test_with_tls_and_a_password_the_mail_server_is_the_one_that_the_hospital_kn
 
 def test_a_mail_server_that_is_away_or_refuses_somebody_is_said(mail: Mail, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="ConnectionRefusedError"):
-        Email(plainly(_free()), tmp_path).send(SEEN, FOUND)
+        Email(plainly(free_port()), tmp_path).send(SEEN, FOUND)
     letters, port = mail()
     with pytest.raises(Unavailable, match="refused 1 recipient"):
         Email(plainly(port, "it@x.example", "nobody@x.example"), tmp_path).send(SEEN, FOUND)

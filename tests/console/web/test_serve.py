@@ -20,6 +20,7 @@ import httpx
 import pyotp
 import pytest
 import uvicorn
+from _ports import free_port
 from typer.testing import CliRunner
 
 from wardround.console.cli import app
@@ -218,12 +219,6 @@ def test_a_console_is_served_so(new_world: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(serve, "log_to", lambda folder: None)
     serve.serve(new_world.path, Face.SITE)
     assert served[0].http is serve.Impatient and served[0].limit_concurrency == 200 and not served[0].proxy_headers
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def quiet() -> dict[str, str]:
