@@ -21,10 +21,14 @@ from pathlib import Path
 
 import pytest
 from _ports import free_port
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# A run finds what the run before it found; `make soak` draws new examples.
-settings.register_profile("steady", derandomize=not os.environ.get("WARDROUND_SOAK"))
+# A run finds what the run before it found; `make soak` draws new examples. No example fails for the time that it took,
+# which a busy machine decides.
+settings.register_profile(
+    "steady", derandomize=not os.environ.get("WARDROUND_SOAK"), deadline=None, print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
 settings.load_profile("steady")
 
 SERVERS = {

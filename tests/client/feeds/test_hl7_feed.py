@@ -266,13 +266,14 @@ def test_a_message_longer_than_a_piece_is_counted_and_what_follows_is_read(
     assert [event.kind for event in mine.given] == ["admission", "discharge"]
 
 
+CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 TRIGGERS = st.sampled_from(["A01", "A03", "A04", "A08", "A11", "A13"])
 VISITS = st.sampled_from(["v1", "v2", "v3"])
 TEXTS = st.lists(st.tuples(TRIGGERS, VISITS, st.integers(10, 20)), min_size=1, max_size=8)
 BETWEEN = st.sampled_from(["\r", "\n", "\r\n", "\r\x1c\r\x0b", "\rBTS|1\rBHS|^~\\&|X\r"])
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=CHECKS)
 @given(TEXTS, BETWEEN, st.lists(st.tuples(st.integers(0, 3000), st.booleans(), st.booleans()), max_size=6), st.data())
 def test_wherever_a_file_is_cut_and_a_site_crashes_the_events_are_those_of_one_poll(
     counted: Counting, texts: Any, between: str, cuts: Any, data: st.DataObject
@@ -301,7 +302,7 @@ def test_wherever_a_file_is_cut_and_a_site_crashes_the_events_are_those_of_one_p
     assert {key: value for key, value in mine.last.items() if key in once.last} == once.last
 
 
-@settings(max_examples=EXAMPLES * 3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES * 3, deadline=None, suppress_health_check=CHECKS)
 @given(st.data())
 def test_no_bytes_end_in_a_traceback_or_a_log(caplog: pytest.LogCaptureFixture, data: st.DataObject) -> None:
     caplog.clear()
