@@ -190,10 +190,10 @@ def test_ids_that_nobody_knows_are_not_merged(members: Members) -> None:
 
 def test_a_hundred_thousand_patients_take_seconds(members: Members) -> None:
     everyone = ids(0, 100_000)
-    started = time.monotonic()
+    started = time.process_time()
     members.admit(everyone, test_share=0.2)
     members.may_be_drawn(everyone, ("training",))
-    assert time.monotonic() - started < 20, "4 s on a busy machine of two cores"
+    assert time.process_time() - started < 20, "they take 2 s of a processor"
     assert count(members) == 100_000
 
 
