@@ -54,7 +54,7 @@ with grpc.insecure_channel("unix:" + sys.argv[1]) as channel:
 """
 
 STARVED = """
-import os, resource, socket, sys, threading, time
+import os, resource, socket, sys, threading
 from pathlib import Path
 from wardround.client.control import peers
 from wardround.client.control.peers import Gate, Role
@@ -75,18 +75,27 @@ def serve():
         threading.Thread(target=echo, args=(peer,), daemon=True).start()
 threading.Thread(target=serve, daemon=True).start()
 resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))
-gate, taken = Gate(folder / "gate", {Role.IT: folder / "inner"}, lambda uid: Role.IT), []
+gate, taken, freed = Gate(folder / "gate", {Role.IT: folder / "inner"}, lambda uid: Role.IT), [], threading.Event()
+def fill():
+    quiet = 0
+    while not freed.wait(0.005):  # those of the last connection too, whenever it lets them go
+        try:
+            taken.append(os.dup(0))
+            quiet = 0
+        except OSError:
+            quiet += 1
+        if quiet == 100:
+            filled.set()
+filled, filling = threading.Event(), threading.Thread(target=fill, daemon=True)
 for word in sys.stdin:
     if word == "listen\\n":
         gate.start()
     if word == "fill\\n":
-        until = time.monotonic() + 0.5  # until those of the last connection are taken too
-        while time.monotonic() < until:
-            try:
-                taken.append(os.dup(0))
-            except OSError:
-                time.sleep(0.01)
+        filling.start()
+        filled.wait()
     if word == "free\\n":
+        freed.set()
+        filling.join()
         while taken:
             os.close(taken.pop())
     print(word, end="", flush=True)
