@@ -193,7 +193,7 @@ def test_a_plugin_that_does_harm_adds_zero_and_leaves_no_trace(
 def test_a_plugin_that_never_ends_is_ended_and_one_that_prints_is_not_heard(
     isolated: Make, honest: Any, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    monkeypatch.setattr("wardround.client.plugins.engine.MOST_ANSWER", 2.0)
+    monkeypatch.setattr("wardround.client.plugins.engine.MOST_ANSWER", 4.0)
     shout = "print(x.tolist(), flush=True); os.write(1, b'7.0'); os.write(2, b'7.0'); sys.stderr.flush()"
     dawdle = "import signal\nsignal.signal(15, signal.SIG_IGN)\nwhile True: pass"
     engine = isolated(
@@ -264,10 +264,15 @@ def test_a_step_takes_the_same_time_whoever_was_drawn(isolated: Make) -> None:
     """Slots, not patients, make a step's length; a plugin that dawdles over one patient moves nothing."""
     engine = isolated(malicious("import time\nwhile True: pass"), slots=4)
     length = engine.pace().step_seconds
-    for drawn in ([], [1.0], [MARK], [1.0, 2.0, MARK]):
+
+    def taken(drawn: list[float]) -> float:
         began = monotonic()
         engine.gradient_sum(MODEL, patients(drawn), CLIP)
-        assert monotonic() - began == pytest.approx(length, abs=0.25 * length)
+        return monotonic() - began
+
+    for drawn in ([], [1.0], [MARK], [1.0, 2.0, MARK]):
+        # A busy machine makes a step longer now and then; a plugin that could would make each of them so.
+        assert any(taken(drawn) == pytest.approx(length, abs=0.25 * length) for _ in range(10)), drawn
 
 
 def test_a_plugin_that_fails_on_made_up_patients_is_refused_in_two_lines(isolated: Make) -> None:
