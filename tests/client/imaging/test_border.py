@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,10 @@ from wardround.protocol.identity import Identity
 from wardround.simulations.synthetic.cohort import make_cohort
 
 SHORTEST, FEWEST_DIGITS = 6, 8
-"""Shorter identifiers occur by chance: words among the bytes of pixels, numbers among the digits of hashes."""
+"""Shorter identifiers occur by chance, among the bytes of pixels."""
+
+HASH = 16
+"""Hexadecimal digits of a hash, a key or a signature at least: eight of them are a date of birth now and then."""
 
 
 def hidings(identifier: str) -> list[bytes]:
@@ -37,6 +41,20 @@ def hidings(identifier: str) -> list[bytes]:
     return found + [base64.b64encode(word.encode())[:-3] for word in plain if len(word) > 8]
 
 
+def shown(way: bytes, content: bytes) -> bool:
+    """Whether it is there, elsewhere than among the digits of a hash."""
+    at = content.find(way)
+    while at >= 0 and way.isdigit():
+        around = re.search(rb"[0-9a-fA-F]*\Z", content[max(0, at - 64) : at])
+        behind = re.match(rb"[0-9a-fA-F]*", content[at : at + 64])
+        assert around is not None and behind is not None
+        digits = around[0] + behind[0]
+        if len(digits) < HASH or digits.isdigit():
+            break
+        at = content.find(way, at + 1)
+    return at >= 0
+
+
 def leaks(identifiers: Iterable[str], folder: Path, said: str) -> list[tuple[str, str]]:
     """(identifier, where) of everything that is found in files, their names, or what was said."""
     wanted = {each: hidings(each) for each in set(identifiers)}
@@ -44,9 +62,26 @@ def leaks(identifiers: Iterable[str], folder: Path, said: str) -> list[tuple[str
     places = {str(path.relative_to(folder)): path for path in folder.rglob("*")}
     for name, path in places.items():
         content = name.encode() + (path.read_bytes() if path.is_file() else b"")
-        found += [(each, name) for each, ways in wanted.items() if any(way in content for way in ways)]
+        found += [(each, name) for each, ways in wanted.items() if any(shown(way, content) for way in ways)]
     spoken = said.encode()
-    return found + [(each, "said") for each, ways in wanted.items() if any(way in spoken for way in ways)]
+    return found + [(each, "said") for each, ways in wanted.items() if any(shown(way, spoken) for way in ways)]
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"born 19500101.", True),
+        (b"a19500101", True),
+        (b"1950010119991231", True),
+        (b"19500101" * 4, True),
+        (b"key 3fe819500101aa07c1 and", False),
+        (b"3fe819500101aa07c1 and 19500101", True),
+        (b"ab" * 40 + b"19500101", False),
+        (b"1950010", False),
+    ],
+)
+def test_a_number_is_found_unless_it_is_of_a_hash(content: bytes, found: bool) -> None:
+    assert shown(b"19500101", content) is found
 
 
 @pytest.fixture
