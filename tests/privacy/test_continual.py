@@ -90,7 +90,7 @@ def test_every_node_that_closes_has_noise_of_its_own_of_the_deviation_that_is_ac
     drawn = np.array([noised(np.zeros((7, 2)), 3.0, os.urandom) for _ in range(2000)]).reshape(2000, 14)
     assert drawn.std(axis=0) == pytest.approx(np.full(14, 3.0), rel=0.1)
     between = np.corrcoef(drawn.T) - np.eye(14)
-    assert abs(between).max() < 0.12
+    assert abs(between).max() < 0.14, "six deviations of 0.022; noise that is shared gives 1"
 
 
 def test_a_campaign_is_one_gaussian_for_the_accountant_however_many_ticks_it_has() -> None:
