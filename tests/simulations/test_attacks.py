@@ -105,9 +105,9 @@ def test_rates_and_area_of_membership_are_counted_as_defined() -> None:
     assert found.auc == pytest.approx((20 + 19 + 18 + 4) / 80)
 
 
-def test_membership_is_found_in_a_model_that_learnt_by_heart_and_not_in_a_protected_one() -> None:
+def test_membership_is_found_in_a_model_that_learnt_by_heart_and_not_in_a_protected_one(seeded: None) -> None:
     """25 runs each: the area was 0.902 with a standard deviation of 0.022, and 0.554 with 0.036. Both are more than
-    five of these away from 0.75: less than one failure by chance in 10^6 runs, if the areas are Gaussian."""
+    five of these away from 0.75: less than one seed in 10^6 fails, if the areas are Gaussian."""
 
     def start(task: Classification) -> Any:
         return np.random.default_rng(0).normal(scale=0.3, size=task.engine.size).astype(np.float32)
@@ -136,7 +136,7 @@ def test_a_dense_layer_gives_a_record_away_and_a_protected_step_does_not() -> No
     assert np.median(np.abs(found)) < 0.9
 
 
-def test_an_image_is_reconstructed_from_a_bare_gradient_and_not_from_a_protected_one() -> None:
+def test_an_image_is_reconstructed_from_a_bare_gradient_and_not_from_a_protected_one(seeded: None) -> None:
     """Protected: 0.0 with a standard deviation of 0.13 in 30 runs, so the mean of 8 is 0.05 around 0. Another image of
     the same kind resembles the truth more than that, and 0.75 is over five standard deviations away."""
     steps = 60

@@ -137,20 +137,20 @@ def audited(*trains: Any, canaries: int = 1_000_000) -> ConsortiumAudit:
     return found
 
 
-def test_honest_shares_are_not_contradicted_and_the_attack_comes_close() -> None:
+def test_honest_shares_are_not_contradicted_and_the_attack_comes_close(seeded: None) -> None:
     """20 runs gave 2.23 on average, with a standard deviation of 0.11: 2.99 is seven of these away, 1.6 six.
 
-    Less than one failure by chance in 10^8 runs if the bounds are Gaussian, and less than one in 20 by Clopper and
+    Less than one seed in 10^8 fails if the bounds are Gaussian, and less than one in 20 by Clopper and
     Pearson whatever they are.
     """
     found = audited()
     assert 1.6 < found.epsilon < UPPER and not found.contradicted
 
 
-def test_a_share_that_is_left_out_is_contradicted() -> None:
+def test_a_share_that_is_left_out_is_contradicted(seeded: None) -> None:
     """One of two shares. 20 runs gave 3.43 with a standard deviation of 0.09, and 2.99 is almost five of these away.
 
-    Less than one failure by chance in 10^5 runs if the bounds are Gaussian.
+    Less than one seed in 10^5 fails if the bounds are Gaussian.
     """
     assert audited(train_private, SILENT).contradicted
 

@@ -179,13 +179,13 @@ def test_who_was_offline_is_shown_and_what_came_in_meanwhile_is_in_the_tick_of_t
 
 
 def test_the_series_of_levels_is_complete_again_after_the_return(season: Story) -> None:
-    """Exact figures of the same events, within what the noise allows."""
+    """Exact figures of the same events, within what the noise allows: 83 figures, beyond it once in 10^6 runs."""
     story = season
     for figure in story.figures:
         if figure.indicator == "beds" and figure.value is not None:
             bounded = sum(h.site._contributions().stream[: figure.tick, 1].sum()
                           for h in story.campaign.houses.values())  # fmt: skip
-            assert abs(figure.value - bounded) < 5.5 * figure.deviation, figure
+            assert abs(figure.value - bounded) < 6.0 * figure.deviation, figure
 
 
 def test_a_request_that_comes_again_after_a_restart_gets_the_same_bytes(tmp_path: Path) -> None:
@@ -376,7 +376,7 @@ def steady(sites: int, days: int) -> dict[str, list[Told]]:
     }
 
 
-def test_intervals_cover_the_exact_figures() -> None:
+def test_intervals_cover_the_exact_figures(seeded: None) -> None:
     """100 campaigns of 8 ticks, one hospital away twice: 95 % intervals hold 92 to 98 % of the exact figures."""
     asked = [ASKED[0], ASKED[1]]
     plan = planned(2, indicators={"ticks": 8, "indicators": asked, "on_absence": "local"})
