@@ -4,10 +4,12 @@ import base64
 import json
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from wardround.client.admission import admit, cohort_of
@@ -41,30 +43,45 @@ def hidings(identifier: str) -> list[bytes]:
     return found + [base64.b64encode(word.encode())[:-3] for word in plain if len(word) > 8]
 
 
-def shown(way: bytes, content: bytes) -> bool:
-    """Whether it is there, elsewhere than among the digits of a hash."""
-    at = content.find(way)
-    while at >= 0 and way.isdigit():
-        around = re.search(rb"[0-9a-fA-F]*\Z", content[max(0, at - 64) : at])
-        behind = re.match(rb"[0-9a-fA-F]*", content[at : at + 64])
-        assert around is not None and behind is not None
-        digits = around[0] + behind[0]
-        if len(digits) < HASH or digits.isdigit():
-            break
-        at = content.find(way, at + 1)
-    return at >= 0
+def of_a_hash(content: bytes, at: int, number: bytes) -> bool:
+    """Whether the number at this place is a part of a long run of hexadecimal digits, some of which are letters."""
+    before = re.search(rb"[0-9a-fA-F]*\Z", content[max(0, at - 64) : at])
+    behind = re.match(rb"[0-9a-fA-F]*", content[at : at + 64])
+    assert before is not None and behind is not None
+    digits = before[0] + behind[0]
+    return number.isdigit() and len(digits) >= HASH and not digits.isdigit()
+
+
+class Search:
+    """For many identifiers in one pass over a content: by their first three bytes, and where these are, by all."""
+
+    def __init__(self, identifiers: Iterable[str]) -> None:
+        self._begins = np.zeros(1 << 24, np.bool_)
+        self._ways: dict[bytes, list[tuple[str, bytes]]] = defaultdict(list)
+        for each in set(identifiers):
+            for way in hidings(each):
+                self._ways[way[:3]].append((each, way))
+                self._begins[int.from_bytes(way[:3], "little")] = True
+
+    def __call__(self, content: bytes) -> set[str]:
+        """The identifiers that are there, elsewhere than among the digits of a hash."""
+        codes = np.frombuffer(content, np.uint8).astype(np.uint32)
+        places = np.flatnonzero(self._begins[codes[:-2] | codes[1:-1] << 8 | codes[2:] << 16]) if len(codes) > 2 else []
+        return {
+            each
+            for at in map(int, places)
+            for each, way in self._ways[content[at : at + 3]]
+            if content.startswith(way, at) and not of_a_hash(content, at, way)
+        }
 
 
 def leaks(identifiers: Iterable[str], folder: Path, said: str) -> list[tuple[str, str]]:
     """(identifier, where) of everything that is found in files, their names, or what was said."""
-    wanted = {each: hidings(each) for each in set(identifiers)}
-    found = []
-    places = {str(path.relative_to(folder)): path for path in folder.rglob("*")}
-    for name, path in places.items():
-        content = name.encode() + (path.read_bytes() if path.is_file() else b"")
-        found += [(each, name) for each, ways in wanted.items() if any(shown(way, content) for way in ways)]
-    spoken = said.encode()
-    return found + [(each, "said") for each, ways in wanted.items() if any(shown(way, spoken) for way in ways)]
+    search, found = Search(identifiers), [("said", said.encode())]
+    for path in folder.rglob("*"):
+        name = str(path.relative_to(folder))
+        found.append((name, name.encode() + (path.read_bytes() if path.is_file() else b"")))
+    return [(each, where) for where, content in found for each in search(content)]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +98,16 @@ def leaks(identifiers: Iterable[str], folder: Path, said: str) -> list[tuple[str
     ],
 )
 def test_a_number_is_found_unless_it_is_of_a_hash(content: bytes, found: bool) -> None:
-    assert shown(b"19500101", content) is found
+    assert Search(["19500101", "Quillfeather"])(content) == ({"19500101"} if found else set())
+
+
+def test_the_search_finds_what_looking_for_each_in_turn_finds() -> None:
+    random = np.random.Generator(np.random.PCG64(9))
+    identifiers = {bytes(random.integers(97, 123, 6 + n % 7).astype(np.uint8)).decode() for n in range(300)}
+    hidden = [way for each in sorted(identifiers)[::5] for way in hidings(each)[:: 1 + len(each) % 3]]
+    content = b"".join(random.bytes(50) + way for way in hidden)
+    expected = {each for each in identifiers if any(way in content for way in hidings(each))}
+    assert Search(identifiers)(content) == expected and len(expected) == 60
 
 
 @pytest.fixture
