@@ -83,7 +83,7 @@ class Hub:
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Hub:
-    return Hub(CoordinatorFolder.create(tmp_path / "hub", "Hearts", "hub.example.org", 8443, clock=lambda: NOW))
+    return Hub(CoordinatorFolder.create(tmp_path / "hub", "Hearts", "hub.example.org", 8443))
 
 
 IDENTITY, NODE, LINE = Identity.generate("north"), node_key(), node_key()
