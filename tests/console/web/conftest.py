@@ -92,6 +92,9 @@ ANNA = Identity.generate("anna")
 
 HOSTILE = "<script>alert(1)</script> & \u202egnorts\u202c <img src=x onerror=alert(2)> \x1b[2J \u200b" + "W" * 400
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+BROWSER_SECONDS = 90
+"""For what a page is to do: a browser on a busy machine is slow, and nothing waits so long that goes right."""
+
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -643,8 +646,9 @@ def browser() -> Iterator[Any]:
     Playwright keeps an event loop running in its thread, in which ``asyncio.run`` then fails: it ends with each file,
     and tests that need a loop of their own stand before the first that asks for a browser.
     """
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=BROWSER_SECONDS * 1000)
     program = next(found for name in CHROMIUM if (found := shutil.which(name)))
     with sync_playwright() as driver:
         started = driver.chromium.launch(executable_path=program, args=ARGUMENTS)
@@ -681,6 +685,7 @@ class Visits:
             locale=language,
             reduced_motion="reduce",
         )
+        context.set_default_timeout(BROWSER_SECONDS * 1000)
         window = context.new_page()
         window.faults = []
         window.on("console", lambda said: said.type in ("error", "warning") and window.faults.append(said.text))
@@ -694,6 +699,7 @@ class Visits:
         key = (served.url, role)
         if key not in self._states:
             context = self._browser.new_context(base_url=served.url)
+            context.set_default_timeout(BROWSER_SECONDS * 1000)
             window = context.new_page()
             window.goto("/login")
             window.fill("#name", role)

@@ -210,7 +210,7 @@ def test_a_person_presses_the_button_and_sees_the_verdict(world: Any, visits: An
     with visits.page(world, "auditor") as window:
         window.goto("/audit/verify")
         window.click("text=Check the whole ledger now")
-        window.wait_for_selector("text=The ledger holds.", timeout=60_000)
+        window.wait_for_selector("text=The ledger holds.")
         screenshot(window, "verify-holds")
         assert axe(window) == [] and window.faults == []
 
@@ -222,13 +222,13 @@ def test_a_running_check_is_accessible_and_moves(world: Any, visits: Any, axe: A
         recount._run = Run("running", 100, 100_000, "2026-11-29T08:00:00Z")
         window.goto("/audit/verify")
         recount._run = Run("running", 60_000, 100_000, "2026-11-29T08:00:00Z")
-        window.wait_for_selector("text=60,000 of 100,000 entries so far.", timeout=10_000)
+        window.wait_for_selector("text=60,000 of 100,000 entries so far.")
         screenshot(window, "verify-running-dark-360")
         assert axe(window) == [] and window.faults == []
         recount._run = Run(
             "broken", 60_000, 100_000, "2026-11-29T08:00:00Z", "2026-11-29T08:00:20Z", number=7, reason="x"
         )
-        window.wait_for_selector("text=entry 7 is wrong", timeout=10_000)
+        window.wait_for_selector("text=entry 7 is wrong")
         screenshot(window, "verify-broken-dark-360")
         assert axe(window) == []
 

@@ -392,10 +392,10 @@ def test_a_page_follows_the_study_and_says_so_in_place(hub_copy: Any, visits: An
         assert window.text_content("[data-live=rounds]") == "3 of 4"
         assert window.locator("#table tbody tr").count() == 3
         last.write_bytes(content)
-        expect(window.locator("[data-live=rounds]")).to_have_text("4 of 4", timeout=10_000)
-        expect(window.locator("#table tbody tr")).to_have_count(4, timeout=10_000)
+        expect(window.locator("[data-live=rounds]")).to_have_text("4 of 4")
+        expect(window.locator("#table tbody tr")).to_have_count(4)
         hub_copy.registry.ended(plan.digest, "finished", "")
-        expect(window.locator("[data-live=state]")).to_have_text("Finished", timeout=10_000)
+        expect(window.locator("[data-live=state]")).to_have_text("Finished")
         expect(window.locator("#to-release")).to_be_visible(timeout=10_000)
         assert window.faults == []
 
