@@ -213,16 +213,28 @@ def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     process.wait()
 
 
+def lives(pid: str) -> bool:
+    """Whether there is such a process, and it has not ended with nobody to ask how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGKILL])
 def test_a_sweep_that_was_stopped_keeps_what_is_done(
     started: tuple[subprocess.Popen[str], Path], with_signal: signal.Signals
 ) -> None:
     process, folder = started
+    own = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.send_signal(with_signal)
-    said, _ = process.communicate(timeout=30)
+    said, _ = process.communicate(timeout=120)
     if with_signal is signal.SIGINT:
         assert process.returncode == 130 and f"wardround sweep --folder {folder}" in said
-    time.sleep(1)  # a child whose parent is gone ends after its run
+    deadline = time.monotonic() + 120
+    while any(map(lives, own)):  # a child whose parent is gone ends after its run
+        assert time.monotonic() < deadline, "a child goes on without its parent"
+        time.sleep(0.05)
     done = stamps(folder)
     assert 0 < len(done) < 200
     prepared = prepare(SweepFolder(folder).words(), SweepFolder(folder))
