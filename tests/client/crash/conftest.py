@@ -72,7 +72,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     assert json.loads(process.stdout.readline()) == {"torch": False}
     yield Hospital(process, place, count())
     process.stdin.close()
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
 
 
 @pytest.fixture(autouse=True)

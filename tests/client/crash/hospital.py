@@ -44,7 +44,7 @@ from wardround.protocol.witness import verified_seen
 from wardround.strategies import strategy_from
 
 ROUNDS, ATTEMPTS, PATIENTS = 3, 4, 60
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds after which a child counts as stuck."""
 
 TODAY = date(2026, 11, 23)
