@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
+from typing import Any
 
 import pytest
 from _ports import free_port
@@ -31,6 +32,11 @@ settings.register_profile(
 )  # fmt: skip
 settings.load_profile("steady")
 
+END_TO_END = "tests/end_to_end/"
+
+LONGEST: tuple[str, ...] = (END_TO_END,)
+"""What takes longest, the longest first: begun last it would keep one processor busy, and the others without work."""
+
 SERVERS = {
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "cc": ("cc",),
@@ -40,6 +46,37 @@ SERVERS = {
     "systemd-analyze": ("systemd-analyze",),
 }
 """The name in the marker -> programs, any one of which will do."""
+
+
+def unit_of(nodeid: str) -> str:
+    """What one process runs in turn: a file, or all of the folder whose tests start a dozen processes each."""
+    return END_TO_END if nodeid.startswith(END_TO_END) else nodeid.partition("::")[0]
+
+
+def place_of(unit: str, tests: int) -> tuple[int, int, str]:
+    """What units are sorted by: the longest as they are named, then those with most tests."""
+    return LONGEST.index(unit) if unit in LONGEST else len(LONGEST), -tests, unit
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        tests = Counter(unit_of(item.nodeid) for item in items)
+        items.sort(key=lambda item: place_of(unit := unit_of(item.nodeid), tests[unit]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist loadfile``: units in the order in which they were collected."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class InUnits(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return unit_of(nodeid)
+
+    config.option.loadscopereorder = False
+    return InUnits(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """A consortium of four hospitals' folders with the heart disease data, and a coordinator, all on this disk."""
 
-import fcntl
 import json
 import os
 import signal
@@ -235,17 +234,6 @@ class Deployed:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def in_turn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One file of this folder at a time: each starts a dozen processes, and deadlines are those of real studies."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        yield
-        return
-    with open(tmp_path_factory.getbasetemp().parent / "in-turn", "w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        yield
 
 
 @pytest.fixture
