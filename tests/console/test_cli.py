@@ -67,12 +67,12 @@ def test_a_failure_is_two_lines_and_an_exit_code(words: tuple[str, ...], message
 def test_a_defect_is_two_lines_without_its_text(tmp_path: Path) -> None:
     code = (
         "import wardround.console.cli as cli, wardround.console.commands.simulate as simulate\n"
-        "def broken(*a): raise RuntimeError('patient 4711')\n"
+        "def broken(*a): raise RuntimeError('patient Quillfeather')\n"
         "simulate.simulate_command = broken\n"
         "import sys; sys.argv = ['wardround', 'simulate']\ncli.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 70 and "4711" not in done.stderr + done.stdout
+    assert done.returncode == 70 and "Quillfeather" not in done.stderr + done.stdout
     assert len(done.stderr.strip().splitlines()) == 2 and "RuntimeError" in done.stderr
 
 

@@ -136,8 +136,8 @@ def test_the_inquiry_is_in_the_ledger_before_anything_is_shown(north: Path, monk
 
 
 def test_an_unknown_patient_is_in_no_domain_and_the_question_is_logged_all_the_same(north: Path) -> None:
-    done = show(north, "nobody-4711")
-    assert done.returncode == 0 and "in no data domain" in done.stdout and "4711" not in done.stdout
+    done = show(north, "nobody-Quillfeather")
+    assert done.returncode == 0 and "in no data domain" in done.stdout and "Quillfeather" not in done.stdout
     assert inquiries(north) == ["anna"]
     assert verify_file(north / "site" / "ledger.sqlite").entries == 14
 

@@ -17,7 +17,7 @@ RAISED: dict[str, tuple[Exception, int, tuple[str, str]]] = {
     "away": (Unavailable("no daemon runs", "start it <now>"), 503, ("no daemon runs", "start it &lt;now&gt;")),
     "no": (UsageError("it was refused \u202e", "look again"), 409, ("it was refused \\u202e", "look again")),
     "lie": (ProtocolViolation("east", "it sent nonsense"), 409, ("it sent nonsense", "ask the site")),
-    "defect": (ValueError("patient 4711"), 500, ERRORS[500]),
+    "defect": (ValueError("patient Quillfeather"), 500, ERRORS[500]),
 } | {str(status): (Refused(status, 7), status, ERRORS[status]) for status in (400, 403, 413, 429, 503)}
 
 
@@ -44,7 +44,7 @@ def test_an_error_becomes_its_status_and_two_lines(client: Any, which: str) -> N
     assert answer.status_code == status
     for line in lines:
         assert line.replace("'", "&#39;") in answer.text
-    assert "4711" not in answer.text and "\u202e" not in answer.text
+    assert "Quillfeather" not in answer.text and "\u202e" not in answer.text
     assert answer.headers.get("retry-after") == ("7" if which.isdecimal() else None)
 
 

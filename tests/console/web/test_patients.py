@@ -77,10 +77,9 @@ def test_sources_that_are_missing_or_not_readable_are_said(world: Any, client_as
     )
     text = text_of(client.get("/patients"))
     assert "A list of ids gone.txt not there" in text and "FHIR Consent resources consents.ndjson not there" in text
-    (world.path / "site.yaml").write_text("opt_outs: {4711: yes")
-    assert (
-        "the sources are not known" in text_of(client.get("/patients")) and "4711" not in client.get("/patients").text
-    )
+    (world.path / "site.yaml").write_text("opt_outs: {Quillfeather: yes")
+    answer = client.get("/patients")
+    assert "the sources are not known" in text_of(answer) and "Quillfeather" not in answer.text
 
 
 def test_the_last_round_says_whom_it_left_out(world: Any, client_as: Any, helpers: Any) -> None:

@@ -262,14 +262,14 @@ def test_an_error_shows_two_lines_and_nothing_of_the_defect(
     from wardround.console.web.queries.site import SiteQueries
 
     def defect(_: object) -> None:
-        raise RuntimeError("patient 4711")
+        raise RuntimeError("patient Quillfeather")
 
     client = client_as("officer")
     monkeypatch.setattr(SiteQueries, "view", defect)
     with caplog.at_level(logging.INFO):
         answer = client.get("/")
     assert answer.status_code == 500 and "defect" in answer.text
-    assert "4711" not in answer.text + caplog.text and "Traceback" not in answer.text + caplog.text
+    assert "Quillfeather" not in answer.text + caplog.text and "Traceback" not in answer.text + caplog.text
     assert "RuntimeError" in caplog.text
 
 
@@ -278,11 +278,11 @@ def test_the_access_log_has_routes_and_roles_and_nothing_that_was_typed(
 ) -> None:
     client = client_as("auditor")
     with caplog.at_level(logging.INFO, "wardround.console.access"):
-        client.get("/?patient=4711")
-        client.get("/patients/4711")
+        client.get("/?patient=Quillfeather")
+        client.get("/patients/Quillfeather")
     lines = [record.getMessage() for record in caplog.records if record.name == "wardround.console.access"]
     assert len(lines) == 2 and "GET / 200" in lines[0] and "role=auditor" in lines[0] and "GET - 404" in lines[1]
-    assert "4711" not in " ".join(lines)
+    assert "Quillfeather" not in " ".join(lines)
 
 
 def routes(app: Any) -> set[tuple[str, str]]:
