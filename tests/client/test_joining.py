@@ -52,7 +52,7 @@ def serving(application: Any, sock: socket.socket, certificate: Path, key: Path)
         yield
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
         sock.close()
         assert not thread.is_alive()
 

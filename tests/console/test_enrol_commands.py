@@ -59,7 +59,7 @@ def serving(hub: CoordinatorFolder, sock: socket.socket) -> Iterator[None]:
         yield
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
         sock.close()
 
 
