@@ -8,11 +8,13 @@ import re
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wardround.console import i18n
+from wardround.console.web import app
 from wardround.console.web.page import Page
 from wardround.console.web.pages import PAGES
 from wardround.console.web.roles import ROLES, Role
@@ -109,32 +111,36 @@ def test_words_that_cannot_be_translated_are_found() -> None:
     assert untranslated(text) == ["No", "Go"]
 
 
-def views() -> Iterator[tuple[Page, Role, str, int]]:
-    """Each page in both themes and widths for the first role that sees it; for others what differs most."""
-    for page in PAGES:
-        allowed = [role for role in ROLES[page.face] if role in page.roles]
-        for role in ROLES[page.face]:
-            if role is allowed[0]:
-                yield from ((page, role, scheme, width) for scheme, width in product(("light", "dark"), (360, 1280)))
-            else:
-                yield page, role, "light", 360
-                if role in allowed:
-                    yield page, role, "dark", 1280
+def views(page: Page, role: Role) -> list[tuple[str, int]]:
+    """Both themes and widths for the first role that sees a page; for others what differs most."""
+    allowed = [one for one in ROLES[page.face] if one in page.roles]
+    if role is allowed[0]:
+        return list(product(("light", "dark"), (360, 1280)))
+    return [("light", 360), ("dark", 1280)] if role in allowed else [("light", 360)]
 
 
 @pytest.mark.server("chromium")
-@pytest.mark.parametrize(("page", "role", "scheme", "width"), list(views()), ids=ident)
 def test_a_page_is_accessible_and_fits_in_a_real_browser(
-    page: Page, role: Role, scheme: str, width: int, worlds: dict[str, Any], visits: Any, axe: Any, screenshot: Any
+    page_and_role: tuple[Page, Role], worlds: dict[str, Any], visits: Any, axe: Any, screenshot: Any
 ) -> None:
-    with visits.page(worlds[page.face.value], role.value, scheme=scheme, width=width) as window:
-        answer = window.goto(address(page, worlds))
-        name = re.sub(r"\W+", "-", f"{page.face.value}-{page.path.strip('/') or 'overview'}").strip("-")
-        screenshot(window, f"{name}-{role.value}-{scheme}-{width}")
-        assert answer.status == (200 if role in page.roles else 403)
-        assert axe(window) == []
-        assert sideways(window) == 0
+    """In one window that is turned from view to view: no script of ours looks at its theme or width."""
+    page, role = page_and_role
+    name = re.sub(r"\W+", "-", f"{page.face.value}-{page.path.strip('/') or 'overview'}").strip("-")
+    with visits.page(worlds[page.face.value], role.value) as window:
+        assert window.goto(address(page, worlds)).status == (200 if role in page.roles else 403)
+        for scheme, width in views(page, role):
+            window.set_viewport_size({"width": width, "height": 800})
+            window.emulate_media(color_scheme=scheme)
+            screenshot(window, f"{name}-{role.value}-{scheme}-{width}")
+            assert axe(window) == [], (scheme, width)
+            assert sideways(window) == 0, (scheme, width)
         assert [fault for fault in window.faults if "status of 403" not in fault] == []
+
+
+def test_no_script_looks_at_theme_or_width() -> None:
+    looks = re.compile(r"matchMedia|innerWidth|clientWidth|offsetWidth|ResizeObserver|onresize|[\"']resize[\"']")
+    scripts = list(Path(app.__file__).with_name("static").glob("*.js"))
+    assert len(scripts) > 4 and [one.name for one in scripts if looks.search(one.read_text())] == []
 
 
 @pytest.mark.server("chromium")
