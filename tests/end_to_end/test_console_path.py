@@ -205,7 +205,7 @@ def test_an_officer_approves_and_revokes_and_an_auditor_takes_the_proof_away(
         window = log_in(browser, url, officer)
         waits = rf"The study '{re.escape(plan.title)}' \({plan.digest[:12]}\) waits for a decision\."
         until(window, deployed, "/", waits, 240)
-        until(window, deployed, f"/studies/{plan.digest}", "Standing Proposed", 30)
+        until(window, deployed, f"/studies/{plan.digest}", "Standing Proposed", 240)
         cost = rounded_up(epsilon([grant_for(plan, HERE).event] * ROUNDS, plan.privacy.delta))
         assert str(cost) in text_of(window) and not facts_of(place, Grant)
 
@@ -217,23 +217,23 @@ def test_an_officer_approves_and_revokes_and_an_auditor_takes_the_proof_away(
 
         # The study runs, and the budget falls as the accountant says.
         deployed.until(240, lambda: len(study.receipts()) >= 2, "no round ended")
-        found = until(window, deployed, "/", rf"ε ([\d.]+) of at most {CAP:g} used", 30)
+        found = until(window, deployed, "/", rf"ε ([\d.]+) of at most {CAP:g} used", 240)
         now = len(facts_of(place, Reserve))
         assert found[1] in {used(plan, delta, charged) for charged in range(1, now + 1)}
-        later = until(window, deployed, "/", rf"ε (?!{re.escape(found[1])} )([\d.]+) of at most {CAP:g} used", 120)
+        later = until(window, deployed, "/", rf"ε (?!{re.escape(found[1])} )([\d.]+) of at most {CAP:g} used", 240)
         assert float(later[1]) > float(found[1])
         assert not deployed.state(plan), "the study is still running"
 
         # She revokes: the next message of the coordinator is refused, and no round is charged any more.
         assert "Recorded: the approval is taken back" in decide(window, f"{at}?decision=revoke", key, officer)
-        deployed.until(120, lambda: bool(facts_of(place, Refuse)), "nothing was refused")
+        deployed.until(240, lambda: bool(facts_of(place, Refuse)), "nothing was refused")
         all_facts = facts(place)
         revoked = max(number for number, fact in enumerate(all_facts) if isinstance(fact, Grant))
         assert all_facts[revoked].blocks == 0
         assert not [fact for fact in all_facts[revoked:] if isinstance(fact, Reserve | Release)]
         charged = sum(isinstance(fact, Reserve) for fact in all_facts)
         assert 2 <= charged < ROUNDS
-        until(window, deployed, "/", rf"ε {re.escape(used(plan, delta, charged))} of at most {CAP:g} used", 30)
+        until(window, deployed, "/", rf"ε {re.escape(used(plan, delta, charged))} of at most {CAP:g} used", 240)
         assert [fault for fault in window.faults if "403" not in fault] == []
 
         # The auditor may decide nothing; she checks the ledger, and takes a paper away that holds elsewhere.
@@ -241,7 +241,7 @@ def test_an_officer_approves_and_revokes_and_an_auditor_takes_the_proof_away(
         assert window.goto(at).status == 403
         window.goto("/audit/verify")
         window.click("main form button[type=submit]")
-        until(window, deployed, "/audit/verify", "The ledger holds.", 120)
+        until(window, deployed, "/audit/verify", "The ledger holds.", 240)
         window.goto("/papers")
         window.select_option("#study", plan.digest)
         with window.expect_download() as download:
