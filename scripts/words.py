@@ -23,6 +23,7 @@ OF_A_SUBJECT = {
     "plan": (
         "plan_words.py",
         "plan_changes.py",
+        "reports/indicators_words.py",
         "reports/numbers.py",
         "reports/statistics_words.py",
         "reports/task_words.py",

@@ -11,8 +11,9 @@ from typing import Final
 from markupsafe import Markup
 
 from wardround.console.reports.html import page
+from wardround.console.reports.numbers import rough
 from wardround.console.reports.svg import Scale, around, dot, line, nice_step, path, picture, tag, text, tick_text
-from wardround.console.series_table import alarm_lines, number, promises, task_of, when
+from wardround.console.series_table import alarm_lines, promises, task_of, when
 from wardround.protocol.indicators import Indicator, Level
 from wardround.protocol.plan import StudyPlan
 from wardround.strategies.cusum import Raised
@@ -73,14 +74,14 @@ def _plot(
     rows = tuple(
         (
             when(figure),
-            "none" if figure.value is None else f"{number(figure.value)} {unit}".rstrip(),
-            "" if figure.low is None or figure.high is None else f"{number(figure.low)} to {number(figure.high)}",
+            "none" if figure.value is None else f"{rough(figure.value)} {unit}".rstrip(),
+            "" if figure.low is None or figure.high is None else f"{rough(figure.low)} to {rough(figure.high)}",
             f"{figure.hospitals} of {len(plan.participants)}",
             figure.note,
         )
         for figure in series[-_LISTED:]
     )
-    widths = [f"{number(width)} {unit}".rstrip() for width in (error.usual, error.worst)]
+    widths = [f"{rough(width)} {unit}".rstrip() for width in (error.usual, error.worst)]
     said = f"± {widths[0]}" if widths[0] == widths[1] else f"usually ± {widths[0]}, at worst ± {widths[1]}"
     gaps = sum(figure.value is None for figure in series)
     return Plot(indicator, about, _chart(indicator, series, raised), rows, said, gaps)

@@ -46,6 +46,7 @@ from wardround.client.store.receipts import Receipts
 from wardround.client.store.roster import PinnedRoster
 from wardround.client.store.studies import Studies
 from wardround.conf.compose import compose_configuration
+from wardround.conf.indicators import CampaignFile, campaign_plan
 from wardround.conf.planning import make_plan
 from wardround.conf.schema import parse_configuration
 from wardround.console.web.accounts import Accounts
@@ -174,6 +175,47 @@ def plan_of(*overrides: str, **changes: Any) -> StudyPlan:
     return StudyPlan.model_validate(made.model_dump() | changes) if changes else made
 
 
+@lru_cache
+def campaign_of(
+    names: tuple[str, ...] = ("east", "middle", "north", "south", "west"),
+    ticks: int = 90,
+    on_absence: str = "gap",
+    confidence: float = 0.95,
+    title: str = "Admissions and beds in the hospitals of the region",
+) -> StudyPlan:
+    """A campaign of indicators over days at these hospitals, of which this site, ``north``, is one."""
+    asked = {
+        "start": "2026-01-05T00:00:00Z",
+        "ticks": ticks,
+        "on_absence": on_absence,
+        "confidence": confidence,
+        "alarm": {"settling": 14, "baseline": 14},
+        "indicators": [
+            {"name": "admissions", "what": "count", "event": "admission", "contributions": 2},
+            {"name": "beds_in_use", "what": "level", "enters": "admission", "leaves": "discharge",
+             "contributions": 6, "share": 4},
+            {"name": "minutes_waited", "what": "total", "event": "wait", "upper": 120, "unit": "min",
+             "contributions": 4},
+        ],
+    }  # fmt: skip
+    given = {
+        "study": {
+            "name": "live_beds",
+            "title": title,
+            "purpose": "To see how full the hospitals of the region are, day by day",
+            "controllers": [{"name": "Regional health authority", "role": "joint"}],
+            "legal_basis": "a statute of the region",
+            "ethics_reference": "none needed",
+            "recipients": ["the regional health authority"],
+            "permitted_use": "Planning of beds and staff; nothing about single patients",
+        },
+        "hospitals": dict.fromkeys(names, 20000),
+        "indicators": asked,
+        "privacy": {"mode": "local", "epsilon": 3},
+    }
+    return campaign_plan(CampaignFile.model_validate(given), date(2026, 1, 1))
+
+
 @dataclass
 class World:
     """A console's folder with an account for each role, named as the role, and the secrets of their second factors."""
@@ -296,6 +338,17 @@ class SiteWorld(World):
             ledger.record(Reserve(domain=domain, block=block, plan=plan.digest, round_number=number, event=event))
             ledger.record(Start(block=block))
             ledger.record(Release(block=block, attempt=1, content=f"{number:064x}"))
+        ledger.close()
+
+    def published(self, plan: StudyPlan, ticks: int, *domains: str) -> None:
+        """A campaign that was approved on ``domains``, charged once on each, with so many ticks answered."""
+        ledger = self.folder.ledger()
+        for domain in domains:
+            block, event = f"{plan.digest[:8]}-campaign-{domain}", grant_for(plan, "north", domain).event
+            ledger.record(Reserve(domain=domain, block=block, plan=plan.digest, round_number=1, event=event))
+            ledger.record(Start(block=block))
+            for tick in range(1, ticks + 1):
+                ledger.record(Release(block=block, attempt=1, content=f"{tick:064x}", round_number=tick))
         ledger.close()
 
     def spend(self, plan: StudyPlan, domain: str = "training") -> None:
@@ -738,7 +791,7 @@ def helpers() -> SimpleNamespace:
     return SimpleNamespace(
         PASSWORD=PASSWORD, PORT=PORT, HOSTILE=HOSTILE, WEAK=WEAK, Served=Served, csrf=csrf, log_in=log_in,
         new_client=new_client, plan_of=plan_of, REASON=REASON, Asker=Asker, filled=filled,
-        missing_headers=missing_headers, World=World, BROKEN=BROKEN,
+        missing_headers=missing_headers, World=World, BROKEN=BROKEN, campaign_of=campaign_of,
     )  # fmt: skip
 
 
