@@ -102,7 +102,8 @@ def as_json(plan: StudyPlan, figures: Sequence[Figure], found: Sequence[Expected
         "expected": [{"indicator": e.indicator.name, "usual": e.usual, "worst": e.worst} for e in found],
         "confidence": task.confidence,
         "alarms": [
-            {"indicator": a.indicator, "tick": a.tick, "direction": a.direction, "usual": a.usual} for a in raised
+            {"indicator": a.indicator, "tick": a.tick, "direction": a.direction, "usual": a.usual, "until": a.until}
+            for a in raised
         ],
         "figures": [_fields(task, figure) for figure in figures],
     }

@@ -25,6 +25,7 @@ OF_A_SUBJECT = {
         "plan_changes.py",
         "reports/indicators_words.py",
         "reports/numbers.py",
+        "reports/series_chart.py",
         "reports/statistics_words.py",
         "reports/task_words.py",
         "reports/words.py",

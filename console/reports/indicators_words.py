@@ -111,16 +111,18 @@ def retry_words(task: Indicators) -> str:
 def alarm_words(task: Indicators) -> str:
     """The rule of its alarms, which reads what is published and costs nothing."""
     alarm = task.alarm
+    weekly = _("What is usual is that of the same weekday and time of day.") if alarm.weekly else ""
     words = _(
         "CUSUM on the published series, which costs nothing: after %(settling)s ticks, %(baseline)s figures say what "
         "is usual; let pass are %(drift)s standard deviations a tick, and an alarm is above %(threshold)s"
     )
-    return words % {
+    said = words % {
         "settling": numeral(alarm.settling),
         "baseline": numeral(alarm.baseline),
         "drift": numeral(alarm.drift),
         "threshold": numeral(alarm.threshold),
     }
+    return f"{said}. {weekly}" if weekly else said
 
 
 def figure(value: float, unit: str = "") -> str:
