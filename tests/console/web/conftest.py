@@ -576,7 +576,7 @@ class CampaignHub(HubWorld):
     """The table of sums after each tick."""
 
     def run(self, plan: StudyPlan, ticks: int, away: dict[str, range]) -> None:
-        """``ticks`` of the campaign by the hospitals' and the coordinator's own code; ``away``: ticks without a site."""
+        """``ticks`` of the campaign by the project's own code; ``away``: ticks without a hospital."""
         task, place = plan.task, StudyFolder.create(self.folder.studies, plan)
         self.plans["campaign"] = plan
         self.registry.propose(plan)
