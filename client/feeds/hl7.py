@@ -59,6 +59,7 @@ RENUMBERED: Final = frozenset(
 )
 """Merges, moves and changes of patients' and visits' numbers (3.3.18, 3.3.30, 3.3.34 to 3.3.51)."""
 
+OTHER_KIND: Final = "a message of another kind than A01, A03, A04, A06, A07, A08, A11, A13"
 NOT_FOLLOWED: Final = "a merge or a change of a patient's or visit's number, which is not followed"
 
 
@@ -111,7 +112,7 @@ class Hl7Feed:
         if message.kind == "ADT" and message.trigger in RENUMBERED:
             raise LeftOut(NOT_FOLLOWED)
         if message.kind != "ADT" or message.trigger not in READ:
-            raise LeftOut("a message of another kind than A01, A03, A04, A06, A07, A08, A11, A13")
+            raise LeftOut(OTHER_KIND)
         first: dict[str, Any] = {}
         for segment in message.segments:
             first.setdefault(message.get(segment, 0), segment)
