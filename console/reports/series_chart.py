@@ -19,6 +19,9 @@ from wardround.strategies.series import Figure, unit_of
 _RIGHT: Final = 12.0
 _TOP: Final = 24.0
 _BOTTOM: Final = 28.0
+_HALF: Final = 30.0
+"""Half of what is written below a plot or over a gap, in pixels."""
+
 _DOTS: Final = 200
 """Ticks up to which every figure has a dot."""
 
@@ -35,7 +38,7 @@ class Size:
 
 
 WIDE: Final = Size("plot", 960.0, 250.0, 58.0, 8)
-NARROW: Final = Size("narrow", 340.0, 220.0, 48.0, 3)
+NARROW: Final = Size("narrow", 340.0, 220.0, 48.0, 2)
 
 
 def chart(indicator: Indicator, series: Sequence[Figure], raised: Sequence[Raised], size: Size = WIDE) -> Markup:
@@ -74,10 +77,8 @@ def _times(series: Sequence[Figure], x: Scale, bottom: float, size: Size) -> Ite
     for figure in series[::every]:
         at = x(figure.tick)
         yield line(at, bottom, at, bottom + 4, "axis")
-        if x.start + 24 <= at <= x.end - 24 or len(series) < 3:
-            yield text(
-                at, size.height - 8, f"{figure.begins:{'%Y-%m-%d' if daily else '%m-%d %H:%M'}}", "tick", "middle"
-            )
+        anchor = "start" if at < x.start + _HALF else "end" if at > x.end - _HALF else "middle"
+        yield text(at, size.height - 8, f"{figure.begins:{'%Y-%m-%d' if daily else '%m-%d %H:%M'}}", "tick", anchor)
 
 
 def _tick(value: float) -> str:
@@ -103,5 +104,5 @@ def _gap(found: Sequence[Figure], x: Scale, bottom: float) -> Iterator[Markup]:
     """Ticks without a figure: a field that says so."""
     left, right = x(found[0].tick - 0.5), x(found[-1].tick + 0.5)
     yield tag("rect", x=left, y=_TOP, width=max(1.0, right - left), height=bottom - _TOP, class_="void-band")
-    if right - left > 30:
+    if right - left > 2 * _HALF:
         yield text((left + right) / 2, _TOP + 14, _("no figure"), "label", "middle")

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from typer.testing import CliRunner
 
 from wardround.client.released import keep_model
+from wardround.console.cli import app
 from wardround.console.web.indicators_view import live_words
 from wardround.console.web.pages.coordinator_indicators import follows
 from wardround.console.web.queries.campaigns import campaign
@@ -120,6 +122,14 @@ def test_the_page_says_who_is_away_what_is_next_and_what_all_of_it_costs(live_hu
     ):
         assert part in promised, part
     assert "A tick needs 4 of 5 hospitals: 1 may be offline." in text
+
+
+def test_the_command_line_reads_a_running_coordinators_folder(live_hub: Any, seats: Any) -> None:
+    done = CliRunner().invoke(app, ["live", "table", str(place_of(live_hub).path), "--csv"])
+    assert done.exit_code == 0, done.output
+    assert done.output == seats(live_hub, "/series.csv").text
+    done = CliRunner().invoke(app, ["live", "table", str(place_of(live_hub).path), "--prometheus"])
+    assert done.output == seats(live_hub, "/metrics").text
 
 
 def test_a_surge_is_an_alarm_that_stands_and_is_marked_in_the_plot(live_hub: Any, seats: Any) -> None:
