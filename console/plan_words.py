@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wardround.console.i18n import _, ngettext, numeral
-from wardround.console.reports.statistics_words import asked, mechanism_words, whose_words
+from wardround.console.reports import indicators_words, statistics_words
 from wardround.console.reports.task_words import label_words, model_words, unit_words, weights_words
 from wardround.console.reports.words import picture_words, strategy_words
 from wardround.protocol.contract import NumberColumn
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.plan import Claim, PrivacyMode, StudyPlan
 from wardround.protocol.secagg import colluding
 from wardround.protocol.statistics import Statistics
@@ -92,6 +93,28 @@ def sections(plan: StudyPlan) -> tuple[Section, ...]:
     )
 
 
+def charge_noun(plan: StudyPlan, count: int) -> str:
+    """What the ledger charges ``count`` times: rounds, or a campaign of indicators as a whole; at the command line."""
+    noun = "campaign" if isinstance(plan.task, Indicators) else "round"
+    return noun if count == 1 else noun + "s"
+
+
+def campaign_words(plan: StudyPlan) -> tuple[Term, ...]:
+    """What a campaign publishes and how often, who may be away and how it is charged; nothing of another plan."""
+    if not isinstance(plan.task, Indicators):
+        return ()
+    task, absence = plan.task, f"{indicators_words.absence_words(plan)} {indicators_words.retry_words(plan.task)}"
+    return (
+        *(
+            Term(_("Published: %(indicator)s") % {"indicator": name}, words)
+            for name, words in indicators_words.asked(plan, task)
+        ),
+        Term(_("Ticks"), indicators_words.ticks_words(task)),
+        Term(_("Who may be away"), absence),
+        Term(_("Charged"), indicators_words.charge_words(task)),
+    )
+
+
 def conditions_words(delta: float, against: str) -> str:
     """``privacy.meaning.conditions`` in the reader's language: what must stand near every epsilon."""
     return _(
@@ -143,6 +166,8 @@ def _takes_part(plan: StudyPlan) -> Iterator[Term]:
         )
         % places,
     )
+    if isinstance(plan.task, Indicators):
+        yield from (term for term in campaign_words(plan) if term.name == _("Who may be away"))
     if plan.must_include:
         yield Term(_("Must be in every round"), ", ".join(plan.must_include), given=True)
 
@@ -150,6 +175,11 @@ def _takes_part(plan: StudyPlan) -> Iterator[Term]:
 def _reads(plan: StudyPlan) -> Section:
     contract = plan.contract
     heading = _("What is read at your site")
+    if isinstance(plan.task, Indicators):
+        kinds = sorted({kind for each in plan.task.indicators for kind in each.kinds})
+        words = _("a patient's identifier, the time and the amount of each; none of them leaves the site")
+        terms = [Term(_("Kinds of events"), ", ".join(kinds), given=True), Term(_("Of an event"), words)]
+        return Section("reads", heading, tuple(terms))
     if contract is None:
         words = _("The plan describes no columns: it was made by a program, for simulations only.")
         return Section("reads", heading, (Term(_("Columns"), words),))
@@ -180,17 +210,23 @@ def _training(plan: StudyPlan) -> Iterator[Term]:
     much %= {"count": numeral(local.steps or local.epochs or 0)}
     yield Term(_("Model"), model_words(plan))
     if isinstance(plan.task, Statistics):
-        yield Term(_("Whose records"), whose_words(plan.task))
-        for name, words in asked(plan.task):
+        yield Term(_("Whose records"), statistics_words.whose_words(plan.task))
+        for name, words in statistics_words.asked(plan.task):
             yield Term(_("Asked: %(query)s") % {"query": name}, words)
+    if isinstance(plan.task, Indicators):
+        for name, words in indicators_words.asked(plan, plan.task):
+            yield Term(_("Published: %(indicator)s") % {"indicator": name}, words)
     for words in weights_words(plan):
         yield Term(_("Trained elsewhere"), words)
     yield Term(_("Strategy"), strategy_words(plan), given=True)
-    yield Term(
-        _("Rounds"),
-        ngettext("%(count)s round of %(much)s at your site", "%(count)s rounds of %(much)s at your site", plan.rounds)
-        % {"count": numeral(plan.rounds), "much": much},
-    )
+    if isinstance(plan.task, Indicators):
+        yield Term(_("Ticks"), indicators_words.ticks_words(plan.task))
+        yield Term(_("Alarms"), indicators_words.alarm_words(plan.task))
+    else:
+        words = ngettext(
+            "%(count)s round of %(much)s at your site", "%(count)s rounds of %(much)s at your site", plan.rounds
+        )
+        yield Term(_("Rounds"), words % {"count": numeral(plan.rounds), "much": much})
     yield Term(
         _("Waiting"),
         ngettext(
@@ -250,8 +286,11 @@ def _protection(plan: StudyPlan) -> Iterator[Term]:
             said = {"epsilon": numeral(terms.epsilon_consortium), "conditions": conditions}
             yield Term(_("Against %(against)s only") % {"against": against}, most % said)
         assert terms.sampling_probability is not None and terms.noise_multiplier is not None
-        if isinstance(plan.task, Statistics):
-            yield Term(_("Mechanism"), mechanism_words(plan))
+        if isinstance(plan.task, Indicators):
+            yield Term(_("Charged"), indicators_words.charge_words(plan.task))
+        if isinstance(plan.task, Statistics | Indicators):
+            said_by = statistics_words if isinstance(plan.task, Statistics) else indicators_words
+            yield Term(_("Mechanism"), said_by.mechanism_words(plan))
             yield from _aggregation(plan)
             return
         words = _(

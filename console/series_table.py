@@ -14,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from wardround.console.plan_words import plain
+from wardround.console.reports.indicators_words import absence_words
+from wardround.console.reports.numbers import rough
 from wardround.privacy.accounting import epsilon, rounded_up
 from wardround.privacy.continual import event_level_noise
 from wardround.privacy.meaning import AGAINST, conditions
@@ -21,7 +23,7 @@ from wardround.protocol.events import TreeGaussian
 from wardround.protocol.indicators import Indicator, Indicators, Level
 from wardround.protocol.plan import StudyPlan
 from wardround.strategies.cusum import Raised
-from wardround.strategies.series import Expected, Figure, of, tolerance, unit_of
+from wardround.strategies.series import Expected, Figure, of, unit_of
 
 SHOWN: Final = 14
 """Ticks of the table on the screen: the last ones."""
@@ -50,7 +52,7 @@ def promises(plan: StudyPlan) -> list[str]:
             f"For display only, not charged or promised: one single event, told once, is protected by ε "
             f"{rounded_up(epsilon([alone], terms.delta))} at δ {terms.delta:g}; unit: that event, and not the patient."
         )
-    return [*said, tolerance(plan)]
+    return [*said, absence_words(plan)]
 
 
 def errors(plan: StudyPlan, found: Sequence[Expected]) -> Table:
@@ -60,7 +62,7 @@ def errors(plan: StudyPlan, found: Sequence[Expected]) -> Table:
     table.add_column("at worst ±", justify="right")
     for each in found:
         unit = unit_of(each.indicator)
-        words = [f"{number(width)} {unit}".rstrip() for width in (each.usual, each.worst)]
+        words = [f"{rough(width)} {unit}".rstrip() for width in (each.usual, each.worst)]
         table.add_row(Text(each.indicator.name, "bold"), _kind(each.indicator, task_of(plan)), *words)
     return table
 
@@ -83,7 +85,7 @@ def series(plan: StudyPlan, figures: Sequence[Figure]) -> Table:
 def alarm_lines(task: Indicators, raised: Sequence[Raised]) -> list[str]:
     """One line for each alarm."""
     return [
-        f"Alarm: {each.indicator} {each.direction} its usual {number(each.usual)}, by the tick that began "
+        f"Alarm: {each.indicator} {each.direction} its usual {rough(each.usual)}, by the tick that began "
         f"{task.begins(each.tick):%Y-%m-%d %H:%M} UTC (CUSUM on the noised series)."
         for each in raised
     ]
@@ -100,7 +102,8 @@ def as_json(plan: StudyPlan, figures: Sequence[Figure], found: Sequence[Expected
         "expected": [{"indicator": e.indicator.name, "usual": e.usual, "worst": e.worst} for e in found],
         "confidence": task.confidence,
         "alarms": [
-            {"indicator": a.indicator, "tick": a.tick, "direction": a.direction, "usual": a.usual} for a in raised
+            {"indicator": a.indicator, "tick": a.tick, "direction": a.direction, "usual": a.usual, "until": a.until}
+            for a in raised
         ],
         "figures": [_fields(task, figure) for figure in figures],
     }
@@ -150,11 +153,6 @@ _MEASURED: Final = {
 }
 
 
-def number(value: float) -> str:
-    """Whole from 100 on, else three digits."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
 def when(figure: Figure) -> str:
     """When its tick begins, UTC."""
     return f"{figure.begins:%Y-%m-%d %H:%M}"
@@ -191,6 +189,6 @@ def _table(title: str, *columns: str) -> Table:
 def _value(figure: Figure, unit: str) -> Text:
     if figure.value is None or figure.low is None or figure.high is None:
         return Text("none", "dim")
-    text = Text(f"{number(figure.value)} {unit}".rstrip())
-    text.append(f" [{number(figure.low)}, {number(figure.high)}]", "dim")
+    text = Text(f"{rough(figure.value)} {unit}".rstrip())
+    text.append(f" [{rough(figure.low)}, {rough(figure.high)}]", "dim")
     return text

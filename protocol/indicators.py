@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from wardround.protocol.dyadic import levels, nodes
 from wardround.protocol.parameters import Layout, Tensor
-from wardround.protocol.part import Part
+from wardround.protocol.part import Part, later
 from wardround.protocol.untrained import LARGEST, Untrained
 
 PRESENT: Final = "present"
@@ -115,6 +115,10 @@ class Alarm(Part):
     baseline: int = Field(default=14, ge=5, description="ticks with a figure that say what is usual")
     drift: float = Field(default=0.5, ge=0, description="k, in standard deviations: what is let pass each tick")
     threshold: float = Field(default=5.0, gt=0, description="h, in standard deviations: an alarm is above it")
+    weekly: bool = later(
+        False,
+        description="what is usual is that of the same weekday and time of day; the baseline is two weeks at least",
+    )
 
 
 class Indicators(Untrained):
@@ -142,6 +146,10 @@ class Indicators(Untrained):
         names = [each.name for each in self.indicators]
         if len(set(names)) < len(names) or PRESENT in names:
             raise ValueError(f"indicators have distinct names, and none is called '{PRESENT}'")
+        if self.alarm.weekly and self.alarm.baseline * TICKS[self.tick] < timedelta(days=14):
+            raise ValueError(
+                "a weekly alarm has a baseline of two weeks at least: one week says nothing of its variation"
+            )
         if self.layout(0).size > LARGEST:
             raise ValueError(f"ticks, hospitals and indicators make more than {LARGEST} numbers")
         return self

@@ -23,7 +23,9 @@ OF_A_SUBJECT = {
     "plan": (
         "plan_words.py",
         "plan_changes.py",
+        "reports/indicators_words.py",
         "reports/numbers.py",
+        "reports/series_chart.py",
         "reports/statistics_words.py",
         "reports/task_words.py",
         "reports/words.py",

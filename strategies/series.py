@@ -22,10 +22,9 @@ import numpy.typing as npt
 
 from wardround.privacy.continual import prefix_deviation, scale, worst_prefix_deviation
 from wardround.protocol.dyadic import Node, prefix
-from wardround.protocol.indicators import PRESENT, Indicator, Indicators, Level, Total, alone
+from wardround.protocol.indicators import PRESENT, Indicator, Indicators, Level, Total
 from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import StudyPlan
-from wardround.protocol.secagg import SMALLEST, threshold
 
 Present = npt.NDArray[np.bool_]
 
@@ -125,21 +124,6 @@ def expected(plan: StudyPlan) -> list[Expected]:
             usual = sqrt(sum(prefix_deviation(t, node) ** 2 for t in range(1, task.ticks + 1)) / task.ticks)
         found.append(Expected(indicator, usual, worst))
     return found
-
-
-def tolerance(plan: StudyPlan) -> str:
-    """What happens to a tick when hospitals are away, in words for a page."""
-    sites = len(plan.participants)
-    if plan.privacy.secure_aggregation:
-        spare = sites - threshold(sites, plan.min_sites)
-        if not spare:
-            return f"A tick needs all {sites} hospitals: with one of them offline its secure sum is void, and a gap."
-        return f"A tick needs {sites - spare} of {sites} hospitals: {spare} may be offline."
-    why = f" There is no secure sum: {alone(sites)}." if sites < SMALLEST else ""
-    if plan.min_sites == 1:
-        any_ = "The one hospital makes a tick" if sites == 1 else "Any hospital makes a tick, added in the open"
-        return f"{any_}, each with its own full noise.{why}"
-    return f"A tick needs {plan.min_sites} of {sites} hospitals, added in the open, each with its own full noise.{why}"
 
 
 def unit_of(indicator: Indicator) -> str:

@@ -1,7 +1,7 @@
 """``wardround site doctor``: what keeps a site from working, in plain language, with one cure each.
 
 ``words`` says what a finding is and ``examined`` what is looked at. ``network`` goes the way to the coordinator;
-``rights``, ``sources`` and ``local`` look at this machine.
+``rights``, ``sources``, ``feeds`` and ``local`` look at this machine.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-from wardround.client.doctor import local, rights, sources
+from wardround.client.doctor import feeds, local, rights, sources
 from wardround.client.doctor.examined import Examined, TableAt, examined_from
 from wardround.client.doctor.network import SECONDS, check_network
 from wardround.client.doctor.words import CHECKS, LOCAL, NETWORK, Finding, State, failed
@@ -40,6 +40,7 @@ _LOCAL_CHECKS: Final[tuple[Callable[[Examined], Iterator[Finding]], ...]] = (
     sources.check_data,
     rights.check_data_rights,
     sources.check_opt_outs,
+    feeds.check_feeds,
     local.check_port,
     local.check_disk,
     local.check_memory,

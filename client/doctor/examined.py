@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from wardround.client.consent import Source
 from wardround.client.doctor.words import Finding, failed, ok, warning
+from wardround.client.feeds.settings import FeedSource
 from wardround.client.link import AboutLink, password_in
 from wardround.client.settings import SiteSettings, opt_out_sources, read_settings
 from wardround.protocol.errors import UsageError
@@ -48,6 +49,7 @@ class Examined:
     link_folder: Path | None = None
     data: tuple[TableAt, ...] | None = None
     opt_outs: tuple[tuple[Path, Source], ...] | None = None
+    feeds: tuple[FeedSource, ...] = ()
     found: tuple[Finding, ...] = ()
 
 
@@ -100,7 +102,7 @@ def _with_settings(examined: Examined, folder: Path) -> tuple[Examined, SiteSett
     data = tuple(TableAt(one.connector, folder / one.path, one.options) for one in settings.data)
     paths = [folder / one.path for one in settings.opt_outs]
     opt_outs = tuple(zip(paths, opt_out_sources(settings, folder), strict=True))
-    examined = replace(examined, data=data, opt_outs=opt_outs)
+    examined = replace(examined, data=data, opt_outs=opt_outs, feeds=settings.feeds)
     return _also(examined, ok("settings", "site.yaml is understood.")), settings
 
 

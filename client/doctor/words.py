@@ -43,6 +43,7 @@ LOCAL: Final = {
     "data": said("Can the data be read?"),
     "data-rights": said("Is the data closed to others?"),
     "opt-outs": said("Can the opt-outs be read?"),
+    "feeds": said("Do the feeds tell what happens?"),
     "runtime-port": said("Is the port on 127.0.0.1 free?"),
     "disk": said("Is there room on the disk?"),
     "memory": said("Is there enough memory?"),

@@ -6,20 +6,19 @@ history of the status. Every change of an encounter gives its events again; *can
 back, and so does an end that is no longer there.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from wardround.client.connectors.events import Clock, LeftOut
+from wardround.client.connectors.events import LeftOut
 from wardround.client.connectors.fhir_models import ID, Coding, Encounter, Period, Reading, when
-from wardround.client.feeds.events import EVENTS_AT_ONCE, Event
+from wardround.client.feeds.events import Event
 from wardround.client.feeds.fhir_pages import FhirServer
 from wardround.client.feeds.settings import Arrival, FhirFeedSource
+from wardround.client.feeds.stamped import StampedFeed
 from wardround.client.feeds.window import Window
 from wardround.protocol.errors import UsageError
 
@@ -61,26 +60,11 @@ class _Stay(Encounter):
     statusHistory: tuple[_Status, ...] = Field(default=(), strict=False)
 
 
-class FhirFeed:
-    """See ``Feed``. ``path``: the connection file; ``now``: this machine's clock; ``at_once``: events of a poll."""
-
-    def __init__(
-        self,
-        source: FhirFeedSource,
-        path: Path,
-        key: bytes,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        at_once: int = EVENTS_AT_ONCE,
-    ) -> None:
-        self._source, self._path, self._key, self._now, self._at_once = source, path, key, now, at_once
-        self._clock = Clock(source.time_zone)
-        self._overlap = timedelta(minutes=source.overlap_minutes)
-        self._classes = CLASSES | source.classes
-        self.set_aside: Counter[str] = Counter()
+class FhirFeed(StampedFeed[FhirFeedSource]):
+    """Encounters of a server as a feed."""
 
     def poll(self, watermark: bytes | None) -> tuple[Sequence[Event], bytes]:
-        self.set_aside = Counter()
-        window = Window(watermark, self._key, self._overlap, self._now, self._source.since)
+        window = self._window(watermark)
         with closing(FhirServer(self._path)) as server:
             events = self._sweep(server, window)
         return events, window.packed()
@@ -150,7 +134,7 @@ class FhirFeed:
         void = stay.status in VOID
         if not void and stay.status not in HERE | {"finished"}:
             raise LeftOut("its status says nothing")
-        arrival = self._classes.get(stay.class_.code or "")
+        arrival = (CLASSES | self._source.classes).get(stay.class_.code or "")
         if arrival is None:
             raise LeftOut("a class that is not known")
         if arrival == "nothing":

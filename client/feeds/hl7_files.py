@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from wardround.client.connectors.hl7v2_messages import LONGEST
-from wardround.client.feeds.watermark import opened, sealed
 from wardround.protocol.errors import Unavailable, UsageError
 
 ENDINGS: Final = (".hl7", ".txt", ".dat", ".msg")
@@ -28,6 +27,9 @@ _PIECE: Final = 2 * LONGEST + (1 << 20)
 
 _TOO_LONG: Final = f"a message of more than {LONGEST >> 20} MB"
 _ENTRY: Final = struct.Struct(">16sqqqq16s")
+ENTRY_SIZE: Final = _ENTRY.size
+"""Bytes of a place."""
+
 _HEADER: Final = re.compile(rb"(?:\A|[\r\n\x0b\x1c])[ \t\xef\xbb\xbf]*(MSH|FHS|BHS|BTS|FTS)(?=[^A-Za-z0-9])")
 _AROUND: Final = b"\r\n\x0b\x1c \t\x00"
 
@@ -54,21 +56,19 @@ _NOTHING: Final = Place()
 
 
 class Inbox:
-    """A watermark that is taken apart, and the folder that it is of.
+    """How far each file was read, and the folder that it is of.
 
     Args:
+        places: what ``packed`` returned; b"": nothing was read yet.
         rest: ns after which a file that was not touched is whole.
         now: ns since 1970.
-
-    Raises:
-        UsageError: the watermark is not this feed's.
     """
 
-    def __init__(self, folder: Path, watermark: bytes | None, key: bytes, rest: int, now: int) -> None:
+    def __init__(self, folder: Path, places: bytes, key: bytes, rest: int, now: int) -> None:
         self._folder, self._key, self._rest, self._now = folder, key, rest, now
         self.set_aside: Counter[str] = Counter()
         self._places: dict[bytes, Place] = {}
-        for name, *place in _ENTRY.iter_unpack(opened(watermark, key) or b""):
+        for name, *place in _ENTRY.iter_unpack(places):
             self._places[name] = Place._make(place)
         self._there: set[bytes] = set()
 
@@ -145,10 +145,9 @@ class Inbox:
         return Place(place.start + start, place.start + upto, tail=tail), fresh
 
     def packed(self) -> bytes:
-        """The watermark. A file that is gone stays in it while there is room: a drive may be away for an hour."""
+        """The places. A file that is gone stays in them while there is room: a drive may be away for an hour."""
         kept = sorted(self._places.items(), key=lambda item: (item[0] not in self._there, -item[1].changed, item[0]))
-        packed = b"".join(_ENTRY.pack(name, *place) for name, place in sorted(kept[:MOST_FILES]))
-        return sealed(packed, self._key)
+        return b"".join(_ENTRY.pack(name, *place) for name, place in sorted(kept[:MOST_FILES]))
 
     def _mark(self, data: bytes) -> bytes:
         return blake2b(data, key=self._key, digest_size=16).digest()

@@ -7,10 +7,8 @@ passed over.
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection as Session
@@ -18,9 +16,9 @@ from sqlalchemy import DateTime, case, column, func, inspect, literal, or_, sele
 from sqlalchemy.exc import DBAPIError, NoSuchTableError, SQLAlchemyError
 
 from wardround.client.connectors.database import STREAMED, explained, open_engine
-from wardround.client.connectors.events import Clock
-from wardround.client.feeds.events import EVENTS_AT_ONCE, Event
+from wardround.client.feeds.events import Event
 from wardround.client.feeds.settings import SqlFeedSource
+from wardround.client.feeds.stamped import StampedFeed
 from wardround.client.feeds.window import Window
 from wardround.protocol.errors import UsageError
 
@@ -30,25 +28,11 @@ _COARSE: Final = timedelta(hours=26)
 window itself is exact."""
 
 
-class SqlFeed:
-    """See ``Feed``. ``path``: the connection file; ``now``: this machine's clock; ``at_once``: events of a poll."""
-
-    def __init__(
-        self,
-        source: SqlFeedSource,
-        path: Path,
-        key: bytes,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        at_once: int = EVENTS_AT_ONCE,
-    ) -> None:
-        self._source, self._path, self._key, self._now, self._at_once = source, path, key, now, at_once
-        self._clock = Clock(source.time_zone)
-        self._overlap = timedelta(minutes=source.overlap_minutes)
-        self.set_aside: Counter[str] = Counter()
+class SqlFeed(StampedFeed[SqlFeedSource]):
+    """A view as a feed."""
 
     def poll(self, watermark: bytes | None) -> tuple[Sequence[Event], bytes]:
-        window, events = Window(watermark, self._key, self._overlap, self._now, self._source.since), list[Event]()
-        self.set_aside = Counter()
+        window, events = self._window(watermark), list[Event]()
         engine = open_engine(self._path)
         try:
             with engine.connect() as session:

@@ -25,6 +25,7 @@ from wardround.privacy.planner import site_costs
 from wardround.protocol.errors import UsageError
 from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import PrivacyMode, StudyPlan
+from wardround.server.study import Progress
 from wardround.strategies.cusum import Raised, alarms
 from wardround.strategies.series import Figure, expected, of, read
 
@@ -52,22 +53,31 @@ def simulate_command(file: Path, output: Path | None, form: Form) -> None:
 
 
 def table_command(folder: Path, page: Path | None, form: Form) -> None:
-    """The series of a campaign from ``plan.json`` and ``model.safetensors``."""
+    """The series of a campaign from ``plan.json`` with ``model.safetensors``, or a running one's ``progress.bin``."""
     try:
         plan = StudyPlan.parse((folder / "plan.json").read_bytes())
-        tensors = load((folder / "model.safetensors").read_bytes())
+        if plan.task.name != "indicators":
+            raise UsageError("this study publishes no indicators", "give the folder of a campaign of indicators")
+        figures = _figures_in(folder, plan)
     except OSError:
         raise UsageError(
-            f"'{folder}' lacks plan.json or model.safetensors", "wardround live simulate --output writes both"
+            f"'{folder}' lacks plan.json or model.safetensors",
+            "wardround live simulate --output writes both; a coordinator has them in studies/, with progress.bin first",
         ) from None
-    if plan.task.name != "indicators":
-        raise UsageError("this study publishes no indicators", "give the folder of a campaign of indicators")
-    figures = read(plan, plan.layout.join(tensors))
     if page is not None:
         write_new(page, render(plan, figures, _alarms(plan, figures)).encode())
     if form == "table":
         _say_first(plan, promises(plan))
     _show(plan, figures, form)
+
+
+def _figures_in(folder: Path, plan: StudyPlan) -> list[Figure]:
+    """Every figure up to the last tick that is over. Raises OSError where neither file is there."""
+    running, finished = folder / "progress.bin", folder / "model.safetensors"
+    if running.exists() and not finished.exists():
+        progress = Progress.from_bytes(running.read_bytes(), plan)
+        return read(plan, progress.state.model, progress.rounds_done)
+    return read(plan, plan.layout.join(load(finished.read_bytes())))
 
 
 def _run(plan: StudyPlan, given: CampaignFile) -> Vector:

@@ -9,7 +9,7 @@ from wardround.client.signing import SigningRequest, missing, read_request, sign
 from wardround.client.store.keys import fingerprint, read_officer_key
 from wardround.console.commands.ledger import passphrase
 from wardround.console.new_files import write_new
-from wardround.console.plan_words import in_words, plain
+from wardround.console.plan_words import charge_noun, in_words, plain
 from wardround.privacy.meaning import conditions
 from wardround.protocol.errors import UsageError
 from wardround.protocol.ledger import OpenDomain, Waive
@@ -60,9 +60,9 @@ def _asked(request: SigningRequest, plan: StudyPlan | None) -> Iterator[str]:
             yield plain(f"  that the plan may do nothing more on '{fact.domain}' (version {fact.version})")
         else:
             assert plan is not None
+            many = f"{fact.blocks} {charge_noun(plan, fact.blocks)}"
             yield plain(
-                f"  that the plan may charge {fact.blocks} rounds on '{fact.domain}' (version {fact.version}); it has "
-                f"{plan.rounds}"
+                f"  that the plan may charge {many} on '{fact.domain}' (version {fact.version}); it has {plan.charges}"
             )
     for name, key in signers(request.facts, request.ledger).items():
         yield f"Officer '{name}' has signed this already, with the key {fingerprint(bytes.fromhex(key))}."

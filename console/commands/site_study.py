@@ -17,7 +17,7 @@ from wardround.client.store.keys import read_officer_key
 from wardround.console.commands.ledger import passphrase
 from wardround.console.new_files import write_new
 from wardround.console.plan_changes import differences, former
-from wardround.console.plan_words import in_words, plain, shown_line
+from wardround.console.plan_words import charge_noun, in_words, plain, shown_line
 from wardround.privacy.approvals import EYES_TO_WAIVE
 from wardround.privacy.budget import cost, delta_for
 from wardround.protocol.errors import UsageError
@@ -186,7 +186,7 @@ def _plugin(site: Any, study: Any, needed: bool = False) -> tuple[str, ...]:
 def _shown(study: Any, others: Sequence[Any]) -> Iterator[str]:
     plan = _plan(study)
     yield from in_words(plan)
-    yield f"Here: {study.standing}. Rounds charged so far: {study.rounds_charged}."
+    yield f"Here: {study.standing}. {charge_noun(plan, 2).capitalize()} charged so far: {study.rounds_charged}."
     if study.refused:
         yield plain(f"Refused because: {study.refused}")
     if study.fault:
@@ -213,7 +213,7 @@ def _left(study: Any, site: str) -> Iterator[str]:
         event = charge_for(plan, site, budget.domain)
         if isinstance(event, PoissonGaussian):
             fit = left // cost(event, budget.order)
-            line += f"; {fit} more {'round' if fit == 1 else 'rounds'} of this plan would fit (it has {plan.rounds})"
+            line += f"; {fit} more {charge_noun(plan, fit)} of this plan would fit (it has {plan.charges})"
         yield plain(line) + "."
 
 
@@ -222,15 +222,16 @@ def _cost(plan: StudyPlan, site: str, domains: Sequence[str], attempts: int) -> 
     from wardround.privacy.accounting import epsilon, rounded_up
     from wardround.privacy.meaning import AGAINST, AGAINST_CONSORTIUM, conditions, meaning
 
-    rounds, delta = plan.rounds * attempts, plan.privacy.delta
+    charges, delta = plan.charges * attempts, plan.privacy.delta
     for domain in domains:
         event = charge_for(plan, site, domain)
         if not isinstance(event, PoissonGaussian) or delta is None:
             continue
-        spent = epsilon([event] * rounds, delta)
+        spent = epsilon([event] * charges, delta)
         against = AGAINST_CONSORTIUM if domain == CONSORTIUM_DOMAIN else AGAINST
         terms = conditions(delta, against)
-        yield f"You would grant {rounds} rounds on '{domain}': epsilon {rounded_up(spent)} {terms}."
+        granted = f"{charges} {charge_noun(plan, charges)}"
+        yield f"You would grant {granted} on '{domain}': epsilon {rounded_up(spent)} {terms}."
         right = 100 * meaning(spent, delta).gaussian
         yield (
             f"That means: an attacker who wrongly accuses 1 in 100 people that were not in the data rightly accuses at "

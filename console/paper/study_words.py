@@ -23,9 +23,11 @@ from wardround.console.paper.blocks import (
 )
 from wardround.console.paper.model import About, Line, Paper, Spending
 from wardround.console.paper.terms import Words, clean, delta_text
+from wardround.console.reports import indicators_words
 from wardround.console.reports.task_words import label_words, unit_words, weights_words
 from wardround.console.reports.words import picture_words
 from wardround.protocol.contract import DataContract, NumberColumn
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.plan import Claim, PrivacyMode, StudyPlan
 from wardround.protocol.secagg import colluding
 from wardround.protocol.statistics import Statistics
@@ -65,6 +67,18 @@ def columns(about: About, words: Words) -> Iterator[Block]:
     """What is read of the site's data."""
     _, contract = words._, about.plan.contract
     yield Heading(_("What is read at this site"))
+    if isinstance(about.plan.task, Indicators):
+        kinds = sorted({kind for each in about.plan.task.indicators for kind in each.kinds})
+        said = _(
+            "Events of these kinds, each with a patient's identifier, a time and an amount: {kinds}. No other is read."
+        )
+        yield Text(said.format(kinds=clean(", ".join(kinds))))
+        yield Facts(
+            tuple(
+                Fact(clean(name), clean(asked)) for name, asked in indicators_words.asked(about.plan, about.plan.task)
+            )
+        )
+        return
     if contract is None:
         yield Text(_("The plan describes no columns: it was made by a program, for simulations only."))
         return
@@ -151,7 +165,7 @@ def promise(about: About, words: Words) -> Iterator[Block]:
         yield Box(words.unbounded() if masked else _("no protection"), tuple(_unbounded(plan, words)), Tone.ALERT)
         return
     spent = [one for one in about.spendings if one.epsilon is not None]
-    sentences = [_spent_words(one, words) for one in spent]
+    sentences = [_spent_words(one, plan, words) for one in spent]
     if not spent:
         sentences = [_("Nothing has been charged for this study at this site so far.")]
     yield Box(_("So far"), tuple(sentences))
@@ -260,9 +274,14 @@ def _unbounded(plan: StudyPlan, words: Words) -> Iterator[str]:
         yield _("This study has no differential privacy and no secure aggregation: for public or synthetic data only.")
 
 
-def _spent_words(one: Spending, words: Words) -> str:
+def _spent_words(one: Spending, plan: StudyPlan, words: Words) -> str:
     _ = words._
     assert one.epsilon is not None
+    if isinstance(plan.task, Indicators):
+        return _(
+            "This site's part in the whole campaign is differentially private for any single patient: {epsilon}, "
+            "charged once on '{domain}'."
+        ).format(epsilon=words.sentence(one.epsilon), domain=clean(one.domain))
     rounds = words.ngettext("{count} charged round", "{count} charged rounds", sum(c.blocks for c in one.charges))
     return _(
         "This site's part in the study so far is differentially private for any single patient: {epsilon}, after "
@@ -278,7 +297,7 @@ def _promise_facts(about: About, words: Words) -> Iterator[Fact]:
     }
     yield Fact(_("Mode"), modes.get(terms.mode, clean(str(terms.mode))))
     if terms.noise_multiplier is not None and terms.sampling_probability is not None:
-        counts = isinstance(plan.task, Statistics)
+        counts = isinstance(plan.task, Statistics | Indicators)
         yield Fact(
             _("Mechanism"),
             _(
@@ -352,7 +371,11 @@ def _domains_table(about: About, words: Words) -> Iterator[Block]:
             if one.domain == CONSORTIUM_DOMAIN
             else _("against everyone")
         )
-        blocks = words.ngettext("{count} round approved", "{count} rounds approved", one.blocks)
+        blocks = (
+            _("the whole campaign approved")
+            if isinstance(about.plan.task, Indicators)
+            else words.ngettext("{count} round approved", "{count} rounds approved", one.blocks)
+        )
         below = _("{against}; {rounds}").format(against=name, rounds=blocks)
         rows.append(Row((Cell(clean(one.domain), below), so_far, most)))
     yield Table(

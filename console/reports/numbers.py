@@ -93,6 +93,11 @@ def percent_up(share: float) -> str:
     return f"{(Decimal(repr(share)) * 100).quantize(Decimal(1), ROUND_CEILING)} %"
 
 
+def rough(value: float) -> str:
+    """A noised figure as exactly as it is worth: whole from 100 on, else three digits."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def plural(count: int, one: str, many: str = "") -> str:
     """``1 round``, ``2 rounds``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -40,6 +40,7 @@ _STRATEGIES: Final = {
     "trimmed_mean": "trimmed mean",
     "krum": "Krum",
     "statistics": "sums",
+    "indicators": "sums of a tree over time",
 }
 
 

@@ -37,6 +37,7 @@ from wardround.privacy.accounting import epsilon
 from wardround.privacy.books import repeated
 from wardround.protocol.errors import Unavailable, UsageError, WardroundError
 from wardround.protocol.events import DpEvent, PoissonGaussian
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.ledger import Grant, OpenDomain
 from wardround.protocol.plan import StudyPlan
 
@@ -62,12 +63,16 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One fact as a page shows it. ``kind``: grant, revoke, waive or open_domain; ``epsilon``: of all its rounds."""
+    """One fact as a page shows it. ``kind``: grant, revoke, waive or open_domain; ``epsilon``: of all that it allows.
+
+    ``campaign``: it allows no rounds, but a campaign of indicators as a whole.
+    """
 
     kind: str
     fact: Any
     epsilon: float | None = None
     consortium: bool = False
+    campaign: bool = False
 
     @property
     def cap(self) -> str:
@@ -105,7 +110,7 @@ def sheet_of(terms: LedgerTerms, plan: StudyPlan | None, facts: Sequence[SignedF
     """The sheet for ``facts``. Raises UsageError where a signature under them is none."""
     delta = None if plan is None else plan.privacy.delta
     return Sheet(
-        tuple(_asked(fact, delta) for fact in facts),
+        tuple(_asked(fact, delta, plan) for fact in facts),
         request_for(plan, terms.site, terms.ledger_key, facts),
         terms.site,
         "" if plan is None else plan.digest,
@@ -198,15 +203,16 @@ def _code_fault(request: Request, looks: Session, form: FormData) -> Fault | Non
     return None
 
 
-def _asked(fact: SignedFact, delta: float | None) -> Asked:
+def _asked(fact: SignedFact, delta: float | None, plan: StudyPlan | None) -> Asked:
     if isinstance(fact, OpenDomain):
         return Asked("open_domain", fact, consortium=fact.domain == CONSORTIUM_DOMAIN)
     if not isinstance(fact, Grant):
         return Asked("waive", fact)
+    campaign = plan is not None and isinstance(plan.task, Indicators)
     if fact.blocks == 0:
-        return Asked("revoke", fact)
+        return Asked("revoke", fact, campaign=campaign)
     cost = None if delta is None else _cost(fact.event, fact.blocks, delta)
-    return Asked("grant", fact, cost, fact.domain == CONSORTIUM_DOMAIN)
+    return Asked("grant", fact, cost, fact.domain == CONSORTIUM_DOMAIN, campaign)
 
 
 def _in_full(value: float) -> str:

@@ -15,6 +15,7 @@ from wardround.client.site import Phase
 from wardround.client.store.database import open_store, store_bytes
 from wardround.client.store.ledger import Ledger
 from wardround.conf.indicators import CampaignFile, campaign_plan
+from wardround.console.reports.indicators_words import absence_words
 from wardround.privacy.accounting import epsilon
 from wardround.privacy.books import NotAllowed
 from wardround.privacy.budget import cost, fixed_order
@@ -29,7 +30,7 @@ from wardround.protocol.tree import Head
 from wardround.server.rounds import RoundState
 from wardround.simulations.indicators import Campaign
 from wardround.simulations.made_up_events import MadeUpFeed, Told, made_up
-from wardround.strategies.series import VOID, Figure, expected, of, read, tolerance
+from wardround.strategies.series import VOID, Figure, expected, of, read
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 NAMES = ("east", "middle", "north", "south", "west")
@@ -232,7 +233,7 @@ def test_of_three_hospitals_one_that_is_offline_voids_the_tick_and_of_four_one_m
         story = Story(plan, everybody(sites, 4), reachable=lambda tick, site: site != "east" or tick != 2)
         states = [story.campaign.tick() for _ in range(4)]
         assert states == [RoundState.CLOSED, state, RoundState.CLOSED, RoundState.CLOSED]
-        assert ("void" in tolerance(plan)) is (sites == 3)
+        assert ("void" in absence_words(plan)) is (sites == 3)
         second = next(figure for figure in story.figures if figure.tick == 2)
         assert (second.value is None, second.note == VOID) == (sites == 3, sites == 3)
 
@@ -254,7 +255,7 @@ def test_a_void_tick_is_a_gap_and_what_it_counted_is_in_the_next() -> None:
 @pytest.mark.parametrize("sites", [1, 2])
 def test_one_or_two_hospitals_are_local_only_and_the_page_says_why(sites: int) -> None:
     plan = planned(sites, indicators={"ticks": 10, "on_absence": "local"})
-    assert not plan.privacy.secure_aggregation and alone(sites) in tolerance(plan)
+    assert not plan.privacy.secure_aggregation and alone(sites) in absence_words(plan)
     story = Story(plan, everybody(sites, 10), reachable=lambda tick, site: site == "east" or tick != 5)
     story.campaign.run()
     assert all(figure.hospitals == (1 if figure.tick == 5 else sites) for figure in story.figures)

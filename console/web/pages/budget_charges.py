@@ -16,7 +16,7 @@ from wardround.console.web.queries.budget import ChargeDetail, EntryLine, StudyC
 from wardround.console.web.rendering import render
 from wardround.console.web.roles import Face, Role
 from wardround.console.web.security import Refused
-from wardround.protocol.events import DpEvent, PoissonGaussian
+from wardround.protocol.events import DpEvent, PoissonGaussian, TreeGaussian
 from wardround.protocol.ledger import Abandon, Cancel, Recover, Release, Reserve, Start
 
 AUDIT: Final = "/audit"
@@ -96,6 +96,8 @@ def event_words(event: DpEvent, clip_norm: float | None) -> str:
         return _(
             "A release without noise: no privacy guarantee, sums only, as two officers signed. No epsilon covers it."
         )
+    if isinstance(event, TreeGaussian):
+        return _tree_words(event)
     sums = ngettext("%(count)s sum", "%(count)s sums", event.steps) % {"count": number(event.steps)}
     norm = _("a norm that the plan fixes") if clip_norm is None else f"C = {number_full(clip_norm)}"
     return _(
@@ -111,6 +113,21 @@ def event_words(event: DpEvent, clip_norm: float | None) -> str:
     }
 
 
+def _tree_words(event: TreeGaussian) -> str:
+    words = _(
+        "The whole campaign of %(ticks)s ticks, of which each publishes sums over all of about %(patients)s declared "
+        "patients: a patient makes at most %(contributions)s contributions to any indicator, so that one patient moves "
+        "all sums together by a vector of length 1 at most, and Gaussian noise with a standard deviation of %(noise)s "
+        "is added to each sum once. It is charged once, however many ticks are published."
+    )
+    return words % {
+        "ticks": number(event.ticks),
+        "patients": number(event.declared_patients),
+        "contributions": number(event.contributions),
+        "noise": number_full(event.noise_multiplier),
+    }
+
+
 def _entry(line: EntryLine, found: ChargeDetail) -> Entry:
     return Entry(line.number, line.dated.at, fact_words(line, found), line.hash)
 
@@ -118,6 +135,18 @@ def _entry(line: EntryLine, found: ChargeDetail) -> Entry:
 def fact_words(line: EntryLine, found: ChargeDetail) -> str:
     """What the entry says."""
     match line.dated.fact:
+        case Reserve() as fact if isinstance(fact.event, TreeGaussian):
+            return _("The whole campaign was charged, before the first event was read.")
+        case Start() if isinstance(found.event, TreeGaussian):
+            return _("The campaign started: from here on events of patients may have been read.")
+        case Release() as fact if isinstance(found.event, TreeGaussian):
+            return _(
+                "The answer of tick %(tick)s left, at attempt %(attempt)s; the hash of its bytes is %(content)s."
+            ) % {
+                "tick": number(fact.round_number or 0),
+                "attempt": number(fact.attempt),
+                "content": fact.content,
+            }
         case Reserve() as fact:
             return _("Round %(round)s was charged, before anything was drawn.") % {"round": number(fact.round_number)}
         case Start() as fact:

@@ -15,6 +15,7 @@ from wardround.client.control import control_pb2 as pb
 from wardround.client.control.client import SECONDS
 from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN
 from wardround.client.signing import SignedFact, missing, read_request, request_for
+from wardround.console.plan_words import campaign_words
 from wardround.console.web.deciding import Fault, Sheet, brought, decided, read_decision, record, sheet_of
 from wardround.console.web.guards import Form, Viewer, console, field
 from wardround.console.web.i18n import N_, _
@@ -24,8 +25,9 @@ from wardround.console.web.rendering import render
 from wardround.console.web.roles import Face, Role
 from wardround.console.web.security import Refused
 from wardround.protocol.errors import UsageError
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.messages import Standing
-from wardround.protocol.plan import PrivacyMode
+from wardround.protocol.plan import PrivacyMode, StudyPlan
 
 router = APIRouter()
 PATH: Final = "/studies/{digest}/decide"
@@ -147,10 +149,15 @@ def _choice(given: Any, here: PlanHere) -> Choice:
     domains = _domains(here)
     domain = str(given.get("domain", "")) or (TRAINING_DOMAIN if TRAINING_DOMAIN in domains else "".join(domains[:1]))
     reason = str(given.get("reason", ""))
-    known = attempts.isascii() and attempts.isdigit() and 1 <= int(attempts[:3]) <= here.plan.attempts
+    known = attempts.isascii() and attempts.isdigit() and 1 <= int(attempts[:3]) <= most_attempts(here.plan)
     if name not in DECISIONS or not known or len(reason) > MOST_REASON or len(attempts) > 2:
         raise Refused(400)
     return Choice(name, domain, int(attempts), reason)
+
+
+def most_attempts(plan: StudyPlan) -> int:
+    """How often an officer may let each round be charged; a campaign is charged once, however often a tick is tried."""
+    return 1 if isinstance(plan.task, Indicators) else plan.attempts
 
 
 def _domains(here: PlanHere) -> tuple[str, ...]:
@@ -197,6 +204,9 @@ def _page(
         choice=choice,
         decisions=[(name, words) for name, words in DECISIONS.items() if name != "revoke" or here.grants],
         domains=_domains(here),
+        campaign=isinstance(here.plan.task, Indicators),
+        tries=most_attempts(here.plan),
+        published=campaign_words(here.plan),
         unprotected=unprotected,
         needs_reason=needs_reason,
         least_reason=LEAST_REASON,

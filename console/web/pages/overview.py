@@ -105,7 +105,12 @@ def _study_words(status: Status, study: StudyLine | None) -> str:
         return _("none since it started")
     if not status.round_number:
         return given(study.title, 120)
-    return _("%(title)s, round %(round)s of %(rounds)s") % {
+    words = (
+        _("%(title)s, tick %(round)s of %(rounds)s")
+        if study.campaign
+        else _("%(title)s, round %(round)s of %(rounds)s")
+    )
+    return words % {
         "title": given(study.title, 120),
         "round": number(status.round_number),
         "rounds": number(study.rounds),

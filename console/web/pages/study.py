@@ -42,7 +42,7 @@ MOST_LETTERS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What the cost planner shows: the plan's own cost, the one asked for, and the picture of it."""
+    """What the cost planner shows: the plan's own cost, the one asked for, and a picture where rounds are charged."""
 
     proposed: Cost
     asked: Cost
@@ -155,4 +155,5 @@ def _planned(view: StudyView, site: str, limits: Bounds, rounds: int, noise: flo
     proposed = cost_of(plan, site, view.rooms, plan.rounds, proposed_noise(plan))
     asked = cost_of(plan, site, view.rooms, rounds, noise)
     points = curve(plan, site, max(limits.slider, rounds), noise)
-    return Planned(proposed, asked, points, cost_picture(points, proposed, asked, view.rooms))
+    picture = cost_picture(points, proposed, asked, view.rooms) if points else ""
+    return Planned(proposed, asked, points, picture)

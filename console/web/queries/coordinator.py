@@ -15,12 +15,14 @@ from cryptography.x509 import load_pem_x509_certificates
 
 from wardround.console.commands.coordinator import running
 from wardround.console.web.queries.alarms import AlarmLine, alarm_line, ordered
+from wardround.console.web.queries.campaigns import Campaign, CampaignReader
 from wardround.console.web.queries.hub_links import Links
 from wardround.console.web.queries.hub_releases import Release, ReleaseReader
 from wardround.console.web.queries.hub_rounds import Cell, ReceiptReader, RoundLine, now_in_round
 from wardround.console.web.queries.hub_store import Hub, HubStore, Told
 from wardround.console.web.queries.hub_witnesses import WitnessTable, witness_table
 from wardround.protocol.errors import WardroundError
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.invitation import key_fingerprint
 from wardround.protocol.messages import Standing
 from wardround.protocol.owners import COORDINATOR
@@ -75,8 +77,9 @@ class Current:
 class HubStudy:
     """A study of the coordinator.
 
-    ``note``: why it needs people, in the coordinator's words. ``done``: rounds that are over, ``void`` of them without
-    a sum. ``epsilon``: what the study may have cost one patient so far, at ``delta``. ``fault``: of its receipts.
+    ``campaign``: it publishes indicators. ``note``: why it needs people, in the coordinator's words. ``done``: rounds
+    that are over, ``void`` of them without a sum. ``epsilon``: what the study may have cost one patient so far, at
+    ``delta``. ``fault``: of its receipts.
     """
 
     digest: str
@@ -99,6 +102,7 @@ class HubStudy:
     fault: str
     faulty: str
     released: bool
+    campaign: bool
 
     @property
     def approved(self) -> tuple[str, ...]:
@@ -194,6 +198,7 @@ class CoordinatorQueries:
         self.store = HubStore(folder)
         self._receipts = ReceiptReader()
         self._releases = ReleaseReader()
+        self._campaigns = CampaignReader()
         self._links = Links(folder) if links is None else links
         self._clock = clock
 
@@ -213,6 +218,11 @@ class CoordinatorQueries:
 
     def plan(self, digest: str) -> StudyPlan | None:
         return next((row.plan for row in self.store.read().studies if row.plan.digest == digest), None)
+
+    def campaign(self, digest: str) -> Campaign | None:
+        """The series of a campaign of indicators, or None. Raises UsageError where it cannot be read, or is none."""
+        plan = self.plan(digest)
+        return None if plan is None else self._campaigns.at_coordinator(self.store.place(plan), plan)
 
     def releases(self) -> tuple[Release, ...]:
         """What finished studies have released, the newest first."""
@@ -294,6 +304,7 @@ class CoordinatorQueries:
             fault=rounds.fault,
             faulty=rounds.faulty,
             released=row.state == "finished" and self._releases.there(self.store.place(plan)),
+            campaign=isinstance(plan.task, Indicators),
         )
         state = _state(row, told, made)
         return replace(made, state=state, current=_current(plan, told) if state is State.RUNNING else None)

@@ -1,5 +1,7 @@
 """The cost planner: what a plan would cost this hospital with other rounds or other noise, and what would be left.
 
+What the ledger charges is counted: rounds, or a campaign of indicators once and whole, which may have other noise only.
+
 A plan with other terms is another plan: it would be charged from its first round on, beside what the proposed one was
 charged already. Every epsilon is the accountant's, every amount of budget the filter's; both keep what they computed.
 """
@@ -14,6 +16,7 @@ from wardround.privacy.accounting import within
 from wardround.privacy.budget import cost
 from wardround.protocol.errors import UsageError
 from wardround.protocol.events import PoissonGaussian
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.plan import NOISE_OF_A_STATISTIC, Claim, PrivacyMode, StudyPlan
 from wardround.protocol.statistics import Statistics
 
@@ -41,22 +44,26 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class RoomAfter:
-    """A data domain when the study has been charged: how many more rounds, and whole studies, like it would fit."""
+    """A data domain when the study has been charged: how many more charges, and whole studies, like it would fit."""
 
     room: Room
     fits: bool
-    rounds_left: int
+    charges_left: int
     studies_left: int
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a study of ``rounds`` at ``noise`` costs, and what each domain has left after it."""
+    """What a study of ``rounds`` at ``noise`` costs, and what each domain has left after it.
+
+    ``campaign``: its rounds are ticks, and are charged together.
+    """
 
     rounds: int
     noise: float
     figures: tuple[Figure, ...]
     after: tuple[RoomAfter, ...]
+    campaign: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ class Point:
 def bounds(plan: StudyPlan) -> Bounds:
     """What may be asked about a plan with differential privacy."""
     noise = proposed_noise(plan)
-    if isinstance(plan.task, Statistics):
+    if isinstance(plan.task, Statistics | Indicators):
         # What is asked fixes the rounds, and more noise than masks have room for is no plan.
         room = noise + (plan.most_of_a_statistic - 1.0) / NOISE_OF_A_STATISTIC - 0.01  # noise is rounded to hundredths
         least, most, rounds = min(LEAST_NOISE, noise), max(min(MOST_NOISE, room), noise), plan.rounds
@@ -91,11 +98,16 @@ def cost_of(plan: StudyPlan, site: str, rooms: tuple[Room, ...], rounds: int, no
     """The cost of ``plan`` with these rounds and this noise; its own cost where they are its own."""
     asked = with_terms(plan, rounds, noise)
     after = tuple(_after(asked, site, room, room.charged if asked is plan else 0) for room in rooms)
-    return Cost(rounds, noise, figures(asked, site), after)
+    return Cost(rounds, noise, figures(asked, site), after, isinstance(plan.task, Indicators))
 
 
 def curve(plan: StudyPlan, site: str, last: int, noise: float) -> tuple[Point, ...]:
-    """Upper bounds after some numbers of rounds up to ``last``, near the epsilons that a figure would show."""
+    """Upper bounds after some numbers of rounds up to ``last``, near the epsilons that a figure would show.
+
+    None of a campaign: it costs the same from its first tick to its last.
+    """
+    if isinstance(plan.task, Indicators):
+        return ()
     both = plan.privacy.claim is Claim.EPSILON_BOTH
     asked, delta, of = with_terms(plan, plan.rounds, noise), plan.privacy.delta, named_site(plan, site)
     assert delta is not None
@@ -119,11 +131,11 @@ def _after(plan: StudyPlan, site: str, room: Room, charged: int) -> RoomAfter:
         price = cost(event, room.order)
     except UsageError:  # no budget holds such a release
         return RoomAfter(room, False, 0, 0)
-    needed = price * max(0, plan.rounds - charged)
+    needed = price * max(0, plan.charges - charged)
     if needed > room.left or room.closed:
         return RoomAfter(room, False, 0, 0)
-    rounds = (room.left - needed) // price
-    return RoomAfter(room, True, rounds, rounds // plan.rounds)
+    charges = (room.left - needed) // price
+    return RoomAfter(room, True, charges, charges // plan.charges)
 
 
 def _near(event: PoissonGaussian, rounds: int, delta: float) -> float:

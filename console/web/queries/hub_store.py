@@ -108,7 +108,7 @@ class HubStore:
         except OSError:
             places = []
         for place in places:
-            found += [_stamp(place / name) for name in (STATUS, "receipts", "model.safetensors")]
+            found += [_stamp(place / name) for name in (STATUS, "receipts", "progress.bin", "model.safetensors")]
         return (*found, _stamp(self._folder.path / "coordinator.pid"))
 
 

@@ -5,6 +5,7 @@ from sqlite3 import Connection
 from typing import Final
 
 from wardround.client.store.studies import Studies
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 
 MOST_KEPT: Final = 2_000
@@ -12,7 +13,10 @@ MOST_KEPT: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class PlanFacts:
-    """A plan in a line. ``title`` is "" for a plan that this site's list of studies does not hold."""
+    """A plan in a line. ``title`` is "" for a plan that this site's list of studies does not hold.
+
+    ``campaign``: it publishes indicators, and is charged as a whole and not by the round.
+    """
 
     digest: str
     title: str = ""
@@ -20,6 +24,7 @@ class PlanFacts:
     masked: bool = False
     clip_norm: float | None = None
     parameters: int | None = None
+    campaign: bool = False
 
 
 class Plans:
@@ -51,4 +56,5 @@ def _facts(plan: StudyPlan) -> PlanFacts:
         terms.secure_aggregation,
         terms.clip_norm if private else None,
         plan.layout.size,
+        isinstance(plan.task, Indicators),
     )

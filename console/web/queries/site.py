@@ -26,6 +26,7 @@ from wardround.console.web.queries.releases import ReleaseQueries
 from wardround.privacy.books import Domain, without_waived
 from wardround.protocol.errors import WardroundError
 from wardround.protocol.events import DpEvent
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.messages import Standing
 
 
@@ -55,7 +56,11 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class StudyLine:
-    """A plan that was proposed here, and how it stands. ``charged`` of ``rounds`` rounds count against the budget."""
+    """A plan that was proposed here, and how it stands.
+
+    It has ``rounds``; ``charged`` of ``charges`` count against the budget: rounds, or where it is a ``campaign`` of
+    indicators all of it.
+    """
 
     digest: str
     study: str
@@ -63,7 +68,9 @@ class StudyLine:
     received_at: str
     standing: Standing
     rounds: int
+    charges: int
     charged: int
+    campaign: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,4 +195,14 @@ def study_line(books: Books, held: StoredStudy) -> StudyLine:
     plan = held.plan
     charged = max((grant.used for grant in grants), default=0)
     standing = standing_of(held, grants, bool(books.state.plan_suspended_by(held.digest)))
-    return StudyLine(plan.digest, plan.study, plan.title, held.received_at, standing, plan.rounds, charged)
+    return StudyLine(
+        plan.digest,
+        plan.study,
+        plan.title,
+        held.received_at,
+        standing,
+        plan.rounds,
+        plan.charges,
+        charged,
+        isinstance(plan.task, Indicators),
+    )

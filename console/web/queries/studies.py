@@ -170,16 +170,16 @@ def plan_bytes(queries: SiteQueries, digest: str) -> bytes | None:
 
 
 def figures(plan: StudyPlan, site: str) -> tuple[Figure, ...]:
-    """What all rounds of ``plan`` cost, each charged once: against everyone and, where it claims so, a second figure.
+    """What all charges of ``plan`` cost, none tried again: against everyone and, where it claims so, a second figure.
 
     Nothing for a plan without differential privacy.
     """
     terms, of = plan.privacy, named_site(plan, site)
     if terms.delta is None or terms.epsilon is None:
         return ()
-    found = [Figure(_epsilon(plan.round_event(of), plan.rounds, terms.delta), terms.delta, False, terms.epsilon)]
+    found = [Figure(_epsilon(plan.round_event(of), plan.charges, terms.delta), terms.delta, False, terms.epsilon)]
     if terms.claim is Claim.EPSILON_BOTH and terms.epsilon_consortium is not None:
-        shared = _epsilon(plan.consortium_event(of), plan.rounds, terms.delta)
+        shared = _epsilon(plan.consortium_event(of), plan.charges, terms.delta)
         found.append(Figure(shared, terms.delta, True, terms.epsilon_consortium))
     return tuple(found)
 
@@ -196,11 +196,11 @@ def newer_than(study: StoredStudy, held: Sequence[StoredStudy]) -> str:
     return next((one.digest for one in same), "")
 
 
-def _epsilon(event: object, rounds: int, delta: float) -> float | None:
+def _epsilon(event: object, charges: int, delta: float) -> float | None:
     assert isinstance(event, PoissonGaussian)
     with _counting:
         try:
-            found = epsilon([event] * rounds, delta)
+            found = epsilon([event] * charges, delta)
         except ArithmeticError:
             return None
     return found if found < float("inf") else None

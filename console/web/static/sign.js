@@ -40,7 +40,7 @@ export async function check(request, shown) {
     if (fact.kind === "grant") {
       must(kind === (fact.blocks === 0 ? "revoke" : "grant"));
       must(String(fact.blocks) === parts.blocks && String(fact.version) === parts.version);
-      must(fact.blocks % plan.rounds === 0 && fact.blocks <= plan.rounds * plan.attempts && fact.blocks >= 0);
+      must(fact.blocks % charges(plan) === 0 && fact.blocks <= charges(plan) * plan.attempts && fact.blocks >= 0);
       must(sameEvent(fact.event, eventOf(plan, request.site, fact.domain)));
     } else if (fact.kind === "waive") {
       must(kind === "waive" && fact.reason === parts.reason && plan.privacy.mode === "none");
@@ -66,14 +66,24 @@ export async function sign(request, shown, officer) {
   return JSON.stringify({ format: "wardround/signed-facts/1", site, ledger, plan, facts });
 }
 
-// client.governance.charge_for: what one round of the plan is on a data domain.
+// protocol.plan.StudyPlan.charges: a campaign of indicators is charged once.
+function charges(plan) {
+  return plan.task.name === "indicators" ? 1 : plan.rounds;
+}
+
+// client.governance.charge_for: what one charge of the plan is on a data domain.
 function eventOf(plan, site, domain) {
   const { privacy, local, participants } = plan, frame = { unit: "patient", adjacency: "add_or_remove_one" };
   const { noise_multiplier: sigma, sampling_probability } = privacy;
   if (sigma === null || sampling_probability === null || local.steps === null) {
-    return { ...frame, kind: "unprotected", releases: 1 };
+    return { ...frame, kind: "unprotected", releases: plan.task.name === "indicators" ? plan.rounds : 1 };
   }
   const declared_patients = participants.find((one) => one.site === site)?.declared_patients;
+  if (plan.task.name === "indicators") {
+    const contributions = Math.max(...plan.task.indicators.map((one) => one.contributions));
+    const tree = { kind: "tree_gaussian", noise_multiplier: sigma, sampling_probability: 1.0, steps: 1, declared_patients };
+    return { ...frame, ...tree, ticks: plan.task.ticks, contributions };
+  }
   const shares = domain === CONSORTIUM && privacy.mode === "dist" ? honest(participants.length, plan.min_sites) : 1;
   const noise_multiplier = sigma * Math.sqrt(shares);
   return { ...frame, kind: "poisson_gaussian", noise_multiplier, sampling_probability, steps: local.steps, declared_patients };

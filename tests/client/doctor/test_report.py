@@ -49,7 +49,7 @@ def test_a_site_in_order_is_ok_on_every_line(
     page = capsys.readouterr().out
     assert "Site north" in page and "failed" not in page and "warning" not in page
     named = re.findall(r"^(ok|warning|failed) +([a-z-]+)", page, re.M)
-    assert {name for _, name in named} == set(CHECKS) - {"proxy", "doctor"}
+    assert {name for _, name in named} == set(CHECKS) - {"proxy", "feeds", "doctor"}, "it has no proxy and no feed"
     assert f"{len(named)} ok." in page
 
 

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wardround.client.feeds import hl7_files
-from wardround.client.feeds.hl7 import Hl7Feed
+from wardround.client.feeds import cancelled, hl7_files
+from wardround.client.feeds.cancelled import Cancelled
+from wardround.client.feeds.hl7 import NOT_FOLLOWED, Hl7Feed
 from wardround.client.feeds.settings import Hl7FeedSource
 from wardround.protocol.errors import Unavailable, UsageError
 
@@ -328,3 +329,102 @@ def test_real_messages_of_every_kind_are_read_or_counted(wardround_data: Path, t
     ours = sum(len(kind) > 1 and kind[0] == b"ADT" and kind[1] in read for kind in kinds)
     assert len(kinds) == 139 and sum(asked.set_aside.values()) == 139 - ours
     assert {event.kind for event in events} == {"admission", "discharge", "visit", "emergency"}
+
+
+def given_in_turn(folder: Path, counted: Counting, *texts: str) -> tuple[list[tuple[str, float]], Any]:
+    """(kind and amount of what each poll gave, the caller): one message a poll, with a restart in between."""
+    mine, found = counted(), []
+    for number, one in enumerate(texts):
+        (folder / f"{number:03}.hl7").write_text(one, newline="")
+        os.utime(folder / f"{number:03}.hl7", ns=(number, number))
+        before = len(mine.given)
+        mine.drain(feed(folder))
+        found += [(event.kind, event.amount) for event in mine.given[before:]]
+    return found, mine
+
+
+def test_an_update_does_not_revive_a_visit_that_was_cancelled(tmp_path: Path, counted: Counting) -> None:
+    at = "20260301100000+0100"
+    found, mine = given_in_turn(
+        tmp_path,
+        counted,
+        adt("A01", admitted=at),
+        adt("A11", admitted=at),
+        adt("A08", admitted=at),
+        adt("A08", admitted=at, left="20260302090000+0100"),
+        adt("A03", admitted=at, left="20260302090000+0100"),
+        adt("A01", "v2", admitted=at),
+        adt("A08", "v2", admitted=at),
+    )
+    assert found == [("admission", 1.0), ("admission", 0.0), ("admission", 1.0), ("admission", 1.0)]
+    assert sorted(amount for _, _, _, amount in mine.last.values()) == [0.0, 1.0], "v1 stays cancelled, v2 is there"
+
+
+def test_a_new_admission_of_a_cancelled_visit_counts_and_may_be_updated(tmp_path: Path, counted: Counting) -> None:
+    at, left = "20260301100000+0100", "20260302090000+0100"
+    found, _ = given_in_turn(
+        tmp_path,
+        counted,
+        adt("A01", admitted=at),
+        adt("A11", admitted=at),
+        adt("A01", admitted=at),
+        adt("A08", admitted=at),
+        adt("A03", admitted=at, left=left),
+        adt("A13", admitted=at, left=left),
+        adt("A08", admitted=at, left=left),
+        adt("A03", admitted=at, left=left),
+        adt("A08", admitted=at, left=left),
+    )
+    assert found == [
+        ("admission", 1.0), ("admission", 0.0), ("admission", 1.0), ("admission", 1.0),
+        ("discharge", 1.0), ("discharge", 0.0),
+        ("admission", 1.0),  # of the update that names the cancelled discharge: only the arrival
+        ("discharge", 1.0),
+        ("admission", 1.0), ("discharge", 1.0),
+    ]  # fmt: skip
+
+
+def test_what_was_cancelled_is_in_the_watermark_and_under_a_key(tmp_path: Path, counted: Counting) -> None:
+    at = "20260301100000+0100"
+    _, mine = given_in_turn(tmp_path, counted, adt("A01", admitted=at), adt("A11", admitted=at))
+    assert SECRET.encode() not in mine.watermark and b"p1" not in mine.watermark and b"v1" not in mine.watermark
+    (tmp_path / "next.hl7").write_text(adt("A08", admitted=at), newline="")
+    other = feed(tmp_path)
+    assert other.poll(mine.watermark)[0] == []
+    assert other.set_aside == {"an update or a discharge of a visit that was cancelled": 1}
+    assert other.poll(mine.watermark)[0] == [], "after a crash the same again"
+
+
+def test_of_too_many_cancellations_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cancelled, "MOST", 3)
+    held = Cancelled(KEY)
+    for name in ("a", "b", "c", "a", "d"):
+        held.add(name)
+    kept, rest = Cancelled.parse(held.packed() + b"x" * 64, KEY, 64)
+    assert [name in kept for name in "abcd"] == [True, False, True, True] and rest == b"x" * 64
+    kept.drop("a")
+    assert "a" not in kept and "c" in kept and "c" not in Cancelled(bytes(32), ())
+
+
+@pytest.mark.parametrize("body", [b"\x00", b"\x00\x00\x00\x02" + bytes(16), bytes(4) + b"x" * 63, b"x" * 64])
+def test_a_body_of_another_version_is_refused_in_two_lines(body: bytes) -> None:
+    with pytest.raises(UsageError, match="another version") as error:
+        Cancelled.parse(body, KEY, 64)
+    assert len(error.value.lines().splitlines()) == 2
+
+
+@pytest.mark.parametrize("trigger", ["A18", "A34", "A40", "A47", "A50"])
+def test_merges_are_set_aside_and_counted_and_move_nothing(tmp_path: Path, counted: Counting, trigger: str) -> None:
+    """A number keeps its own contributions: a merge gives and takes back no event of either."""
+    merge = adt(trigger, patient="p2") + "\rMRG|p1^^^NORTH^MR"
+    mine, reading = counted(), None
+    for number, one in enumerate(
+        (adt("A01", patient="p1"), merge, adt("A08", patient="p2", admitted="20260301100000"))
+    ):
+        (tmp_path / f"{number}.hl7").write_text(one, newline="")
+        reading = feed(tmp_path)
+        mine.poll(reading)
+        if number == 1:
+            assert reading.set_aside == {NOT_FOLLOWED: 1}
+    assert [(event.patient, event.amount) for event in mine.given] == [("p1", 1.0), ("p2", 1.0)]
+    assert len({event.identifier for event in mine.given}) == 2, "an identifier belongs to one patient's number"

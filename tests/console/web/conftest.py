@@ -46,6 +46,7 @@ from wardround.client.store.receipts import Receipts
 from wardround.client.store.roster import PinnedRoster
 from wardround.client.store.studies import Studies
 from wardround.conf.compose import compose_configuration
+from wardround.conf.indicators import CampaignFile, MadeUp, campaign_plan
 from wardround.conf.planning import make_plan
 from wardround.conf.schema import parse_configuration
 from wardround.console.web.accounts import Accounts
@@ -65,6 +66,7 @@ from wardround.server.certificates import own_ca
 from wardround.server.conductor import Conductor, Progressing, Wanted
 from wardround.server.enrolment import Enrolment
 from wardround.server.folder import CoordinatorFolder
+from wardround.server.recording import Recorder
 from wardround.server.store.checkpoint import write_checkpoint
 from wardround.server.store.database import open_database
 from wardround.server.store.registry import Registry
@@ -74,6 +76,8 @@ from wardround.simulations.cohorts import declared_patients
 from wardround.simulations.consortium import simulated_roster
 from wardround.simulations.datasets import load_dataset
 from wardround.simulations.desks import DeskCarrier
+from wardround.simulations.indicators import Campaign
+from wardround.simulations.made_up_events import MadeUpFeed, made_up
 
 PASSWORD = "four words that nobody guesses"
 PORT = 8640
@@ -184,6 +188,47 @@ def plan_of(*overrides: str, **changes: Any) -> StudyPlan:
     given = compose_configuration(["study=heart_disease", "data.dataset=null", declared, *settings])
     made = make_plan(parse_configuration(given), {"east": 200, "north": 200, "south": 200}, date(2026, 11, 20))
     return StudyPlan.model_validate(made.model_dump() | changes) if changes else made
+
+
+@lru_cache
+def campaign_of(
+    names: tuple[str, ...] = ("east", "middle", "north", "south", "west"),
+    ticks: int = 90,
+    on_absence: str = "gap",
+    confidence: float = 0.95,
+    title: str = "Admissions and beds in the hospitals of the region",
+) -> StudyPlan:
+    """A campaign of indicators over days at these hospitals, of which this site, ``north``, is one."""
+    asked = {
+        "start": "2026-01-05T00:00:00Z",
+        "ticks": ticks,
+        "on_absence": on_absence,
+        "confidence": confidence,
+        "alarm": {"settling": 14, "baseline": 14},
+        "indicators": [
+            {"name": "admissions", "what": "count", "event": "admission", "contributions": 2},
+            {"name": "beds_in_use", "what": "level", "enters": "admission", "leaves": "discharge",
+             "contributions": 6, "share": 4},
+            {"name": "minutes_waited", "what": "total", "event": "wait", "upper": 120, "unit": "min",
+             "contributions": 4},
+        ],
+    }  # fmt: skip
+    given = {
+        "study": {
+            "name": "live_beds",
+            "title": title,
+            "purpose": "To see how full the hospitals of the region are, day by day",
+            "controllers": [{"name": "Regional health authority", "role": "joint"}],
+            "legal_basis": "a statute of the region",
+            "ethics_reference": "none needed",
+            "recipients": ["the regional health authority"],
+            "permitted_use": "Planning of beds and staff; nothing about single patients",
+        },
+        "hospitals": dict.fromkeys(names, 20000),
+        "indicators": asked,
+        "privacy": {"mode": "local", "epsilon": 3},
+    }
+    return campaign_plan(CampaignFile.model_validate(given), date(2026, 1, 1))
 
 
 @dataclass
@@ -312,6 +357,17 @@ class SiteWorld(World):
             ledger.record(Reserve(domain=domain, block=block, plan=plan.digest, round_number=number, event=event))
             ledger.record(Start(block=block))
             ledger.record(Release(block=block, attempt=1, content=f"{number:064x}"))
+        ledger.close()
+
+    def published(self, plan: StudyPlan, ticks: int, *domains: str) -> None:
+        """A campaign that was approved on ``domains``, charged once on each, with so many ticks answered."""
+        ledger = self.folder.ledger()
+        for domain in domains:
+            block, event = f"{plan.digest[:8]}-campaign-{domain}", grant_for(plan, "north", domain).event
+            ledger.record(Reserve(domain=domain, block=block, plan=plan.digest, round_number=1, event=event))
+            ledger.record(Start(block=block))
+            for tick in range(1, ticks + 1):
+                ledger.record(Release(block=block, attempt=1, content=f"{tick:064x}", round_number=tick))
         ledger.close()
 
     def spend(self, plan: StudyPlan, domain: str = "training") -> None:
@@ -526,6 +582,85 @@ def hub_plan(*overrides: str, **changes: Any) -> StudyPlan:
     configuration = parse_configuration(compose_configuration(wanted))
     made = make_plan(configuration, declared_patients(configuration), datetime.now(UTC).date())
     return StudyPlan.model_validate(made.model_dump() | changes) if changes else made
+
+
+@dataclass
+class CampaignHub(HubWorld):
+    """A coordinator of a campaign over made-up events, as far as it has run: its checkpoint, receipts and status."""
+
+    truth: dict[int, Any] = field(default_factory=dict)
+    """The table of sums after each tick."""
+
+    def run(self, plan: StudyPlan, ticks: int, away: dict[str, range]) -> None:
+        """``ticks`` of the campaign by the project's own code; ``away``: ticks without a hospital."""
+        task, place = plan.task, StudyFolder.create(self.folder.studies, plan)
+        self.plans["campaign"] = plan
+        self.registry.propose(plan)
+        self.registry.want(plan.digest, Wanted.RUNNING.value)
+        now = task.begins(1)
+        about = MadeUp(seed=5, admissions_per_day=40, stay_days=5, surge_from=38, surge=2.5)
+        feeds = {
+            one.site: MadeUpFeed(made_up(task, about, one.site, number, 20_000), lambda: now)
+            for number, one in enumerate(plan.participants)
+        }
+        ran = Campaign(plan, feeds, reachable=lambda tick, site: tick not in away.get(site, ()))
+        today = datetime.now(UTC).date()
+        names = [house.identity for house in ran.houses.values()]
+        self.roster = simulated_roster(names, self.folder.identity(), (), today)
+        with closing(open_database(self.folder.database)) as store:
+            Sites(store).put_in_force(self.roster)
+        recorder = Recorder(place, self.folder.identity(), lambda: self.roster)
+        close, study = ran.study.close_round, ran.study
+
+        def closed(opened: Any) -> Any:
+            record = close(opened)
+            signed = recorder.record(record, 1)
+            for house in ran.houses.values():
+                signed = signed.signed_by(house.identity)
+            place.keep_receipt(signed)
+            return record
+
+        study.close_round = closed
+        for tick in range(1, ticks + 1):
+            now = task.begins(tick + 1) - timedelta(microseconds=1)
+            ran.tick()
+            place.keep_progress(study.progress)
+            self.truth[tick] = study.progress.state.model.copy()
+        self.tell(plan, ticks)
+
+    def tell(self, plan: StudyPlan, done: int) -> None:
+        """What the study's process says of itself while it waits for the next tick."""
+        standing = {one.site: "approved" for one in plan.participants}
+        told = Progressing("running", done + 1, 1, "", plan.rounds, None, standing, {})
+        place = StudyFolder.of(self.folder.studies, plan)
+        write_checkpoint(place.path / "status.json", json.dumps(asdict(told) | {"at": time.time()}).encode())
+
+
+@pytest.fixture(scope="session")
+def live_hub() -> Iterator[CampaignHub]:
+    """A campaign of five hospitals after 48 of its 90 days; north was away for a week, east is since two days.
+
+    Many tests look at it, so none may change it.
+    """
+    with short_folder() as folder:
+        made = CampaignHub(folder / "hub", Face.COORDINATOR)
+        made.begin()
+        made.run(campaign_of(), 48, {"north": range(20, 27), "east": range(47, 49)})
+        made.examples = {"digest": made.plans["campaign"].digest, "name": "plan.json"}
+        yield made
+
+
+@pytest.fixture
+def live_copy(live_hub: CampaignHub) -> Iterator[CampaignHub]:
+    """The same, of one's own: its folder may be changed."""
+    with short_folder() as folder:
+        shutil.copytree(live_hub.path, folder / "hub")
+        made = replace(live_hub, path=folder / "hub", clock=Clock(), secrets=dict(live_hub.secrets))
+        made.clock.now = live_hub.clock.now
+        made.folder = CoordinatorFolder.open(made.path)
+        made.registry = Registry(made.folder.database)
+        made.roster = live_hub.roster
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -757,7 +892,7 @@ def helpers() -> SimpleNamespace:
     return SimpleNamespace(
         PASSWORD=PASSWORD, PORT=PORT, HOSTILE=HOSTILE, WEAK=WEAK, Served=Served, csrf=csrf, log_in=log_in,
         new_client=new_client, plan_of=plan_of, REASON=REASON, Asker=Asker, filled=filled,
-        missing_headers=missing_headers, World=World, BROKEN=BROKEN,
+        missing_headers=missing_headers, World=World, BROKEN=BROKEN, campaign_of=campaign_of,
     )  # fmt: skip
 
 

@@ -43,6 +43,8 @@ class Picture:
     height: int
     role: str = "officer"
     face: Face = Face.SITE
+    campaign: bool = False
+    """At a coordinator: of a campaign of indicators."""
     language: str = SOURCE
     scheme: str = "light"
     width: int = 1280
@@ -66,6 +68,17 @@ GUIDE = (
     Picture("budget", "/budget/{domain}", 1130),
     Picture("check", "/audit/verify", 900, press="form[action='/audit/verify'] button", until="text=The ledger holds"),
     Picture("papers", "/papers", 900),
+    Picture("indicators", "/studies/{digest}/indicators", 1830, "researcher", Face.COORDINATOR, campaign=True),
+    Picture(
+        "indicators-phone",
+        "/studies/{digest}/indicators",
+        1300,
+        "researcher",
+        Face.COORDINATOR,
+        campaign=True,
+        width=360,
+        top="#figures",
+    ),
     Picture("coordinator-study", "/studies/{digest}", 1030, role="coordinator", face=Face.COORDINATOR),
 )
 COLOURS = 128
@@ -156,8 +169,11 @@ def test_the_login_and_an_error_are_pictured(shown: Any, visits: Any) -> None:
 
 @pytest.mark.server("chromium")
 @pytest.mark.parametrize("picture", GUIDE, ids=lambda picture: picture.name)
-def test_a_picture_of_the_guide_is_taken(picture: Picture, friendly: Any, hub: Any, visits: Any, helpers: Any) -> None:
-    world = friendly if picture.face is Face.SITE else hub
+def test_a_picture_of_the_guide_is_taken(
+    picture: Picture, visits: Any, helpers: Any, request: pytest.FixtureRequest
+) -> None:
+    coordinator = "live_hub" if picture.campaign else "hub"
+    world: Any = request.getfixturevalue("friendly" if picture.face is Face.SITE else coordinator)
     speak(world, picture.role, picture.language)
     shape = {"scheme": picture.scheme, "width": picture.width, "language": picture.language}
     with visits.page(world, picture.role, **shape) as window:

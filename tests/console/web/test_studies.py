@@ -75,7 +75,7 @@ def test_a_cost_is_what_dp_accounting_says_and_what_the_filter_would_admit(
     price = cost(charge_for(with_terms(view.plan, rounds, noise), "north", "training"), domain.fact.order)
     left = units - domain.spent - rounds * price
     assert room.fits is (left >= 0)
-    assert (room.rounds_left, room.studies_left) == (max(0, left // price), max(0, left // price // rounds))
+    assert (room.charges_left, room.studies_left) == (max(0, left // price), max(0, left // price // rounds))
 
 
 def test_rounds_of_the_plan_itself_that_were_charged_are_not_charged_again(shown: Any, helpers: Any) -> None:
@@ -87,8 +87,8 @@ def test_rounds_of_the_plan_itself_that_were_charged_are_not_charged_again(shown
     left = allowance(8.0, 1e-4, domain.fact.order) - domain.spent
     own = cost_of(plan, "north", view.rooms, plan.rounds, 2.84).after[0]
     other = cost_of(plan, "north", view.rooms, plan.rounds + 1, 2.84).after[0]
-    assert own.rounds_left == (left - 13 * price) // price
-    assert other.rounds_left == max(0, (left - 21 * price) // price), "another plan begins with its first round"
+    assert own.charges_left == (left - 13 * price) // price
+    assert other.charges_left == max(0, (left - 21 * price) // price), "another plan begins with its first round"
 
 
 def test_a_plan_of_shared_noise_has_both_figures(shown: Any, helpers: Any) -> None:
