@@ -15,6 +15,7 @@ from typing import Any, Final
 from wardround.client.admission import open_hospital
 from wardround.client.gossip import Gossiper
 from wardround.client.governance import CONSORTIUM_DOMAIN
+from wardround.client.indicator_site import IndicatorSite
 from wardround.client.limits import WHO_MENDS, unfit_here
 from wardround.client.secure import SecureSite
 from wardround.client.settings import read_settings
@@ -58,7 +59,7 @@ from wardround.protocol.incoming import (
     Train,
     parse_ask,
 )
-from wardround.protocol.ledger import BlockState, Refuse
+from wardround.protocol.ledger import Refuse
 from wardround.protocol.messages import (
     Cosigned,
     Done,
@@ -139,7 +140,7 @@ class Desk:
         self._witness = Witness(store, identity)
         self.gossip = Gossiper(store, self.ledger, self._witness, identity, clock)
         self._heads = Recollection(self.ledger, identity.public, os.urandom)
-        self._hospitals: dict[str, Site | SecureSite] = {}
+        self._hospitals: dict[str, Site | IndicatorSite | SecureSite] = {}
         self._noted: set[str] = set()
         self.seen.open_alarms = len(self.gossip.watch.open_alarms())
 
@@ -274,7 +275,7 @@ class Desk:
                 return hospital.open(ask.proposal, ask.consents)
         raise ProtocolViolation(COORDINATOR, "it sent a request that this site does not know")
 
-    def _hospital(self, plan: str) -> Site | SecureSite:
+    def _hospital(self, plan: str) -> Site | IndicatorSite | SecureSite:
         """The hospital of an approved plan. Raises WardroundError, with the reason, when it may not work now."""
         held = self.studies.get(plan)
         if held is None:
@@ -293,7 +294,7 @@ class Desk:
             settings = read_settings(self.folder.path)
             parts = (self.ledger, self.members, self._roster, self._evidence)
             self._hospitals[plan] = open_hospital(
-                held.plan, self.folder, settings, *parts, lambda: self.switches.halt(plan)
+                held.plan, self.folder, settings, *parts, lambda: self.switches.halt(plan), self._clock
             )
         return self._hospitals[plan]
 
@@ -362,12 +363,9 @@ class Desk:
             return "is another one than this site has signed"
         state = self.ledger.state
         released = any(
-            block.plan == receipt.plan
-            and block.round_number == receipt.round_number
-            and receipt.attempt in block.attempts
-            and block.state in (BlockState.RELEASED, BlockState.ABANDONED)
+            state.has_released(block.name, receipt.round_number, receipt.attempt)
             for block in state.blocks.values()
-            if block.domain != CONSORTIUM_DOMAIN
+            if block.plan == receipt.plan and block.domain != CONSORTIUM_DOMAIN
         )
         if line.outcome == "replied" and not released:
             return "says that this site took part, and its ledger has nothing of it"
