@@ -32,7 +32,7 @@ from wardround.server.rounds import NO_PART, Outcome, Report, Round, RoundState
 from wardround.server.store.studies import Attempt, StudyFolder
 from wardround.server.study import RoundRecord, Study
 from wardround.server.sums import MaskedSum
-from wardround.server.timetable import due, over
+from wardround.server.timetable import due, over, settling
 from wardround.strategies import strategy_for
 
 VOID_ROUNDS_IN_A_ROW: Final = 3
@@ -296,12 +296,14 @@ class Conductor:
         Under secure aggregation they are greeted before: who was restarted, or is back, joins a session first, so that
         no tick is lost to that.
         """
-        self._show(state="running", round_number=number, attempt=attempt, phase="waiting for the end of the tick")
         at = due(campaign, number, attempt, self.plan.attempts)
-        self._wait(at - (due(campaign, number, 1, self.plan.attempts) - over(campaign, number)))
+        waits = {"phase": "", "note": f"tick {number} is asked at {at:%Y-%m-%d %H:%M:%S} UTC"}
+        self._show(state="running", round_number=number, attempt=attempt, **waits)
+        self._wait(at - settling(campaign))
         there = not self.plan.privacy.secure_aggregation or self._join(number)
-        self._show(phase="waiting for the end of the tick")
+        self._show(**waits)
         self._wait(at)
+        self._show(note="")
         return there
 
     def _wait(self, moment: datetime) -> None:

@@ -19,6 +19,11 @@ def over(task: Indicators, tick: int) -> datetime:
     return task.clock(tick + 1)
 
 
+def settling(task: Indicators) -> timedelta:
+    """How long after its end a tick is asked."""
+    return min(SETTLE, task.lasts / 20)
+
+
 def due(task: Indicators, tick: int, attempt: int, attempts: int) -> datetime:
     """When ``attempt``, of at most ``attempts``, at ``tick`` is asked, UTC."""
-    return over(task, tick) + min(SETTLE, task.lasts / 20) + (attempt - 1) * (task.lasts / attempts)
+    return over(task, tick) + settling(task) + (attempt - 1) * (task.lasts / attempts)
