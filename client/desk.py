@@ -163,14 +163,19 @@ class Desk:
         log.info("answered exchange=%s plan=%s in=%.2fs", exchange, plan[:12], time.monotonic() - began)
         return answers
 
-    def refuse(self, plan: str, reason: str, code: RefusalCode = RefusalCode.PROTOCOL, number: int = 0) -> Outgoing:
-        """A refusal of something that is not a round; its reason goes into the ledger, once."""
+    def refuse(
+        self, plan: str, reason: str, code: RefusalCode = RefusalCode.PROTOCOL, number: int = 0, attempt: int = 0
+    ) -> Outgoing:
+        """A refusal of something that is no round (0), or of one for which there is no hospital now.
+
+        Its reason goes into the ledger, once.
+        """
         self.seen.refusals += 1
         log.warning("refused plan=%s round=%d code=%s reason=%r", plan[:12], number, code.value, reason)
         if reason not in self._noted and len(self._noted) < MOST_REFUSALS:
             self._noted.add(reason)
             self.ledger.record(Refuse(plan=plan, round_number=number, reason=reason))
-        return outgoing(Refusal(self.folder.site, plan, number, 0, code))
+        return outgoing(Refusal(self.folder.site, plan, number, attempt, code))
 
     def standing(self, plan: StudyPlan) -> Standing:
         """How a plan stands here: what officers have signed, and what the switches say."""
@@ -188,21 +193,21 @@ class Desk:
         return Standing.PAUSED if self.switches.paused else Standing.APPROVED
 
     def _one(self, exchange: str, plan: str, request: bytes | memoryview) -> Outgoing:
-        number = 0
+        asked = (0, 0)
         try:
             ask = parse_ask(request)
-            number = ask.request.round_number if isinstance(ask, Train) else 0
+            asked = (ask.request.round_number, ask.request.attempt) if isinstance(ask, Train) else asked
             if type(ask) not in EXCHANGES[exchange]:
                 raise ProtocolViolation(COORDINATOR, f"it sent {type(ask).__name__} in the exchange '{exchange}'")
             if _plan_of(ask) not in (None, plan):
                 raise ProtocolViolation(COORDINATOR, "a request names another plan than the bundle that it came with")
             return self._answer(plan, ask)
         except ProtocolViolation as error:
-            return self.refuse(plan, error.message, RefusalCode.PROTOCOL, number)
+            return self.refuse(plan, error.message, RefusalCode.PROTOCOL, *asked)
         except UsageError as error:
-            return self.refuse(plan, error.message, RefusalCode.POLICY, number)
+            return self.refuse(plan, error.message, RefusalCode.POLICY, *asked)
         except WardroundError as error:
-            return self.refuse(plan, error.message, RefusalCode.UNAVAILABLE, number)
+            return self.refuse(plan, error.message, RefusalCode.UNAVAILABLE, *asked)
 
     def _answer(self, plan: str, ask: Ask) -> Outgoing:
         match ask:

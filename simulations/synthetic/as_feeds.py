@@ -65,7 +65,7 @@ class LiveSources:
         due = self._told[first : self._next]
         messages = [each for each in due if self._engine and each.event.kind in _TRIGGERS]
         self._send(messages)
-        self._insert(each for each in due if not (self._engine and each.event.kind in _TRIGGERS))
+        self._insert([each for each in due if not (self._engine and each.event.kind in _TRIGGERS)])
         return len(due)
 
     def _send(self, messages: Sequence[Told]) -> None:
@@ -77,7 +77,9 @@ class LiveSources:
         beside.write_bytes(b"".join(b"\x0b" + _message(each) + b"\x1c\r" for each in messages))
         beside.rename(self._folder / ENGINE / name)
 
-    def _insert(self, rows: Iterable[Told]) -> None:
+    def _insert(self, rows: Sequence[Told]) -> None:
+        if not rows:
+            return
         with closing(sqlite3.connect(self._folder / DATABASE, timeout=30.0)) as store:
             store.executemany(
                 "INSERT INTO told VALUES (?, ?, ?, ?, ?, ?)",

@@ -321,7 +321,7 @@ def make_plan_of() -> Callable[..., StudyPlan]:
     return plan_of
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_live_of() -> Callable[..., LiveConsortium]:
     return make_live_consortium
 
