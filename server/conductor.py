@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 from wardround.privacy.secagg.server import SetupDesk
@@ -43,6 +44,9 @@ SESSION_TICKS: Final = 28
 
 SESSION_LASTS: Final = timedelta(days=28)
 """How long a session is used; a site gives it up after 30 days."""
+
+SETUP_SECONDS: Final = 60.0
+"""How long a set-up waits at least: a hospital that was just started opens its data or feeds first."""
 
 ABSENT: Final = "it did not answer before it was asked"
 
@@ -239,7 +243,7 @@ class Conductor:
             self.plan,
             roster,
             self._identity,
-            self._asking,
+            partial(self._asking, at_least=SETUP_SECONDS),
             able,
             name=f"{self.plan.digest[:16]}/{self.folder.next_session()}",
             length=self._study.vector_length,
@@ -248,9 +252,12 @@ class Conductor:
             attempts=self.plan.attempts,
         )
 
-    def _asking(self, kind: str, asks: Mapping[str, Ask]) -> Iterator[tuple[str, bytes | Stored | WardroundError]]:
+    def _asking(
+        self, kind: str, asks: Mapping[str, Ask], at_least: float = 0.0
+    ) -> Iterator[tuple[str, bytes | Stored | WardroundError]]:
         """One request to each site, as ``server.exchange`` asks."""
-        for outcome in self._exchange(kind, {site: [ask] for site, ask in asks.items()}, self.plan.deadline_seconds):
+        seconds = max(self.plan.deadline_seconds, at_least)
+        for outcome in self._exchange(kind, {site: [ask] for site, ask in asks.items()}, seconds):
             if isinstance(outcome, Answered) and len(outcome.answers) == 1:
                 yield outcome.site, outcome.answers[0]
             else:
