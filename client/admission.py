@@ -1,4 +1,4 @@
-"""From an approved plan to the hospital that answers its rounds: data, division, opt-outs, keys.
+"""From an approved plan to the hospital that answers its rounds: data or feeds, division, opt-outs, keys.
 
 The division into training and test patients is the site's own, once for all studies (``store.members``). Patients whom
 the site has not admitted take part in nothing.
@@ -7,6 +7,7 @@ the site has not admitted take part in nothing.
 import os
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,23 @@ from wardround.client.connectors import IMAGE_CONNECTORS, Cohort
 from wardround.client.connectors.broken_off import read_whole
 from wardround.client.connectors.table import Records
 from wardround.client.consent import Consent
+from wardround.client.counted import SitePatients
+from wardround.client.feeds import open_feed
+from wardround.client.feeds.settings import told_by
+from wardround.client.governance import CONSORTIUM_DOMAIN
 from wardround.client.imaging.kept import KeptPictures
+from wardround.client.indicator_site import IndicatorSite
 from wardround.client.plugins.task import site_task
 from wardround.client.population import ids_of, parts_of, read_by
 from wardround.client.reading import mapping_file, patients_in, read_records
 from wardround.client.secure import SecureSite
-from wardround.client.settings import SiteSettings, opt_out_sources
-from wardround.client.site import Site
+from wardround.client.settings import SETTINGS, SiteSettings, opt_out_sources
+from wardround.client.several_feeds import SeveralFeeds
+from wardround.client.site import Seal, Site
+from wardround.client.store.campaigns import CampaignSteps
 from wardround.client.store.evidence import Evidence
 from wardround.client.store.folder import SiteFolder
-from wardround.client.store.ledger import Ledger
+from wardround.client.store.ledger import Ledger, utc_now
 from wardround.client.store.members import Members
 from wardround.client.store.memory import SiteMemory
 from wardround.client.store.opt_outs import OptOuts
@@ -36,8 +44,7 @@ from wardround.privacy.secagg.scale import quantizer_for
 from wardround.protocol.canonical import LABEL_DATA, digest, encode
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.indicators import Indicators
-from wardround.protocol.messages import Reply
-from wardround.protocol.outgoing import Outgoing, outgoing
+from wardround.protocol.outgoing import outgoing
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.statistics import Statistics
 from wardround.strategies import strategy_for
@@ -105,16 +112,38 @@ def open_hospital(
     roster: PinnedRoster,
     evidence: Evidence,
     stopped: Callable[[], bool],
-) -> Site | SecureSite:
+    clock: Callable[[], datetime] = utc_now,
+) -> Site | IndicatorSite | SecureSite:
     """The hospital that answers rounds of ``plan``, with what a crash left open settled.
 
     Raises:
-        WardroundError: its data cannot be read, do not meet the contract, or are not admitted.
+        WardroundError: its data or feeds cannot be read, do not meet the plan, or are not admitted.
     """
+    make: Callable[[Seal], Site | IndicatorSite]
     if isinstance(plan.task, Indicators):
-        raise UsageError(
-            "a hospital's daemon does not run indicators yet", "try them in a simulation: wardround live simulate"
-        )
+        make = _campaign(plan, plan.task, folder, settings, ledger, members, clock)
+    else:
+        make = _study(plan, folder, settings, ledger, members, stopped)
+    if not plan.privacy.secure_aggregation:
+        made: Site | IndicatorSite | SecureSite = make(outgoing)
+    else:
+        if roster.held() is None:
+            raise Unavailable("no roster is pinned here", "pin it: wardround site roster pin, or site join")
+        quantizer = quantizer_for(plan, strategy_for(plan).part_sizes(plan.layout.size))
+        made = SecureSite(make, folder.identity(), roster, evidence, quantizer, folder.inputs_secret(), os.urandom)
+    (made.site if isinstance(made, SecureSite) else made).recover()
+    return made
+
+
+def _study(
+    plan: StudyPlan,
+    folder: SiteFolder,
+    settings: SiteSettings,
+    ledger: Ledger,
+    members: Members,
+    stopped: Callable[[], bool],
+) -> Callable[[Seal], Site]:
+    """Makes the hospital of a plan that reads a table of patients."""
     cohort = cohort_of(plan, folder, settings, members)
     ids, parts = ids_of(plan.task, cohort), parts_of(plan.task)
     domains = members.domains(ids or ())
@@ -125,16 +154,15 @@ def open_hospital(
         if isinstance(plan.task, Statistics)
         else site_task(plan, folder, released=True)
     )
-    strategy = strategy_for(plan)
     replies = StoredReplies(members.store, folder.site, folder.replies_key())
     memory = SiteMemory(members.store, folder.site, folder.memory_key())
 
-    def make(seal: Callable[[Reply], Outgoing]) -> Site:
+    def make(seal: Seal) -> Site:
         return Site(
             plan,
             cohort,
             task,
-            strategy,
+            strategy_for(plan),
             ledger,
             domains=domains,
             replies=replies,
@@ -144,12 +172,62 @@ def open_hospital(
             memory=memory,
         )
 
-    if not plan.privacy.secure_aggregation:
-        made: Site | SecureSite = make(outgoing)
-    else:
-        if roster.held() is None:
-            raise Unavailable("no roster is pinned here", "pin it: wardround site roster pin, or site join")
-        quantizer = quantizer_for(plan, strategy.part_sizes(plan.layout.size))
-        made = SecureSite(make, folder.identity(), roster, evidence, quantizer, folder.inputs_secret(), os.urandom)
-    (made.site if isinstance(made, SecureSite) else made).recover()
-    return made
+    return make
+
+
+def _campaign(
+    plan: StudyPlan,
+    task: Indicators,
+    folder: SiteFolder,
+    settings: SiteSettings,
+    ledger: Ledger,
+    members: Members,
+    clock: Callable[[], datetime],
+) -> Callable[[Seal], IndicatorSite]:
+    """Makes the hospital of a plan that reads the site's feeds. Nothing is read of them here."""
+    check_feeds(task, settings)
+    key = folder.feeds_key()
+    feeds = {source.name: open_feed(source, folder.path, key, lambda: task.at(clock())) for source in settings.feeds}
+    domains = granted(plan, ledger)
+    patients = SitePatients(opt_out_sources(settings, folder.path), members, domains, settings.test_share, key)
+
+    def make(seal: Seal) -> IndicatorSite:
+        return IndicatorSite(
+            folder.site,
+            plan,
+            SeveralFeeds(feeds),
+            ledger,
+            domains=domains,
+            steps=CampaignSteps(members.store, folder.site, folder.replies_key()),
+            replies=StoredReplies(members.store, folder.site, folder.replies_key()),
+            patients=patients,
+            now=clock,
+            seal=seal,
+        )
+
+    return make
+
+
+def check_feeds(task: Indicators, settings: SiteSettings) -> None:
+    """Raise UsageError unless the site's feeds tell of every kind of event that ``task`` counts.
+
+    A kind that no feed knows would be a figure of 0 that nobody can tell from a quiet day.
+    """
+    if not settings.feeds:
+        raise UsageError("the site has no feed, and indicators are made of events", f"write 'feeds' in {SETTINGS}")
+    known = {kind for source in settings.feeds for kind in told_by(source)}
+    if missing := sorted(set(task.kinds) - known):
+        raise UsageError(
+            f"no feed of this site tells of '{missing[0]}', which the plan counts",
+            f"add a feed that does, or the kind to 'kinds' of a view, in {SETTINGS}",
+        )
+
+
+def granted(plan: StudyPlan, ledger: Ledger) -> tuple[str, ...]:
+    """The data domains on which officers have approved ``plan``, sorted. Raises UsageError where there is none."""
+    grants = ledger.state.grants.items()
+    found = sorted(domain for (of, domain), grant in grants if of == plan.digest and grant.fact.blocks)
+    domains = tuple(domain for domain in found if domain != CONSORTIUM_DOMAIN)
+    if not domains:
+        raise UsageError("the plan is approved on no data domain here", "an officer of the site decides")
+    return domains

@@ -13,7 +13,9 @@ a site that was restarted goes on from what its database holds. Rules, in order,
 4. Who was not counted in does not count out: a patient leaves a level only where an entry was counted, and an entry
    that is told after the exit it belongs to counts no more than that. So nobody stays in a level for ever because of
    the next rule, which keeps one contribution back for the way out.
-5. A contribution of size s counts as ceil(s / b) of a patient's m contributions to that indicator. Who has not so many
+5. Who has opted out since is in no later tick: neither with an event that waits, nor with what is counted again. What
+   was released stays released, and who opts out inside a level stays in it.
+6. A contribution of size s counts as ceil(s / b) of a patient's m contributions to that indicator. Who has not so many
    left contributes nothing, and nobody hears of it.
 """
 
@@ -36,24 +38,29 @@ _SLACK = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a tick took. ``again``: the last answered tick is in no sum, and what it counted is counted once more."""
+    """What a tick took. ``again``: the last answered tick is in no sum, and what it counted is counted once more.
+
+    ``gone``: who has opted out, of the patients whose events waited or were to be counted again.
+    """
 
     tick: int
     again: bool
     events: tuple[Event, ...]
     watermark: bytes
+    gone: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """JSON, for the site's own database."""
         events = [[e.patient, e.at.isoformat(), e.kind, e.amount, e.identifier] for e in self.events]
-        found = {"tick": self.tick, "again": self.again, "events": events, "watermark": self.watermark.hex()}
-        return json.dumps(found).encode()
+        found = {"tick": self.tick, "again": self.again, "gone": self.gone, "events": events}
+        return json.dumps({**found, "watermark": self.watermark.hex()}).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         found: dict[str, Any] = json.loads(data)
         events = (Event(p, datetime.fromisoformat(at), kind, amount, i) for p, at, kind, amount, i in found["events"])
-        return cls(found["tick"], found["again"], tuple(events), bytes.fromhex(found["watermark"]))
+        gone, watermark = tuple(found["gone"]), bytes.fromhex(found["watermark"])
+        return cls(found["tick"], found["again"], tuple(events), watermark, gone)
 
 
 @dataclass(slots=True)
@@ -88,13 +95,20 @@ class Contributions:
         if step.again:
             self.stream[self.last - 1] = 0.0
             for patient, number, size in before:
-                self._contribute(step.tick, patient, number, size)
-        due, ends = [*self.waiting, *step.events], self.task.begins(step.tick + 1)
+                if patient not in step.gone:
+                    self._contribute(step.tick, patient, number, size)
+        waited = [event for event in self.waiting if event.patient not in step.gone]
+        due, ends = [*waited, *step.events], self.task.begins(step.tick + 1)
         self.waiting = [event for event in due if event.at >= ends]
         for event in due:
             if self.task.start <= event.at < ends:
                 self._take(step.tick, event)
         self.last, self.watermark = step.tick, step.watermark
+
+    def pending(self, again: bool) -> set[str]:
+        """Whose events wait for a later tick, and, if ``again``, who was counted in the last one."""
+        counted = (patient for patient, _, _ in self.counted) if again else ()
+        return {*(event.patient for event in self.waiting), *counted}
 
     def _take(self, tick: int, event: Event) -> None:
         indicators = self.task.indicators

@@ -15,6 +15,7 @@ from typing import Any, Final
 from wardround.client.admission import open_hospital
 from wardround.client.gossip import Gossiper
 from wardround.client.governance import CONSORTIUM_DOMAIN
+from wardround.client.indicator_site import IndicatorSite
 from wardround.client.limits import WHO_MENDS, unfit_here
 from wardround.client.secure import SecureSite
 from wardround.client.settings import read_settings
@@ -58,7 +59,7 @@ from wardround.protocol.incoming import (
     Train,
     parse_ask,
 )
-from wardround.protocol.ledger import BlockState, Refuse
+from wardround.protocol.ledger import Refuse
 from wardround.protocol.messages import (
     Cosigned,
     Done,
@@ -139,7 +140,7 @@ class Desk:
         self._witness = Witness(store, identity)
         self.gossip = Gossiper(store, self.ledger, self._witness, identity, clock)
         self._heads = Recollection(self.ledger, identity.public, os.urandom)
-        self._hospitals: dict[str, Site | SecureSite] = {}
+        self._hospitals: dict[str, Site | IndicatorSite | SecureSite] = {}
         self._noted: set[str] = set()
         self.seen.open_alarms = len(self.gossip.watch.open_alarms())
 
@@ -162,14 +163,19 @@ class Desk:
         log.info("answered exchange=%s plan=%s in=%.2fs", exchange, plan[:12], time.monotonic() - began)
         return answers
 
-    def refuse(self, plan: str, reason: str, code: RefusalCode = RefusalCode.PROTOCOL, number: int = 0) -> Outgoing:
-        """A refusal of something that is not a round; its reason goes into the ledger, once."""
+    def refuse(
+        self, plan: str, reason: str, code: RefusalCode = RefusalCode.PROTOCOL, number: int = 0, attempt: int = 0
+    ) -> Outgoing:
+        """A refusal of something that is no round (0), or of one for which there is no hospital now.
+
+        Its reason goes into the ledger, once.
+        """
         self.seen.refusals += 1
         log.warning("refused plan=%s round=%d code=%s reason=%r", plan[:12], number, code.value, reason)
         if reason not in self._noted and len(self._noted) < MOST_REFUSALS:
             self._noted.add(reason)
             self.ledger.record(Refuse(plan=plan, round_number=number, reason=reason))
-        return outgoing(Refusal(self.folder.site, plan, number, 0, code))
+        return outgoing(Refusal(self.folder.site, plan, number, attempt, code))
 
     def standing(self, plan: StudyPlan) -> Standing:
         """How a plan stands here: what officers have signed, and what the switches say."""
@@ -187,21 +193,21 @@ class Desk:
         return Standing.PAUSED if self.switches.paused else Standing.APPROVED
 
     def _one(self, exchange: str, plan: str, request: bytes | memoryview) -> Outgoing:
-        number = 0
+        asked = (0, 0)
         try:
             ask = parse_ask(request)
-            number = ask.request.round_number if isinstance(ask, Train) else 0
+            asked = (ask.request.round_number, ask.request.attempt) if isinstance(ask, Train) else asked
             if type(ask) not in EXCHANGES[exchange]:
                 raise ProtocolViolation(COORDINATOR, f"it sent {type(ask).__name__} in the exchange '{exchange}'")
             if _plan_of(ask) not in (None, plan):
                 raise ProtocolViolation(COORDINATOR, "a request names another plan than the bundle that it came with")
             return self._answer(plan, ask)
         except ProtocolViolation as error:
-            return self.refuse(plan, error.message, RefusalCode.PROTOCOL, number)
+            return self.refuse(plan, error.message, RefusalCode.PROTOCOL, *asked)
         except UsageError as error:
-            return self.refuse(plan, error.message, RefusalCode.POLICY, number)
+            return self.refuse(plan, error.message, RefusalCode.POLICY, *asked)
         except WardroundError as error:
-            return self.refuse(plan, error.message, RefusalCode.UNAVAILABLE, number)
+            return self.refuse(plan, error.message, RefusalCode.UNAVAILABLE, *asked)
 
     def _answer(self, plan: str, ask: Ask) -> Outgoing:
         match ask:
@@ -274,7 +280,7 @@ class Desk:
                 return hospital.open(ask.proposal, ask.consents)
         raise ProtocolViolation(COORDINATOR, "it sent a request that this site does not know")
 
-    def _hospital(self, plan: str) -> Site | SecureSite:
+    def _hospital(self, plan: str) -> Site | IndicatorSite | SecureSite:
         """The hospital of an approved plan. Raises WardroundError, with the reason, when it may not work now."""
         held = self.studies.get(plan)
         if held is None:
@@ -293,7 +299,7 @@ class Desk:
             settings = read_settings(self.folder.path)
             parts = (self.ledger, self.members, self._roster, self._evidence)
             self._hospitals[plan] = open_hospital(
-                held.plan, self.folder, settings, *parts, lambda: self.switches.halt(plan)
+                held.plan, self.folder, settings, *parts, lambda: self.switches.halt(plan), self._clock
             )
         return self._hospitals[plan]
 
@@ -362,12 +368,9 @@ class Desk:
             return "is another one than this site has signed"
         state = self.ledger.state
         released = any(
-            block.plan == receipt.plan
-            and block.round_number == receipt.round_number
-            and receipt.attempt in block.attempts
-            and block.state in (BlockState.RELEASED, BlockState.ABANDONED)
+            state.has_released(block.name, receipt.round_number, receipt.attempt)
             for block in state.blocks.values()
-            if block.domain != CONSORTIUM_DOMAIN
+            if block.plan == receipt.plan and block.domain != CONSORTIUM_DOMAIN
         )
         if line.outcome == "replied" and not released:
             return "says that this site took part, and its ledger has nothing of it"

@@ -15,6 +15,7 @@ from sqlite3 import Connection
 import numpy as np
 
 from wardround.client.contributions import Contributions, Step
+from wardround.client.counted import Everybody, Patients
 from wardround.client.feeds.events import Event, Feed
 from wardround.client.governance import CONSORTIUM_DOMAIN, charge_for
 from wardround.client.policy import Denied, decide
@@ -28,7 +29,7 @@ from wardround.privacy.continual import closed_sums, noised, scale
 from wardround.protocol.canonical import LABEL_RELEASE, digest
 from wardround.protocol.errors import UsageError, WardroundError
 from wardround.protocol.indicators import PRESENT, Indicators
-from wardround.protocol.ledger import BlockState, Cancel, Refuse, Release, Reserve, Start
+from wardround.protocol.ledger import BlockState, Refuse, Release, Reserve, Start
 from wardround.protocol.messages import Refusal, RefusalCode, Reply, RoundRequest, join_contribution
 from wardround.protocol.outgoing import Outgoing, outgoing, parse_answer
 from wardround.protocol.parameters import Contribution
@@ -43,8 +44,8 @@ class IndicatorSite:
         domains: the data domains of all patients whose events the feed may tell of: each is charged the whole campaign.
         steps: keeps what each tick took.
         replies: keeps finished answers, so that a request that comes again gets the same bytes.
-        admitted: whether a patient may be counted: of a charged domain, and not opted out. Asked for every event.
-        now: the time of day, UTC: no tick is answered before it is over.
+        patients: whose events count. Asked anew for every tick.
+        now: what the clock says, UTC: no tick is answered before it is over.
         seal: what leaves for a finished reply: the reply itself, or under secure aggregation its masked form.
     """
 
@@ -58,7 +59,7 @@ class IndicatorSite:
         domains: tuple[str, ...],
         steps: CampaignSteps,
         replies: StoredReplies,
-        admitted: Callable[[str], bool] = lambda patient: True,
+        patients: Patients | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         seal: Seal = outgoing,
     ) -> None:
@@ -74,7 +75,7 @@ class IndicatorSite:
         self._domains = domains
         self._steps = steps
         self._replies = replies
-        self._admitted = admitted
+        self._patients = patients or Everybody()
         self._now = now
         self._seal = seal
         self._place = [participant.site for participant in plan.participants].index(name)
@@ -91,9 +92,7 @@ class IndicatorSite:
         to be abandoned.
         """
         self._held = None
-        open_ = [block for block in self._blocks().values() if block and block.state is BlockState.RESERVED]
-        if open_:
-            self.ledger.record(*(Cancel(block=block.name) for block in open_))
+        self.ledger.recover(self.plan.digest)
 
     def work(self, request: RoundRequest, today: date) -> Generator[Phase, None, Outgoing]:
         """Answer ``request``, phase by phase. The generator's value is what may leave."""
@@ -115,7 +114,11 @@ class IndicatorSite:
             return self.refuse(request, RefusalCode.PROTOCOL, f"tick {last} was answered, and time does not go back")
         if request.round_number > self._task.ended(self._now()):
             return self.refuse(request, RefusalCode.PROTOCOL, f"tick {request.round_number} is not over")
-        refused = yield from self._charged(request)
+        try:
+            left_out = self._patients.look()
+        except WardroundError as error:
+            return self.refuse(request, RefusalCode.UNAVAILABLE, error.message)
+        refused = yield from self._charged(request, left_out)
         if refused is not None:
             return refused
         try:
@@ -155,7 +158,7 @@ class IndicatorSite:
         state = self.ledger.state
         return {domain: state.campaign(self.plan.digest, domain) for domain in self._charged_domains()}
 
-    def _charged(self, request: RoundRequest) -> Generator[Phase, None, Outgoing | None]:
+    def _charged(self, request: RoundRequest, left_out: int) -> Generator[Phase, None, Outgoing | None]:
         """Reserve and start the whole campaign on every domain that it is not charged to yet; or why that cannot be."""
         known, number = self.ledger.state.blocks, 1
         missing = [domain for domain, block in self._blocks().items() if block is None]
@@ -178,7 +181,7 @@ class IndicatorSite:
         waiting = [block for block in self._blocks().values() if block and block.state is BlockState.RESERVED]
         try:
             if waiting:
-                self.ledger.record(*(Start(block=block.name) for block in waiting))
+                self.ledger.record(*(Start(block=block.name, opted_out_at_most=left_out) for block in waiting))
         except NotAllowed as error:
             return self.refuse(request, RefusalCode.POLICY, error.message)
         yield Phase.STARTED
@@ -201,12 +204,14 @@ class IndicatorSite:
         held = self._contributions()
         present = self.plan.layout.split(request.model)[PRESENT]
         again = held.last > 0 and present[held.last - 1, self._place] < 0.5
+        gone = self._patients.gone(held.pending(again))
         taken, watermark = list[Event](), held.watermark
         while True:
             events, watermark = self._feed.poll(watermark)
             if not events:
-                return Step(request.round_number, bool(again), tuple(taken), watermark)
-            taken += (event for event in events if self._admitted(event.patient))
+                return Step(request.round_number, bool(again), tuple(taken), watermark, gone)
+            asked = [each for each in events if each.kind in self._task.kinds and each.at >= self._task.start]
+            taken += self._patients.counted(asked)
 
     def _contribution(self, step: Step) -> Contribution:
         """The noised sums of the nodes that close at this tick, in units of the joint bound.

@@ -1,5 +1,6 @@
 """``policy.yaml``: limits that no plan may exceed here, whoever approved it. Only the site's own people write it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from wardround.client.yaml_text import load_yaml
 from wardround.privacy.promises import broken_promise
 from wardround.protocol.behaviour import behaviour
 from wardround.protocol.errors import UsageError
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.plan import Claim, PrivacyMode, StudyPlan
 
 POLICY: Final = "policy.yaml"
@@ -36,6 +38,7 @@ class SitePolicy(BaseModel):
     allow_unprotected: bool = Field(default=False, description="public or synthetic data only: no protection at all")
     tasks: tuple[str, ...] | None = Field(default=None, description="tasks that may run; null: every one")
     columns: tuple[str, ...] | None = Field(default=None, description="columns that a plan may read; null: every one")
+    allow_rehearsals: bool = Field(default=False, description="campaigns whose ticks pass in seconds: made-up events")
     attempts_at_most: int = Field(default=5, ge=1, le=10)
 
 
@@ -74,7 +77,8 @@ def exceeds(plan: StudyPlan, policy: SitePolicy, site: str) -> str | None:
         return f"the plan was written for behaviour {plan.behaviour[:12]}, and {behaviour()[:12]} is installed here"
     if site not in {participant.site for participant in plan.participants}:
         return f"the plan does not name site '{site}'"
-    if plan.contract is None or plan.contract.patient_id is None:
+    campaign = plan.task if isinstance(plan.task, Indicators) else None
+    if campaign is None and (plan.contract is None or plan.contract.patient_id is None):
         return "the plan does not say which column names the patient, so nobody could opt out or be kept apart"
     if terms.claim is Claim.SIMULATION_ONLY and not policy.allow_unprotected:
         return "the plan has no protection at all, which this site's policy does not allow"
@@ -90,14 +94,23 @@ def exceeds(plan: StudyPlan, policy: SitePolicy, site: str) -> str | None:
         many = len(plan.participants) >= policy.secure_aggregation_from
         if many and not terms.secure_aggregation:
             return f"the plan has {len(plan.participants)} sites and no secure aggregation, which the policy asks for"
-    if plan.rounds > policy.rounds_at_most:
+    if campaign is not None and campaign.rehearsal_seconds is not None and not policy.allow_rehearsals:
+        return "the plan is a rehearsal, whose days pass in seconds; this site's policy does not allow one"
+    if campaign is None and plan.rounds > policy.rounds_at_most:
         return f"the plan has {plan.rounds} rounds, and the site's policy ends at {policy.rounds_at_most}"
     if plan.attempts > policy.attempts_at_most:
         return f"the plan tries a round {plan.attempts} times, and the site's policy ends at {policy.attempts_at_most}"
     if policy.tasks is not None and plan.task.name not in policy.tasks:
         return f"the task '{plan.task.name}' is not on the site's list"
     if policy.columns is not None:
-        unknown = sorted(set(plan.contract.column_names) - set(policy.columns))
+        unknown = sorted(set(_read(plan)) - set(policy.columns))
         if unknown:
             return f"the plan reads the column '{unknown[0]}', which is not on the site's list"
     return None
+
+
+def _read(plan: StudyPlan) -> Sequence[str]:
+    """The columns that ``plan`` reads: of a campaign of indicators the kinds of events."""
+    if isinstance(plan.task, Indicators):
+        return plan.task.kinds
+    return plan.contract_or_fail.column_names

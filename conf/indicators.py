@@ -75,6 +75,12 @@ class CampaignFile(_Section):
     indicators: dict[str, Any]
     privacy: Cost
     secagg: Literal["auto", "on", "off"] = "auto"
+    deadline_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=3600,
+        description="how long a tick waits for a hospital; null: a quarter of it, at most 600",
+    )
     attempts: int = Field(default=3, ge=2, le=10, description="at a tick, where on_absence is 'wait'")
     epsilon_cap: float = Field(default=8.0, gt=0, description="lifetime budget of a data domain")
     made_up: MadeUp = MadeUp()
@@ -110,7 +116,7 @@ def campaign_plan(given: CampaignFile, today: date) -> StudyPlan:
         return StudyPlan(
             study=section.name,
             title=section.title,
-            governance=governance_of(section, today, task.begins(task.ticks + 1).date() + timedelta(days=1)),
+            governance=governance_of(section, today, task.clock(task.ticks + 1).date() + timedelta(days=1)),
             contract=None,
             task=task,
             model=InitialModel(scheme="zeros", seed=0, layout=layout.digest, hash=model_hash(start)),
@@ -125,6 +131,7 @@ def campaign_plan(given: CampaignFile, today: date) -> StudyPlan:
             local=LocalTraining(steps=1, learning_rate=1.0),
             rounds=task.ticks,
             min_sites=1 if local else min(SMALLEST, len(hospitals)),
+            deadline_seconds=given.deadline_seconds or _patience(task),
             attempts=given.attempts if task.on_absence == "wait" else 1,
             participants=tuple(Participant(site=site, declared_patients=count) for site, count in hospitals),
             privacy=_terms(given, local),
@@ -132,6 +139,11 @@ def campaign_plan(given: CampaignFile, today: date) -> StudyPlan:
         )
     except ValidationError as error:
         raise usage_error(error) from None
+
+
+def _patience(task: Indicators) -> float:
+    """Seconds that a tick waits for a hospital: never so long that the next one is late, and never too short."""
+    return min(600.0, max(10.0, task.lasts.total_seconds() / 4))
 
 
 def _terms(given: CampaignFile, local: bool) -> PrivacyTerms:

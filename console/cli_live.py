@@ -16,6 +16,18 @@ def add(app: typer.Typer) -> None:
     live = group("live", "Indicators of many hospitals over days to months, tick by tick.", app)
 
     @live.command()
+    def propose(
+        file: Annotated[Path, typer.Argument(help="What is asked, as YAML; docs/indicators.md shows one.")],
+        coordinator: Annotated[
+            Path | None, typer.Option(help="The coordinator's folder; left out: nothing is sent.")
+        ] = None,
+    ) -> None:
+        """Say what a campaign costs and how exact it will be, and propose it to the hospitals."""
+        from wardround.console.commands.live import propose_command
+
+        propose_command(file, coordinator)
+
+    @live.command()
     def simulate(
         file: Annotated[Path, typer.Argument(help="What is asked, as YAML; docs/indicators.md shows one.")],
         output: Annotated[

@@ -268,6 +268,9 @@ def _warnings(plan: StudyPlan) -> Iterator[Term]:
     elif terms.mode is PrivacyMode.NONE:
         words = _("there is no differential privacy, and no epsilon bounds what the sums tell of a patient.")
         yield Term(_("No privacy guarantee, sums only"), words)
+    if isinstance(plan.task, Indicators) and plan.task.rehearsal_seconds is not None:
+        words = _("a tick passes in %(seconds)s s. For made-up events only: no figure of it is of a real day.")
+        yield Term(_("This is a rehearsal"), words % {"seconds": numeral(plan.task.rehearsal_seconds)})
     if terms.outsiders_only:
         words = _("sums are hidden from outsiders only.")
         yield Term(_("One authority directs the coordinator and a hospital"), words)

@@ -142,6 +142,13 @@ class Books:
         found = (self.blocks[name] for (of, on, _), name in self.current.items() if (of, on) == (plan, domain))
         return next((block for block in found if block.ticks), None)
 
+    def has_released(self, block: str, round_number: int, attempt: int) -> bool:
+        """Whether an answer to this attempt at the round, or tick, was released from ``block``, abandoned or not."""
+        held = self.blocks[block]
+        if held.ticks:
+            return (round_number, attempt) in self.parts.get(block, ())
+        return held.round_number == round_number and attempt in held.attempts
+
     def _domain(self, name: str) -> Domain:
         if name not in self.domains:
             raise not_allowed(f"this site has no data domain '{name}'")

@@ -7,6 +7,9 @@ An event of a patient has a kind and an amount. Of indicator k it is worth a num
 a *level* its amount held within 0 .. 1, of a *total* within 0 .. ``upper``. What enters a level counts up, what leaves
 it down. A correction (the same identifier again) is worth the difference, in the tick in which it arrives. A patient
 makes at most ``contributions`` of them to an indicator in the whole campaign; what comes after is left out.
+
+Two times: events have the campaign's, in which a tick is a quarter of an hour, an hour or a day. By the clock of the
+machines a tick takes as long, but for a *rehearsal*, which plays it in seconds.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -138,6 +141,12 @@ class Indicators(Untrained):
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="of every interval")
     alarm: Alarm = Alarm()
     indicators: tuple[Indicator, ...] = Field(min_length=1, max_length=64)
+    rehearsal_seconds: float | None = later(
+        None,
+        gt=0,
+        le=900,
+        description="a rehearsal with made-up events: a tick takes so many seconds; null: as long as it says",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Indicators":
@@ -155,6 +164,11 @@ class Indicators(Untrained):
         return self
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """Every kind of event that is counted, sorted."""
+        return tuple(sorted({kind for each in self.indicators for kind in each.kinds}))
+
+    @property
     def levels(self) -> int:
         """L: nodes that a tick lies in at most, and the most that close at one."""
         return levels(self.ticks)
@@ -168,9 +182,24 @@ class Indicators(Untrained):
         """When ``tick``, from 1, begins, UTC. It ends where the next begins."""
         return self.start.astimezone(UTC) + (tick - 1) * TICKS[self.tick]
 
+    @property
+    def lasts(self) -> timedelta:
+        """How long a tick takes by the clock."""
+        return TICKS[self.tick] if self.rehearsal_seconds is None else timedelta(seconds=self.rehearsal_seconds)
+
+    def clock(self, tick: int) -> datetime:
+        """What the clock says when ``tick`` begins, UTC: in a rehearsal another time than ``begins``."""
+        return self.start.astimezone(UTC) + (tick - 1) * self.lasts
+
+    def at(self, now: datetime) -> datetime:
+        """The campaign's time, which events have, when the clock says ``now``."""
+        return (
+            now if self.rehearsal_seconds is None else self.start + (now - self.start) / self.lasts * TICKS[self.tick]
+        )
+
     def ended(self, now: datetime) -> int:
-        """How many ticks are over at ``now``, at most all."""
-        return max(0, min(self.ticks, (now - self.start) // TICKS[self.tick]))
+        """How many ticks are over when the clock says ``now``, at most all."""
+        return max(0, min(self.ticks, (now - self.start) // self.lasts))
 
 
 def alone(sites: int) -> str:

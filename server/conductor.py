@@ -9,33 +9,47 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 from wardround.privacy.secagg.server import SetupDesk
 from wardround.protocol.errors import ProtocolViolation, Unavailable, WardroundError
 from wardround.protocol.identity import Identity
-from wardround.protocol.incoming import Ask, Finish, Follow, Heads, Hello, Propose, Recall, Stop, Train
-from wardround.protocol.messages import Greeting, Recalled, Standing
+from wardround.protocol.incoming import Ask, Finish, Stop, Train
+from wardround.protocol.indicators import Indicators
+from wardround.protocol.messages import Greeting, Standing
 from wardround.protocol.outgoing import Stored, parse_answer
 from wardround.protocol.parameters import model_hash
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.roster import Roster
 from wardround.protocol.weights import Installed, nothing_installed
 from wardround.server.carrier import Answered, Carrier, Silent
-from wardround.server.exchange import SiteFailed, begin, open_sum, said, set_up
+from wardround.server.exchange import SiteFailed, begin, open_sum, set_up
+from wardround.server.greeting import HELLO_SECONDS, Greeter
 from wardround.server.recording import Recorder
 from wardround.server.rounds import NO_PART, Outcome, Report, Round, RoundState
 from wardround.server.store.studies import Attempt, StudyFolder
 from wardround.server.study import RoundRecord, Study
 from wardround.server.sums import MaskedSum
+from wardround.server.timetable import due, over, settling
 from wardround.strategies import strategy_for
 
 VOID_ROUNDS_IN_A_ROW: Final = 3
 """After so many void rounds a study stops: more charges would buy nothing."""
 
-HELLO_SECONDS: Final = 30.0
+SESSION_TICKS: Final = 28
+"""Ticks of one session: its set-up exchanges shares for every one of them."""
+
+SESSION_LASTS: Final = timedelta(days=28)
+"""How long a session is used; a site gives it up after 30 days."""
+
+SETUP_SECONDS: Final = 60.0
+"""How long a set-up waits at least: a hospital that was just started opens its data or feeds first."""
+
+ABSENT: Final = "it did not answer before it was asked"
+
 FAREWELL_SECONDS: Final = 60.0
 """How long the end of a study waits for sites that are away."""
 
@@ -74,8 +88,9 @@ class Conductor:
 
     Args:
         roster: gives the roster in force; None: a pilot of one or two hospitals without one.
-        wanted: what people want now; asked between and during exchanges.
+        wanted: what people want now; asked between and during exchanges, and while a campaign waits for its next tick.
         told: called with what people see, whenever it changes.
+        clock: the time of day, UTC, by which the ticks of a campaign are over.
     """
 
     def __init__(
@@ -88,6 +103,7 @@ class Conductor:
         told: Callable[[Progressing], None] = lambda seen: None,
         sleep: Callable[[float], None] = time.sleep,
         installed: Installed = nothing_installed,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.folder = folder
         self.plan: StudyPlan = folder.plan
@@ -98,6 +114,10 @@ class Conductor:
         self._wanted = wanted
         self._told = told
         self._sleep = sleep
+        self._clock = clock
+        self._campaign = self.plan.task if isinstance(self.plan.task, Indicators) else None
+        self._greeter = Greeter(self.plan, roster, self._exchange)
+        self._begun_on = date.min
         self._study = Study(self.plan, strategy_for(self.plan), folder.progress(self.plan), installed)
         self._recorder = Recorder(folder, identity, roster)
         self._unwell: set[str] = set()
@@ -146,72 +166,50 @@ class Conductor:
 
     def _greet(self, propose: bool = False) -> dict[str, Standing]:
         """How the plan stands at each site; sites that did not answer are not in it."""
-        first: list[Ask] = [Propose(self.plan.canonical.decode())] if propose else [Hello(self.plan.digest)]
-        roster = self._roster()
-        asks: dict[str, list[Ask]] = {site: list(first) for site in self.sites}
-        greetings = self._greetings(asks, 1)
-        behind = [s for s, g in greetings.items() if roster and g.roster not in ("", roster.digest)]
-        if behind and roster is not None:
-            follow = {site: [Follow(roster.canonical.decode()), *first] for site in behind}
-            greetings |= self._greetings(follow, 2)
-        self._recollect(greetings)
+        greetings = self._greeter.greet(propose)
         self._session_lost(greetings)
-        self._show(standing={site: g.standing.value for site, g in greetings.items()})
-        self._greeted_at, self._standing = time.monotonic(), {site: g.standing for site, g in greetings.items()}
+        self._standing = {site: greeting.standing for site, greeting in greetings.items()}
+        self._show(standing={site: word.value for site, word in self._standing.items()})
+        self._greeted_at = time.monotonic()
         return self._standing
 
-    def _greetings(self, asks: Mapping[str, Sequence[Ask]], count: int) -> dict[str, Greeting]:
-        found = {}
-        for outcome in self._exchange("query.hello", asks, HELLO_SECONDS):
-            if isinstance(outcome, Answered) and len(outcome.answers) == count:
-                try:
-                    found[outcome.site] = said(outcome.answers[-1], outcome.site, Greeting)[0]
-                except ProtocolViolation as error:
-                    log.warning("greeting refused site=%s reason=%r", outcome.site, error.message)
-        return found
-
     def _session_lost(self, greetings: Mapping[str, Greeting]) -> None:
+        """A site that may take part and holds no session, or another, ends this one: it was restarted, or is new."""
         desk = self._study.desk
-        held = "" if desk is None else desk.session.digest
-        if desk is not None and any(greeting.session != held for greeting in greetings.values()):
+        able = (greeting for greeting in greetings.values() if greeting.standing is Standing.APPROVED)
+        if desk is not None and any(greeting.session != desk.session.digest for greeting in able):
             self._study.desk = None
-
-    def _recollect(self, greetings: Mapping[str, Greeting]) -> None:
-        """Carry each restarted site's question to the others, and their answers back."""
-        asking = {site: greeting.nonce for site, greeting in greetings.items() if greeting.nonce}
-        if not asking or len(greetings) < 2:
-            return
-        asks: dict[str, list[Ask]] = {
-            site: [Recall(origin, nonce) for origin, nonce in asking.items() if origin != site] for site in greetings
-        }
-        answers: dict[str, list[str]] = {origin: [] for origin in asking}
-        for outcome in self._exchange("query.hello", {s: a for s, a in asks.items() if a}, HELLO_SECONDS):
-            if not isinstance(outcome, Answered):
-                continue
-            for ask, content in zip(asks[outcome.site], outcome.answers, strict=False):
-                try:
-                    recalled = said(content, outcome.site, Recalled)[0]
-                except ProtocolViolation:
-                    continue
-                assert isinstance(ask, Recall)
-                answers[ask.origin].append(recalled.answer)
-        back: dict[str, list[Ask]] = {origin: [Heads(tuple(found))] for origin, found in answers.items() if found}
-        for outcome in self._exchange("query.keys", back, HELLO_SECONDS):
-            log.info("heads answered site=%s", outcome.site)
 
     def _restore(self) -> None:
         """The session that is on disk, if every site still holds it."""
-        if self.plan.privacy.secure_aggregation and self._study.desk is None:
-            self._study.desk = self.folder.session(self._identity)
-            if self._study.desk is not None:
-                self._greet()
+        kept = self.folder.session(self._identity) if self.plan.privacy.secure_aggregation else None
+        if kept is not None and self._study.desk is None:
+            self._study.desk, self._begun_on = kept
+            self._greet()
 
-    def _set_up(self) -> None:
-        """A session among the sites that answer, for the rounds that are left; a site that fails is left out."""
+    def _session_over(self, number: int) -> bool:
+        """Whether round ``number`` needs a new session: there is none, or the sites would use it no more."""
+        desk = self._study.desk
+        return desk is None or number not in desk.session.rounds or self._today() - self._begun_on >= SESSION_LASTS
+
+    def _join(self, number: int) -> bool:
+        """A session for tick ``number`` among the sites that are there now; False: too few are."""
+        self._greet()
+        if self._session_over(number):
+            return self._set_up(wait=False)
+        here = {site for site, word in self._standing.items() if word is Standing.APPROVED}
+        return len(here) >= self.plan.quorum
+
+    def _set_up(self, wait: bool = True) -> bool:
+        """A session among the sites that answer, for the rounds that are left; a site that fails is left out.
+
+        ``wait``: for as many as the plan needs. Returns whether there is a session.
+        """
         roster = self._roster()
         if roster is None:
             raise Unavailable("there is no roster, and secure aggregation needs one", "sign one: docs/roster.md")
         left_out: set[str] = set()
+        self._study.desk = None
         while True:
             self._halt()
             self._show(phase="setting up secure aggregation")
@@ -220,36 +218,46 @@ class Conductor:
             self._greeted_at = 0.0
             able = [s for s, word in standing.items() if word is Standing.APPROVED and s not in left_out]
             if len(able) < self.plan.quorum:
+                self._note(f"{len(able)} of {self.plan.quorum} sites that are needed answer")
+                if not wait:
+                    return False
                 self._sleep(3.0)
                 left_out.clear()
-                self._note(f"{len(able)} of {self.plan.quorum} sites that are needed answer")
                 continue
-            number = self.folder.next_session()
-            rounds = range(self._study.progress.rounds_done + 1, self.plan.rounds + 1)
             try:
-                self._study.desk = set_up(
-                    self.plan,
-                    roster,
-                    self._identity,
-                    self._asking,
-                    able,
-                    name=f"{self.plan.digest[:16]}/{number}",
-                    length=self._study.vector_length,
-                    rounds=rounds,
-                    today=_today(),
-                    attempts=self.plan.attempts,
-                )
+                self._study.desk = self._session(roster, able)
             except (SiteFailed, ProtocolViolation) as error:
                 log.warning("set-up failed site=%s reason=%r", error.site, error.message)
                 left_out.add(error.site)
                 continue
-            self.folder.keep_session(self._study.desk)
+            self._begun_on = self._today()
+            self.folder.keep_session(self._study.desk, self._begun_on)
             self._begun.clear()
-            return
+            return True
 
-    def _asking(self, kind: str, asks: Mapping[str, Ask]) -> Iterator[tuple[str, bytes | Stored | WardroundError]]:
+    def _session(self, roster: Roster, able: Sequence[str]) -> SetupDesk:
+        first, last = self._study.progress.rounds_done + 1, self.plan.rounds
+        if self._campaign is not None:
+            last = min(last, first + SESSION_TICKS - 1)
+        return set_up(
+            self.plan,
+            roster,
+            self._identity,
+            partial(self._asking, at_least=SETUP_SECONDS),
+            able,
+            name=f"{self.plan.digest[:16]}/{self.folder.next_session()}",
+            length=self._study.vector_length,
+            rounds=range(first, last + 1),
+            today=self._today(),
+            attempts=self.plan.attempts,
+        )
+
+    def _asking(
+        self, kind: str, asks: Mapping[str, Ask], at_least: float = 0.0
+    ) -> Iterator[tuple[str, bytes | Stored | WardroundError]]:
         """One request to each site, as ``server.exchange`` asks."""
-        for outcome in self._exchange(kind, {site: [ask] for site, ask in asks.items()}, self.plan.deadline_seconds):
+        seconds = max(self.plan.deadline_seconds, at_least)
+        for outcome in self._exchange(kind, {site: [ask] for site, ask in asks.items()}, seconds):
             if isinstance(outcome, Answered) and len(outcome.answers) == 1:
                 yield outcome.site, outcome.answers[0]
             else:
@@ -261,15 +269,23 @@ class Conductor:
         kept, number = self.folder.attempt(), self._study.progress.rounds_done + 1
         attempt = kept.attempt if kept is not None and kept.round_number == number else 1
         while True:
+            there = self._campaign is None or self._tick(self._campaign, number, attempt)
             started = time.monotonic()
-            opened = self._attempt(number, attempt, kept)
+            if there:
+                opened = self._attempt(number, attempt, kept)
+                last = opened.state is RoundState.CLOSED or attempt >= self.plan.attempts
+                record = self._study.close_round(opened) if last else _void_record(opened)
+                self._unwell = {s for s, r in opened.reports.items() if r.outcome is not Outcome.REPLIED}
+                self._unwell |= opened.silent
+                del opened  # and with it the model that the round began with, before the next one is written down
+            else:
+                last = attempt >= self.plan.attempts
+                record = self._unasked(number)
+                if last:
+                    self._study.leave_out()
             kept = None
-            last = opened.state is RoundState.CLOSED or attempt >= self.plan.attempts
-            record = self._study.close_round(opened) if last else _void_record(opened)
             self._recorder.record(record, attempt)
             self.folder.drop_sum()
-            self._unwell = {s for s, r in opened.reports.items() if r.outcome is not Outcome.REPLIED} | opened.silent
-            del opened  # and with it the model that the round began with, before the next one is written down
             if last:
                 self.folder.keep_progress(self._study.progress)
                 self._round_seconds.append(time.monotonic() - started)
@@ -278,14 +294,47 @@ class Conductor:
             attempt += 1
             self.folder.keep_attempt(Attempt(number, attempt, "asked", {}))
             self._note(f"round {number} was void; attempt {attempt}")
-            self._sleep(min(2.0 * attempt, 20.0))
+            if self._campaign is None:
+                self._sleep(min(2.0 * attempt, 20.0))
+
+    def _tick(self, campaign: Indicators, number: int, attempt: int) -> bool:
+        """Wait until an attempt at tick ``number`` is due; whether enough hospitals are there to be asked.
+
+        Under secure aggregation they are greeted before: who was restarted, or is back, joins a session first, so that
+        no tick is lost to that.
+        """
+        at = due(campaign, number, attempt, self.plan.attempts)
+        waits = {"phase": "", "note": f"tick {number} is asked at {at:%Y-%m-%d %H:%M:%S} UTC"}
+        self._show(state="running", round_number=number, attempt=attempt, **waits)
+        self._wait(at - settling(campaign))
+        there = not self.plan.privacy.secure_aggregation or self._join(number)
+        self._show(**waits)
+        self._wait(at)
+        self._show(note="")
+        return there
+
+    def _wait(self, moment: datetime) -> None:
+        """Until the clock says ``moment``, a stop being heard meanwhile."""
+        while (left := (moment - self._clock()).total_seconds()) > 0:
+            self._halt()
+            self._sleep(min(left, 1.0))
+
+    def _unasked(self, number: int) -> RoundRecord:
+        """A tick for which there is no session: who did not answer the greeting, and what stands in others' way."""
+        reports = {
+            site: Report(Outcome.LOST, self._standing[site].value if site in self._standing else ABSENT)
+            for site in self.sites
+        }
+        before = model_hash(self._study.progress.state.model)
+        absent = tuple(site for site in self.sites if self._standing.get(site) is not Standing.APPROVED)
+        return RoundRecord(number, RoundState.VOID, reports, before, before, absent)
 
     def _attempt(self, number: int, attempt: int, kept: Attempt | None) -> Round:
         if self.plan.privacy.secure_aggregation:
-            if self._unwell and self._study.desk is not None:
+            if self._campaign is None and self._unwell and self._study.desk is not None:
                 self._greet()
                 self._unwell = set()
-            if self._study.desk is None:
+            if self._session_over(number):
                 self._set_up()
                 kept = None
         opened = self._study.open_round(time.monotonic(), attempt)
@@ -318,12 +367,14 @@ class Conductor:
         proposal = sums.desk.proposal if isinstance(sums, MaskedSum) else None
         train = Train(opened.request, proposal)
         sites = self.sites if proposal is None else list(proposal.participants)
+        if proposal is not None and self._campaign is not None:
+            sites = [site for site in sites if site in self._standing]
         asks: dict[str, list[Ask]] = {}
         for site in sites:
             starting = [begin(self.plan, desk)] if isinstance(desk, SetupDesk) and site not in self._begun else []
             asks[site] = [*self._recorder.beside(site), *starting, train]
         for site in set(self.sites) - set(sites):
-            opened.lost(site, time.monotonic(), NO_PART)
+            opened.lost(site, time.monotonic(), NO_PART if proposal is None or self._heard(site) else ABSENT)
         for outcome in self._exchange("train.round", asks, self.plan.deadline_seconds):
             site, now = outcome.site, time.monotonic()
             if not isinstance(outcome, Answered):
@@ -339,7 +390,17 @@ class Conductor:
                     opened.lost(site, now, error.message)
             self._show(sites={s: r.outcome.value for s, r in opened.reports.items()})
 
+    def _heard(self, site: str) -> bool:
+        """Whether a site answered the last greeting; in a study of rounds nobody asks."""
+        return self._campaign is None or site in self._standing
+
     def _settled(self, record: RoundRecord) -> None:
+        if self._campaign is not None:
+            # A void tick costs nobody a charge, so whoever is away is a gap and stops nobody.
+            self.folder.keep_model(self.plan, self._study.progress.state.model)
+            ends = over(self._campaign, self.plan.rounds)
+            self._show(seconds_left=max(0.0, (ends - self._clock()).total_seconds()))
+            return
         self._void_in_a_row = self._void_in_a_row + 1 if record.state is RoundState.VOID else 0
         recent = self._round_seconds[-10:]
         self._show(seconds_left=sum(recent) / len(recent) * (self.plan.rounds - record.round_number))
@@ -385,6 +446,9 @@ class Conductor:
             yield from self._carrier.exchange(kind, asks, seconds, lambda: self._wanted() is Wanted.STOPPED)
         self._halt()
 
+    def _today(self) -> date:
+        return self._clock().date()
+
     def _halt(self) -> None:
         if self._wanted() is Wanted.STOPPED:
             raise Stopped("the study was stopped", "wardround study resume goes on where it was")
@@ -403,7 +467,3 @@ def _void_record(opened: Round) -> RoundRecord:
     """A void attempt that is tried again: the model stays, and who voided it is named."""
     reports, before = dict(opened.reports), opened.request.model_hash
     return RoundRecord(opened.request.round_number, RoundState.VOID, reports, before, before, opened.voided_by)
-
-
-def _today() -> date:
-    return datetime.now(UTC).date()

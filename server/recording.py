@@ -229,7 +229,10 @@ class Recorder:
         )
 
     def _epsilon(self, rounds: int) -> float | None:
-        """The epsilon of so many rounds of the plan, the same for every site: its event is the plan's."""
+        """The epsilon of so many rounds of the plan, the same for every site: its event is the plan's.
+
+        Of more rounds than there are charges it is that of all charges.
+        """
         if self._curve is None or not rounds:
             return None if self._curve is None else 0.0
         curve = self._curve.result()
@@ -237,16 +240,17 @@ class Recorder:
 
 
 def _curve_of(plan: StudyPlan) -> "Future[list[float]] | None":
-    """The epsilon of 1, 2, ... rounds, computed beside the first round; None without differential privacy."""
+    """The epsilon of 1, 2, ... charges, computed beside the first round; None without differential privacy."""
     event, delta = plan.round_event(plan.participants[0].site), plan.privacy.delta
     if not isinstance(event, PoissonGaussian) or delta is None:
         return None
     most = plan.charges * (plan.attempts if plan.privacy.mode is PrivacyMode.DIST else 1)
 
     def compute() -> list[float]:
-        from wardround.privacy.accounting import epsilon_after_rounds
+        from wardround.privacy.accounting import epsilon, epsilon_after_rounds
 
-        return epsilon_after_rounds(event, most, delta)
+        # A campaign is charged whole with its first tick, and no later one adds to that.
+        return [epsilon([event], delta)] if most == 1 else epsilon_after_rounds(event, most, delta)
 
     pool = ThreadPoolExecutor(1, "accounting")
     computed = pool.submit(compute)

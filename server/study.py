@@ -15,6 +15,7 @@ import numpy as np
 from wardround.privacy.secagg.scale import VECTOR, quantizer_for
 from wardround.privacy.secagg.server import AttemptDesk, SetupDesk
 from wardround.protocol.errors import UsageError
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.messages import RoundRequest
 from wardround.protocol.parameters import Total, model_hash
 from wardround.protocol.plan import StudyPlan
@@ -134,13 +135,23 @@ class Study:
         elif closed.state is RoundState.OPEN:
             raise UsageError("the round is still open", "settle it first")
         number, reports, before = closed.request.round_number, dict(closed.reports), closed.request.model_hash
-        voided = Counter(self.progress.voided) + Counter(closed.voided_by)
+        # A void tick of a campaign costs nobody a charge: whoever is away is a gap in its series.
+        voided = Counter(self.progress.voided) + Counter(() if self._campaign else closed.voided_by)
         self.stopped_by = tuple(sorted(site for site, times in voided.items() if times >= VOIDS_OF_A_SITE))
         for site in self.stopped_by:
             del voided[site]
         self.progress = Progress(self.plan.digest, state, number, dict(sorted(voided.items())))
         after = model_hash(state.model)
         return RoundRecord(number, closed.state, reports, before, after, closed.voided_by, warning)
+
+    def leave_out(self) -> None:
+        """The next tick of a campaign is over without a sum: too few hospitals were there to be asked."""
+        done = self.progress
+        self.progress = replace(done, rounds_done=done.rounds_done + 1)
+
+    @property
+    def _campaign(self) -> bool:
+        return isinstance(self.plan.task, Indicators)
 
     def _expected(self, sites: tuple[str, ...]) -> Lengths | None:
         """What lengths the sum may have; None: nothing is predicted."""

@@ -91,7 +91,7 @@ class Campaign:
         self.plan, self._task, self._reachable = plan, plan.task, reachable
         self.domains = usual_domains(plan.task)
         self._coordinator = Identity.generate(COORDINATOR)
-        self._now = plan.task.begins(1)
+        self._now = plan.task.clock(1)
         self._sessions, self._until, self._members = 0, date.min, frozenset[str]()
         self.houses = {
             name: House(
@@ -124,7 +124,7 @@ class Campaign:
     def tick(self) -> RoundState:
         """The next tick: ask who is there, as often as the plan says, and go on with or without a sum."""
         number = self.study.progress.rounds_done + 1
-        self._now = self._task.begins(number + 1)
+        self._now = self._task.clock(number + 1)
         here = [name for name in self.houses if self._reachable(number, name)]
         for attempt in range(1, self.plan.attempts + 1):
             if self._roster is not None and not self._session(number, here):
@@ -132,8 +132,7 @@ class Campaign:
             opened = self._attempt(attempt, here)
             if opened.state is RoundState.CLOSED or attempt == self.plan.attempts:
                 return self.study.close_round(opened).state
-        done = self.study.progress
-        self.study.progress = Progress(done.plan, done.state, number, done.voided)
+        self.study.leave_out()
         return RoundState.VOID
 
     def restart(self, name: str) -> None:
@@ -233,5 +232,5 @@ class Campaign:
 
     @property
     def now(self) -> datetime:
-        """The played time."""
-        return self._now
+        """The campaign's time, which is played."""
+        return self._task.at(self._now)

@@ -77,12 +77,12 @@ def made_up(task: Indicators, given: MadeUp, site: str, place: int, patients: in
             tell(patient, at + timedelta(days=random.exponential(given.stay_days)), "discharge")
             if random.random() < EMERGENCIES:
                 tell(patient, at, "emergency")
-        for _ in range(random.poisson(VISITS * rate) if asked & {"visit", "wait"} else 0):
+        for _ in range(random.poisson(VISITS * rate) if asked & {"visit", "waiting"} else 0):
             patient, at = f"p{random.integers(patients)}", begins + timedelta(days=random.uniform())
             tell(patient, at, "visit")
             minutes = random.exponential(WAIT_MINUTES)
-            named = tell(patient, at, "wait", minutes)
+            named = tell(patient, at, "waiting", minutes)
             if random.random() < given.corrected:
                 later = at + timedelta(days=random.uniform(0.5, 3))
-                told.append(Told(later, Event(patient, at, "wait", minutes * random.uniform(0.5, 1.5), named)))
+                told.append(Told(later, Event(patient, at, "waiting", minutes * random.uniform(0.5, 1.5), named)))
     return told

@@ -84,3 +84,10 @@ class FhirFeedSource(_Stamped):
 
 
 FeedSource: TypeAlias = Annotated[SqlFeedSource | Hl7FeedSource | FhirFeedSource, Field(discriminator="kind")]
+
+
+def told_by(source: FeedSource) -> tuple[str, ...]:
+    """The kinds of events that ``source`` may tell of."""
+    if isinstance(source, SqlFeedSource):
+        return source.kinds
+    return tuple(kind for kind in KINDS if kind != "waiting") if isinstance(source, Hl7FeedSource) else KINDS

@@ -124,12 +124,15 @@ class Ledger:
     def recover(self, plan: str) -> None:
         """After a crash, by the one process that works on ``plan``: settle what that plan left open.
 
-        What never started is cancelled; what may have drawn patients is abandoned and stays charged.
+        What never started is cancelled; what may have drawn patients is abandoned and stays charged. A campaign that
+        has started goes on: nothing of a tick leaves before it is written down, so there is nothing to give up.
         """
         with self._transaction():
             open_ = [self._state.blocks[name] for (of, _, _), name in self._state.current.items() if of == plan]
             facts: list[Fact] = [Cancel(block=block.name) for block in open_ if block.state is BlockState.RESERVED]
-            facts += [Abandon(block=block.name) for block in open_ if block.state is BlockState.RUNNING]
+            facts += [
+                Abandon(block=block.name) for block in open_ if block.state is BlockState.RUNNING and not block.ticks
+            ]
             if facts:
                 self._append(tuple(facts), None)
 

@@ -1,4 +1,4 @@
-"""``wardround live``: what a campaign of indicators costs and how exact it is, a simulation of it, and its series."""
+"""``wardround live``: what a campaign costs and how exact it is, its proposal, a simulation of it, and its series."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +28,25 @@ from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.server.study import Progress
 from wardround.strategies.cusum import Raised, alarms
 from wardround.strategies.series import Figure, expected, of, read
+
+
+def propose_command(file: Path, coordinator: Path | None) -> None:
+    """Say what the campaign costs each hospital and how exact it will be; hand it to a coordinator."""
+    given = read_campaign(file)
+    plan = campaign_plan(given, datetime.now(UTC).date())
+    task = task_of(plan)
+    if task.ended(datetime.now(UTC)):
+        raise UsageError(
+            f"the campaign's first tick is over already: it begins at {task.start:%Y-%m-%d %H:%M} UTC",
+            "events are counted in the tick in which they arrive: let it begin after the officers have approved it",
+        )
+    _say_first(plan, _before(plan, given))
+    if task.rehearsal_seconds is not None:
+        typer.echo(f"A REHEARSAL: a tick takes {task.rehearsal_seconds:g} s. Hospitals allow it in policy.yaml only.")
+    if coordinator is not None:
+        from wardround.console.commands.study import hand_over
+
+        hand_over(coordinator, plan)
 
 
 def simulate_command(file: Path, output: Path | None, form: Form) -> None:

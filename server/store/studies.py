@@ -8,6 +8,7 @@ site; ``sum.bin`` holds the sum of masked vectors only.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -123,15 +124,16 @@ class StudyFolder:
         write_checkpoint(kept, str(number).encode())
         return number
 
-    def keep_session(self, desk: SetupDesk) -> None:
+    def keep_session(self, desk: SetupDesk, begun: date) -> None:
         body = {
+            "begun": begun.isoformat(),
             "session": _SESSION.dump_python(desk.session, mode="json"),
             "messages": _MESSAGES.dump_python(desk.transcript, mode="json"),
         }
         write_checkpoint(self.path / "session.json", json.dumps(body).encode())
 
-    def session(self, identity: Identity) -> SetupDesk | None:
-        """The desk of the session that is on disk, or None."""
+    def session(self, identity: Identity) -> tuple[SetupDesk, date] | None:
+        """The desk of the session that is on disk and the day on which it was set up, or None."""
         kept = self.path / "session.json"
         if not kept.exists():
             return None
@@ -144,7 +146,8 @@ class StudyFolder:
             desk.add_deal(deal, [parcel for parcel in parcels if parcel.dealer == deal.site])
         for agreement in agreements:
             desk.add_agreement(agreement)
-        return desk
+        # One that a version before this wrote names no day: it is taken for an old one.
+        return desk, date.fromisoformat(body.get("begun", date.min.isoformat()))
 
     def keep_receipt(self, receipt: Receipt) -> None:
         name = f"{receipt.round_number:05d}-{receipt.attempt}.json"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from datetime import UTC, date, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,13 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
+from wardround.conf.indicators import CampaignFile, campaign_plan
 from wardround.console.cli import app
+from wardround.console.plan_words import in_words
 from wardround.protocol.errors import UsageError
+from wardround.protocol.plan import StudyPlan
+from wardround.server.folder import CoordinatorFolder
+from wardround.server.store.registry import Registry
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -44,10 +50,6 @@ def printed(folder: Path, *more: str) -> str:
 
 
 def test_the_file_of_the_page_asks_what_it_says() -> None:
-    from datetime import date
-
-    from wardround.conf.indicators import CampaignFile, campaign_plan
-
     text = (DOCS / "indicators.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
     plan = campaign_plan(CampaignFile.model_validate(yaml.safe_load(text)), date(2026, 1, 1))
     assert (plan.rounds, len(plan.participants), plan.privacy.epsilon) == (90, 5, 3.0)
@@ -119,3 +121,48 @@ def test_a_file_that_is_wrong_is_refused(change: dict[str, Any], message: str, t
 def test_one_output_has_one_form_and_a_folder_is_one_of_a_campaign(ran: tuple[str, Path], tmp_path: Path) -> None:
     for arguments in (["table", str(ran[1] / "out"), "--json", "--csv"], ["table", str(tmp_path)]):
         assert isinstance(CliRunner().invoke(app, ["live", *arguments]).exception, UsageError)
+
+
+def proposed(folder: Path, **more: Any) -> Any:
+    given = shown_file()
+    given["indicators"] |= {"start": datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)} | more
+    (folder / "file.yaml").write_text(yaml.safe_dump(given))
+    hub = CoordinatorFolder.create(folder / "hub", "hub", "localhost", 8443)
+    return hub, CliRunner().invoke(app, ["live", "propose", str(folder / "file.yaml"), "--coordinator", str(hub.path)])
+
+
+def test_a_proposal_says_what_the_campaign_costs_and_hands_it_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed: list[StudyPlan] = []
+    monkeypatch.setattr("wardround.console.commands.study.hand_over", lambda folder, plan: handed.append(plan))
+    _, done = proposed(tmp_path)
+    text = " ".join(done.output.split())
+    assert done.exit_code == 0, done.output
+    assert "lifetime budget" in text and "How exact" in text and "REHEARSAL" not in text
+    assert [plan.task.name for plan in handed] == ["indicators"]
+
+
+def test_a_campaign_is_handed_only_to_a_coordinator_that_its_hospitals_have_joined(tmp_path: Path) -> None:
+    hub, done = proposed(tmp_path)
+    assert isinstance(done.exception, UsageError) and "has not joined" in done.exception.message
+    assert Registry(hub.database).studies() == []
+
+
+def test_a_rehearsal_is_called_one_and_a_campaign_of_the_past_is_not_proposed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wardround.console.commands.study.hand_over", lambda folder, plan: None)
+    for folder in ("played", "past"):
+        (tmp_path / folder).mkdir()
+    assert "A REHEARSAL: a tick takes 4 s" in proposed(tmp_path / "played", rehearsal_seconds=4)[1].output
+    _, done = proposed(tmp_path / "past", start=datetime(2026, 1, 5, tzinfo=UTC))
+    assert isinstance(done.exception, UsageError) and "over already" in done.exception.message
+
+
+def test_the_words_of_a_plan_say_first_that_it_is_a_rehearsal(tmp_path: Path) -> None:
+    given = shown_file()
+    for seconds, said in ((None, False), (4.0, True)):
+        given["indicators"]["rehearsal_seconds"] = seconds
+        words = "\n".join(in_words(campaign_plan(CampaignFile.model_validate(given), date(2026, 1, 1))))
+        assert ("THIS IS A REHEARSAL: a tick passes in 4 s" in words) is said

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow.csv
 import pytest
+import yaml
 from _ports import free_port
 
 from wardround.client.asking import domains_for
@@ -41,6 +42,8 @@ from wardround.server.store.studies import StudyFolder
 from wardround.simulations.cohorts import declared_patients
 from wardround.simulations.consortium import simulated_roster
 from wardround.simulations.datasets import load_dataset
+from wardround.simulations.made_up_events import Told
+from wardround.simulations.synthetic.as_feeds import LiveSources
 
 SITES = ("cleveland", "hungarian", "switzerland", "va")
 
@@ -105,12 +108,48 @@ def make_consortium(path: Path, coordinator: Identity | None = None, sites: tupl
         members.enrol([id_ for row, id_ in enumerate(ids) if row not in test], TRAINING_DOMAIN, Part.TRAIN)
         members.enrol([id_ for row, id_ in enumerate(ids) if row in test], TEST_DOMAIN, Part.TEST)
         store.close()
-    identities = [folder.identity() for folder in made.folders.values()]
+    _pin(made, [folder.identity() for folder in made.folders.values()])
+    return made
+
+
+def _pin(made: Consortium, identities: list[Identity]) -> None:
     made.roster = simulated_roster(identities, made.coordinator, (), datetime.now(UTC).date())
     for folder in made.folders.values():
         store = open_store(folder.database)
         PinnedRoster(store, folder.identity().public).pin(made.roster.canonical, made.roster.digest)
         store.close()
+
+
+@dataclass(slots=True)
+class LiveConsortium(Consortium):
+    """Hospitals whose feeds are told of made-up events, for campaigns of indicators."""
+
+    sources: dict[str, LiveSources] = field(default_factory=dict)
+
+    def tell(self, until: datetime) -> None:
+        """Everything that has arrived by ``until``, in the campaign's time."""
+        for source in self.sources.values():
+            source.tell(until)
+
+
+def make_live_consortium(
+    path: Path, coordinator: Identity, told: dict[str, list[Told]], engines: Collection[str], policy: str = ""
+) -> LiveConsortium:
+    """Folders with feeds and without a table; ``engines``: who has an HL7 v2 engine beside the view."""
+    path.mkdir(parents=True, exist_ok=True)
+    made = LiveConsortium(path, coordinator, [Identity.generate("anna"), Identity.generate("ben")])
+    for site, events in told.items():
+        folder = SiteFolder.create(path / site, site, [o.public for o in made.officers])
+        source = LiveSources(folder.path, events, site in engines)
+        kinds = sorted({each.event.kind for each in events})
+        (folder.path / "opt-outs.txt").write_text("# nobody\n")
+        settings = {"feeds": source.settings(kinds), "opt_outs": [{"kind": "list", "path": "opt-outs.txt"}]}
+        (folder.path / "site.yaml").write_text(yaml.safe_dump(settings))
+        (folder.path / "policy.yaml").write_text(policy)
+        made.folders[site], made.sources[site] = folder, source
+    identities = [folder.identity() for folder in made.folders.values()]
+    if len(identities) >= 3:
+        _pin(made, identities)
     return made
 
 
@@ -120,17 +159,24 @@ class Deployed:
     Everything that is started is ended by its number in ``close``.
     """
 
-    def __init__(self, path: Path, sites: tuple[str, ...] = SITES, proxy: Callable[[int], Proxy] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sites: tuple[str, ...] = SITES,
+        proxy: Callable[[int], Proxy] | None = None,
+        make: Callable[[Path, Identity], Consortium] | None = None,
+    ) -> None:
         path.mkdir(mode=0o700)
         # All on one machine, so no two may draw the same port.
         self.hub = CoordinatorFolder.create(
             path / "hub", "test", "localhost", free_port(), listen_host="127.0.0.1", runtime_port=free_port()
         )
-        self.consortium = make_consortium(path, self.hub.identity(), sites)
-        assert self.consortium.roster is not None
+        identity = self.hub.identity()
+        self.consortium = make_consortium(path, identity, sites) if make is None else make(path, identity)
         store = open_database(self.hub.database)
         registered = Sites(store)
-        registered.put_in_force(self.consortium.roster)
+        if self.consortium.roster is not None:
+            registered.put_in_force(self.consortium.roster)
         self.links = {}
         for site, folder in self.consortium.folders.items():
             link = LinkFolder.create(
@@ -142,8 +188,8 @@ class Deployed:
                 runtime_port=free_port(),
             )
             (folder.path / "link.json").write_text(json.dumps({"link": str(link.path)}))
-            identity = folder.identity().public.key
-            registered.join(site, identity, link.node_key_line(), datetime.now(UTC))
+            key = folder.identity().public.key
+            registered.join(site, key, link.node_key_line(), datetime.now(UTC))
             self.links[site] = link
         store.close()
         self.registry = Registry(self.hub.database)
@@ -259,6 +305,11 @@ def consortium(tmp_path: Path) -> Consortium:
 @pytest.fixture
 def make_plan_of() -> Callable[..., StudyPlan]:
     return plan_of
+
+
+@pytest.fixture(scope="session")
+def make_live_of() -> Callable[..., LiveConsortium]:
+    return make_live_consortium
 
 
 @pytest.fixture
