@@ -16,14 +16,21 @@ from wardround.privacy.gradients import Array, Examples, RandomBytes
 from wardround.privacy.mechanisms import noisy_sum
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
+from wardround.protocol.evaluations import ModelQuery, SurvivalEvaluation
 from wardround.protocol.parameters import Layout, Sums, Vector
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.statistics import Statistics
-from wardround.protocol.tabular_tasks import TabularClassification, TabularRegression
+from wardround.protocol.tabular_tasks import (
+    HAZARD,
+    SurvivalCox,
+    SurvivalPiecewise,
+    TabularClassification,
+    TabularRegression,
+)
 from wardround.protocol.weights import Installed, nothing_installed
 from wardround.strategies.statistics import opened, table_of, vector_of
 
-ScoredTask: TypeAlias = TabularClassification | TabularRegression
+ScoredTask: TypeAlias = TabularClassification | TabularRegression | SurvivalCox | SurvivalPiecewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +68,22 @@ class Answers:
 
 
 def predicted(spec: ScoredTask, model: Vector, patients: Examples) -> Array:
-    """What ``model`` predicts for each row, shape (rows,): a probability, or a quantity in its unit."""
+    """What ``model`` predicts for each row, shape (rows,): probability, quantity in its unit, or log relative risk.
+
+    The risk is that against a patient whose features are all zero, but for a constant that a Cox model may have.
+    """
     task = TASKS[spec.name](spec, patients.features.shape[1])
     found: Array = task.engine.outputs(model.astype(np.float64), patients.features)[:, 0]
-    if isinstance(spec, TabularRegression):
-        return spec.center + spec.scale * found
-    with np.errstate(over="ignore"):
-        return np.asarray(1.0 / (1.0 + np.exp(-found)))
+    match spec:
+        case TabularRegression():
+            return spec.center + spec.scale * found
+        case SurvivalCox():
+            return found
+        case SurvivalPiecewise():
+            return found - float(_hazards(spec, model, patients.features.shape[1])[0])
+        case TabularClassification():
+            with np.errstate(over="ignore"):
+                return np.asarray(1.0 / (1.0 + np.exp(-found)))
 
 
 def answers_from(plan: StudyPlan, installed: Installed = nothing_installed) -> Answers:
@@ -75,9 +91,25 @@ def answers_from(plan: StudyPlan, installed: Installed = nothing_installed) -> A
     if not isinstance(plan.task, Statistics):
         raise UsageError("this plan trains a model", "it has no queries to answer")
     features = len(plan.contract_or_fail.feature_names)
-    models = {
-        query.name: (query.model.task, query.model.weights(features, installed)) for query in plan.task.evaluations
-    }
+    models = {query.name: _installed(query, features, installed) for query in plan.task.evaluations}
     return Answers(
         plan.task, plan.contract_or_fail, plan.layout, plan.privacy.noise_multiplier, plan.most_of_a_statistic, models
     )
+
+
+def _installed(query: ModelQuery, features: int, installed: Installed) -> tuple[ScoredTask, Vector]:
+    """The model that ``query`` evaluates. Raises UsageError where it is not installed, or not what the plan says."""
+    task, model = query.model.task, query.model.weights(features, installed)
+    if isinstance(task, SurvivalPiecewise) and isinstance(query, SurvivalEvaluation) and query.baseline:
+        own = task.baseline(_hazards(task, model, features).tolist(), query.times)
+        if not np.allclose(own, query.baseline, rtol=1e-6, atol=0):
+            raise UsageError(
+                f"the baseline of query '{query.name}' is not that of its model",
+                "propose the study again from its file",
+            )
+    return task, model
+
+
+def _hazards(spec: SurvivalPiecewise, model: Vector, features: int) -> Array:
+    found: Array = spec.layout(features).split(model)[HAZARD].astype(np.float64)
+    return found

@@ -119,7 +119,7 @@ def _with_rounds(written: dict[str, Any]) -> dict[str, Any]:
 def _query(query: Any, contract: DataContract) -> Any:
     if not isinstance(query, dict):
         return query
-    if query.get("kind") in ("evaluation", "prediction_error"):
+    if query.get("kind") in ("evaluation", "prediction_error", "survival_evaluation"):
         query = described(query, contract)
     if "by" not in query:
         return query

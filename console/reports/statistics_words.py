@@ -16,6 +16,7 @@ from wardround.protocol.queries import (
     Quantiles,
     Sum,
     Survival,
+    SurvivalEvaluation,
     Variance,
 )
 from wardround.protocol.query import BaseQuery, By, Range, Where
@@ -117,7 +118,31 @@ def _what(query: BaseQuery) -> str:
                 _("how far the finished model %(model)s of plan %(plan)s is from '%(outcome)s', up to %(most)s")
                 % places
             )
+        case SurvivalEvaluation():
+            return _survival_evaluation(query)
     raise TypeError(f"no words for a query of type {type(query).__name__}")
+
+
+def _survival_evaluation(query: SurvivalEvaluation) -> str:
+    places = {
+        "model": query.model.hash[:12],
+        "plan": query.model.trained_by[:12],
+        "time": query.time,
+        "event": query.outcome,
+        "count": numeral(query.bins),
+        "times": listed([numeral(time) for time in query.times]),
+    }
+    if not query.baseline:
+        words = _(
+            "how well the finished model %(model)s of plan %(plan)s ranks patients by '%(time)s' and '%(event)s': its "
+            "risk in %(count)s intervals, at the times %(times)s"
+        )
+        return words % places
+    words = _(
+        "how well the finished model %(model)s of plan %(plan)s predicts survival by '%(time)s' and '%(event)s': its "
+        "risk in %(count)s intervals, and its Brier score at the times %(times)s"
+    )
+    return words % places
 
 
 def _range(of: Range) -> str:

@@ -32,6 +32,7 @@ from wardround.strategies.statistics.piecewise_exponential import Rates
 from wardround.strategies.statistics.prediction_error import PredictionErrors
 from wardround.strategies.statistics.quantiles import FromTree
 from wardround.strategies.statistics.survival import KaplanMeier
+from wardround.strategies.statistics.survival_evaluation import SurvivalEvaluations
 from wardround.strategies.statistics.table import Table, table_of
 from wardround.strategies.statistics.total import Totals
 from wardround.strategies.statistics.variance import Variances
@@ -65,6 +66,7 @@ STATISTICS: Final[dict[str, type[Statistic[Any]]]] = {
     "piecewise_exponential": Rates,
     "evaluation": Evaluations,
     "prediction_error": PredictionErrors,
+    "survival_evaluation": SurvivalEvaluations,
 }
 
 _OWN_COUNT: Final = ("count", "histogram")

@@ -180,21 +180,25 @@ def margins(query: BaseQuery, values: Array) -> list[tuple[tuple[str, ...], Arra
     return found
 
 
-def spread(of: Callable[[Array], Array], sums: Array, noise: float) -> Array:
-    """Standard deviation of ``of(sums)``, (k,), through the noise of ``sums``, (width,): the delta method.
-
-    Derivatives are central differences over a tenth of the noise.
-    """
-    if noise == 0:
-        return np.zeros_like(of(sums))
-    step = 0.1 * noise
-    slopes = []
+def slopes(of: Callable[[Array], Array], sums: Array, step: float) -> Array:
+    """Derivatives of ``of(sums)``, (k,), by every number of ``sums``, (width,): central differences, (width, k)."""
+    found = []
     for place in range(len(sums)):
         up, down = sums.copy(), sums.copy()
         up[place] += step
         down[place] -= step
-        slopes.append((of(up) - of(down)) / (2 * step))
-    found: Array = noise * np.sqrt(np.square(slopes).sum(axis=0))
+        found.append((of(up) - of(down)) / (2 * step))
+    return np.array(found)
+
+
+def spread(of: Callable[[Array], Array], sums: Array, noise: float) -> Array:
+    """Standard deviation of ``of(sums)``, (k,), through the noise of ``sums``, (width,): the delta method.
+
+    Derivatives are over a tenth of the noise.
+    """
+    if noise == 0:
+        return np.zeros_like(of(sums))
+    found: Array = noise * np.sqrt(np.square(slopes(of, sums, 0.1 * noise)).sum(axis=0))
     return found
 
 

@@ -36,7 +36,7 @@ def table(kit: Any, patients: list[list[tuple[float, ...]]]) -> Any:
 
 def held(kind: str, most: int) -> int:
     """``most`` rows of a patient, where the kind lets a plan choose."""
-    return 1 if kind in ("evaluation", "prediction_error") else most
+    return 1 if kind in ("evaluation", "prediction_error", "survival_evaluation") else most
 
 
 def moved_by(kit: Any, task: Statistics, patients: list[list[tuple[float, ...]]], gone: int) -> float:
