@@ -84,20 +84,20 @@ class Statistics(Untrained):
         return tuple(query.model.file for query in self.evaluations)
 
     def layout(self, features: int) -> Layout:
-        """The number of hospitals, then for each query its sums, shape (groups, width), in the queries' order.
+        """The number of hospitals, then for each query its sums, shape (groups, sent), in the queries' order.
 
         So for every round, the last first (``rounds_before``); zeros for a round that is to come.
         """
         tensors: list[Tensor] = []
         for ago in range(self.rounds):
             tensors.append(Tensor(rounds_before(SITES, ago), (1,), 0))
-            tensors += (Tensor(rounds_before(q.name, ago), (q.groups, q.width), 0) for q in self.queries)
+            tensors += (Tensor(rounds_before(q.name, ago), (q.groups, q.sent), 0) for q in self.queries)
         return Layout(tuple(tensors))
 
     @property
     def numbers(self) -> int:
         """What a site adds in a round."""
-        return sum(query.groups * query.width for query in self.queries)
+        return sum(query.groups * query.sent for query in self.queries)
 
     def weight(self, query: Query) -> float:
         """The part of the joint bound 1 that ``query`` has: the square root of its share of all shares."""

@@ -52,6 +52,13 @@ def _query_words(query: BaseQuery) -> str:
         parts.append(_("by %(columns)s") % {"columns": listed([_by(each) for each in query.by])})
     if query.where:
         parts.append(_("only where %(rules)s") % {"rules": listed([_rule(rule) for rule in query.where])})
+    if query.at_least_sites:
+        places = {"sites": numeral(query.at_least_sites), "patients": numeral(query.patients_at_site)}
+        words = _(
+            "a group is shown only where at least %(sites)s hospitals are known to have such patients, a hospital of "
+            "%(patients)s in full"
+        )
+        parts.append(words % places)
     count = query.rows_per_patient
     parts.append(
         ngettext("a patient counts as at most %(count)s row", "a patient counts as at most %(count)s rows", count)

@@ -20,7 +20,8 @@ from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.queries import Query
 from wardround.protocol.statistics import SITES, Statistics, rounds_before
-from wardround.strategies.statistics.base import LEAST_SIGNAL, NOISY, Cell, Statistic
+from wardround.strategies.statistics import sites
+from wardround.strategies.statistics.base import LEAST_SIGNAL, NOISY, Cell, Statistic, groups_of
 from wardround.strategies.statistics.correlation import Correlations
 from wardround.strategies.statistics.count import Counts
 from wardround.strategies.statistics.evaluation import Evaluations
@@ -73,6 +74,7 @@ _OWN_COUNT: Final = ("count", "histogram")
 """Kinds whose figure is the number of patients itself: it is hidden where it is small, and never for its noise."""
 
 HIDDEN: Final = "fewer patients than the plan shows"
+FEW_SITES: Final = "not known to be of as many hospitals as the plan asks"
 
 
 def statistic_for(query: Query, units: Mapping[str, str], confidence: float) -> Statistic[Any]:
@@ -110,7 +112,7 @@ def asked_after(
     statistic = statistic_for(query, units or {}, task.confidence)
     for each in before:
         by = statistic.patient_bound / task.weight(query)
-        statistic = statistic.learned(each.sums[query.name] * by, noise * sqrt(each.sites) * by)
+        statistic = statistic.learned(each.sums[query.name][:, : query.width] * by, noise * sqrt(each.sites) * by)
     return statistic
 
 
@@ -146,8 +148,10 @@ def read(plan: StudyPlan, model: Vector) -> list[Cell]:
     for query in task.queries:
         statistic = asked_after(task, query, before, noise, units)
         by = statistic.patient_bound / task.weight(query)
-        found = statistic.answer(last.sums[query.name] * by, noise * sqrt(last.sites) * by)
-        cells += [_shown(cell, query.kind in _OWN_COUNT, task.smallest_cell) for cell in found]
+        sums, around = last.sums[query.name] * by, noise * sqrt(last.sites) * by
+        for cell in statistic.answer(sums[:, : query.width], around):
+            seen = _shown(cell, query.kind in _OWN_COUNT, task.smallest_cell)
+            cells.append(_of_enough_sites(seen, statistic, sums, around))
     return cells
 
 
@@ -162,10 +166,13 @@ def expected(plan: StudyPlan) -> list[Cell]:
     for query in task.queries:
         statistic = statistic_for(query, {}, task.confidence)
         each = statistic.typical(everybody * query.rows_per_patient / query.groups)
+        if query.at_least_sites:
+            at_a_site = np.array([everybody / query.groups / len(plan.participants)])
+            each = np.append(each, len(plan.participants) * sites.of_one_site(query, statistic.bound, at_a_site))
         sums = np.tile(each, (query.groups, 1)) * (task.weight(query) / statistic.patient_bound)
         parts |= {rounds_before(query.name, ago): sums for ago in range(task.rounds)}
-    sites = np.array([float(len(plan.participants))])
-    parts |= {rounds_before(SITES, ago): sites for ago in range(task.rounds)}
+    hospitals = np.array([float(len(plan.participants))])
+    parts |= {rounds_before(SITES, ago): hospitals for ago in range(task.rounds)}
     return read(plan, plan.layout.join(parts))
 
 
@@ -187,6 +194,17 @@ def _shown(cell: Cell, own_count: bool, smallest: float) -> Cell:
     if not own_count and cell.quantity != "sum" and cell.patients < LEAST_SIGNAL * cell.patients_noise:
         return replace(cell.hidden(NOISY), patients=None)
     return cell
+
+
+def _of_enough_sites(cell: Cell, statistic: Statistic[Any], sums: Array, noise: float) -> Cell:
+    """``cell``, hidden where its query has ``at_least_sites`` and they are not known to be so many."""
+    query = statistic.query
+    if cell.value is None or not query.at_least_sites:
+        return cell
+    numbers = sums[groups_of(query, cell.group), -1]
+    if sites.enough(query, statistic.bound, numbers, noise, statistic.z):
+        return cell
+    return replace(cell.hidden(FEW_SITES), patients=None)
 
 
 def _task(plan: StudyPlan) -> Statistics:

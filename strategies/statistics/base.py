@@ -19,6 +19,7 @@ import numpy as np
 
 from wardround.privacy.gradients import Array, Indices
 from wardround.protocol.query import BaseQuery, By, Range, Where
+from wardround.strategies.statistics import sites
 from wardround.strategies.statistics.table import Mask, Table
 
 Q = TypeVar("Q", bound=BaseQuery)
@@ -106,18 +107,21 @@ class Statistic(ABC, Generic[Q]):
 
     @property
     def patient_bound(self) -> float:
-        """m B: the 2-norm of what one patient adds is at most this."""
-        return self.query.rows_per_patient * self.bound
+        """The 2-norm of what one patient adds is at most this: m B, and what ``sites`` makes longer."""
+        return self.query.rows_per_patient * self.bound * sites.longer(self.query)
 
     def site_sum(self, table: Table) -> Array:
-        """What a site adds, without noise, shape (groups * width,)."""
-        rows = table.only(selected(table, self.query.where))
-        entries = self.entries(rows)
-        value = _held(entries.value, self.bound) * _weights(rows.patient, self.query.rows_per_patient)[:, None]
-        place = groups(rows, self.query.by)[:, None] * self.query.width + entries.place
-        size = self.query.groups * self.query.width
+        """What a site adds, without noise, shape (groups * sent,)."""
+        query, rows = self.query, table.only(selected(table, self.query.where))
+        entries, weights = self.entries(rows), _weights(rows.patient, query.rows_per_patient)
+        group, value = groups(rows, query.by), _held(entries.value, self.bound) * weights[:, None]
+        place, size = group[:, None] * query.width + entries.place, query.groups * query.width
         summed: Array = np.bincount(place.ravel(), value.ravel(), minlength=size).astype(np.float64)
-        return summed
+        if not query.at_least_sites:
+            return summed
+        patients: Array = np.bincount(group, weights, minlength=query.groups) / query.rows_per_patient
+        of_site = sites.of_one_site(query, self.bound, patients)
+        return np.column_stack([summed.reshape(query.groups, -1), of_site]).ravel()
 
 
 def selected(table: Table, where: Sequence[Where]) -> Mask:
@@ -178,6 +182,16 @@ def margins(query: BaseQuery, values: Array) -> list[tuple[tuple[str, ...], Arra
                 found.append((group, value, len(values) // len(each.names)))
     found.append(((ALL,) * len(shape), values.sum(axis=0), len(values)))
     return found
+
+
+def groups_of(query: BaseQuery, group: Sequence[str]) -> list[int]:
+    """The places of the groups that a figure of ``group``, a margin perhaps, is made of."""
+    named = group[: len(query.by)]
+    return [
+        place
+        for place, name in enumerate(query.group_names)
+        if all(here in (ALL, there) for here, there in zip(named, name, strict=True))
+    ]
 
 
 def slopes(of: Callable[[Array], Array], sums: Array, step: float) -> Array:

@@ -29,7 +29,7 @@ def table(kit: Any, patients: list[list[tuple[float, ...]]]) -> Any:
     numbers = [number for number, rows in enumerate(patients) for _ in rows]
     cells = [row for rows in patients for row in rows]
     made = table_of(kit.contract, kit.examples(numbers, *zip(*cells, strict=True)))
-    # What an evaluated model predicts, whatever its query is called; far beyond 0 .. 1 at both ends, and once no number.
+    # What an evaluated model predicts, whatever its query is called: far beyond 0 .. 1 at both ends, once no number.
     age = made.numbers["age"]
     scores = np.select([age == 0, age == 120, age == 61], [-9.0, 9.0, np.nan], age / 110 - 0.02)
     return replace(made, scores=dict.fromkeys(("q", *(f"q{number}" for number in range(len(KINDS)))), scores))
