@@ -156,24 +156,33 @@ def read(plan: StudyPlan, model: Vector) -> list[Cell]:
 
 
 def expected(plan: StudyPlan) -> list[Cell]:
-    """What the study's intervals will be like, before anybody approves it, if patients are spread evenly.
+    """What the study's intervals will be like, before anybody approves it, if patients are as ``typical`` says.
 
     Values are placeholders; what counts is the distance of ``low`` and ``high``. With declared patients at every site,
-    the same number in every group, values spread over their range, and every site in the sum of every round.
+    the same number in every group, and every site in the sum of every round.
     """
-    task, everybody = _task(plan), float(sum(each.declared_patients for each in plan.participants))
+    task, noise = _task(plan), plan.privacy.noise_multiplier or 0.0
+    hospitals = float(len(plan.participants))
+    rounds: list[Opened] = []
+    for _ in range(task.rounds):
+        sums = {query.name: _typical(plan, query, asked_after(task, query, rounds, noise)) for query in task.queries}
+        rounds.append(Opened(hospitals, sums))
     parts: dict[str, Array] = {}
-    for query in task.queries:
-        statistic = statistic_for(query, {}, task.confidence)
-        each = statistic.typical(everybody * query.rows_per_patient / query.groups)
-        if query.at_least_sites:
-            at_a_site = np.array([everybody / query.groups / len(plan.participants)])
-            each = np.append(each, len(plan.participants) * sites.of_one_site(query, statistic.bound, at_a_site))
-        sums = np.tile(each, (query.groups, 1)) * (task.weight(query) / statistic.patient_bound)
-        parts |= {rounds_before(query.name, ago): sums for ago in range(task.rounds)}
-    hospitals = np.array([float(len(plan.participants))])
-    parts |= {rounds_before(SITES, ago): hospitals for ago in range(task.rounds)}
+    for ago, each in enumerate(reversed(rounds)):
+        parts[rounds_before(SITES, ago)] = np.array([each.sites])
+        parts |= {rounds_before(name, ago): sums for name, sums in each.sums.items()}
     return read(plan, plan.layout.join(parts))
+
+
+def _typical(plan: StudyPlan, query: Query, statistic: Statistic[Any]) -> Array:
+    """The sums of ``query`` that are expected of a round, shape (groups, sent)."""
+    task, sites_in_sum = _task(plan), len(plan.participants)
+    patients = sum(each.declared_patients for each in plan.participants) / query.groups
+    each = statistic.typical(patients * query.rows_per_patient)
+    if query.at_least_sites:
+        at_a_site = np.array([patients / sites_in_sum])
+        each = np.append(each, sites_in_sum * sites.of_one_site(query, statistic.bound, at_a_site))
+    return np.tile(each, (query.groups, 1)) * (task.weight(query) / statistic.patient_bound)
 
 
 def units_of(contract: DataContract) -> dict[str, str]:
