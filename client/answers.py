@@ -5,7 +5,7 @@ As in training: the clipped sum in double precision, Gaussian noise from the ope
 asks follows from the sums that the request hands out, by the function with which the result is read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -48,23 +48,33 @@ class Answers:
     reach: float
     models: Mapping[str, tuple[ScoredTask, Vector]] = field(default_factory=dict)
 
-    def vector(self, patients: Examples, random_bytes: RandomBytes, model: Vector | None = None) -> Sums:
-        """What the site adds to the sum of a round, shape (task.numbers,).
+    def vector(
+        self, patients: Examples, random_bytes: RandomBytes, model: Vector | None = None, site: str = ""
+    ) -> Sums:
+        """What the site adds to the sum of a round, shape (task.added,).
 
         Args:
             model: the sums of the rounds before, as the request hands them out; None: there are none.
+            site: whose place it is, where figures of each hospital are released.
 
         Each number is held within ``reach`` before its noise: the plan leaves room for the noise behind it, so no
         refusal tells how many patients there are. Holding a number moves none of them apart, so a patient still moves
         the vector by 1 at most.
         """
-        before = () if model is None else opened(self.task, model)
+        before = () if model is None or self.task.by_site else opened(self.task, model)
         scores = {name: predicted(*of, patients) for name, of in self.models.items()}
         table, noise = replace(table_of(self.contract, patients), scores=scores), self.noise_multiplier or 0.0
         exact = np.clip(vector_of(self.task, table, before, noise), -self.reach, self.reach)
-        if self.noise_multiplier is None:
-            return exact
-        return noisy_sum(exact, 1.0, self.noise_multiplier, random_bytes)
+        if self.noise_multiplier is not None:
+            exact = noisy_sum(exact, 1.0, self.noise_multiplier, random_bytes)
+        return _placed(exact, self.task.by_site, site) if self.task.by_site else exact
+
+
+def _placed(numbers: Sums, sites: Sequence[str], site: str) -> Sums:
+    """1 and ``numbers`` in the place of ``site``, zeros in that of every other."""
+    found = np.zeros((len(sites), 1 + len(numbers)))
+    found[sites.index(site)] = [1.0, *numbers]
+    return found.ravel()
 
 
 def predicted(spec: ScoredTask, model: Vector, patients: Examples) -> Array:

@@ -64,6 +64,8 @@ def parse_statistics(given: dict[str, Any]) -> Configuration:
     contract = _contract(data["contract"])
     data["task"] = {"name": "statistics", **_with_rounds(_with_groups(given["statistics"], contract))}
     data["privacy"] = _privacy(given["privacy"])
+    if data["task"].get("by_site") and "secagg" not in given:
+        data["secagg"] = "off"
     rounds = data["task"].get("rounds", 1)
     data["strategy"] = {"name": "statistics"} | ({} if rounds == 1 else {"parameters": {"rounds": rounds}})
     return parse_configuration(data | {"rounds": rounds} | _FIXED)

@@ -23,8 +23,8 @@ from wardround.protocol.statistics import Statistics
 from wardround.strategies.statistics import Cell, expected, read
 
 LOGISTIC: Final = (
-    "Of a logistic regression: a predictor's standard deviation is an eighth of its range, and one in five has a flag or "
-    "the outcome."
+    "Of a logistic regression: a predictor's standard deviation is an eighth of its range, and one in five has a flag "
+    "or the outcome."
 )
 
 

@@ -29,12 +29,16 @@ def asked(task: Statistics) -> list[tuple[str, str]]:
 
 
 def whose_words(task: Statistics) -> str:
-    """Whose records are read; their own budgets are charged."""
-    return {
+    """Whose records are read, and whether figures of one hospital are released; their own budgets are charged."""
+    words = {
         "everyone": _("every patient of the site, who trains and who tests: the budgets of both are charged"),
         "training": _("the patients who train; their budget is charged"),
         "test": _("the patients who test; their budget is charged"),
     }[task.patients]
+    if not task.by_site:
+        return words
+    alone = _("the figures of each hospital by itself are released, with its name and its own full noise")
+    return f"{words}; {alone}"
 
 
 def mechanism_words(plan: StudyPlan) -> str:

@@ -19,7 +19,7 @@ from wardround.protocol.labels import SurvivalLabel
 from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.queries import Query
-from wardround.protocol.statistics import SITES, Statistics, rounds_before
+from wardround.protocol.statistics import SITES, Statistics, of_site, rounds_before
 from wardround.strategies.statistics import sites
 from wardround.strategies.statistics.base import LEAST_SIGNAL, NOISY, Cell, Statistic, groups_of
 from wardround.strategies.statistics.correlation import Correlations
@@ -102,6 +102,16 @@ def opened(task: Statistics, model: Vector) -> list[Opened]:
     return found
 
 
+def opened_by_site(task: Statistics, model: Vector) -> dict[str, Opened]:
+    """The sums of each hospital by itself, of those that have answered."""
+    parts, found = task.layout(0).split(model), {}
+    for site in task.by_site:
+        if parts[of_site(site, SITES)][0] >= 1:
+            sums = {query.name: parts[of_site(site, query.name)].astype(np.float64) for query in task.queries}
+            found[site] = Opened(1.0, sums)
+    return found
+
+
 def asked_after(
     task: Statistics, query: Query, before: Sequence[Opened], noise: float, units: Mapping[str, str] | None = None
 ) -> Statistic[Any]:
@@ -139,11 +149,38 @@ def read(plan: StudyPlan, model: Vector) -> list[Cell]:
         Unavailable: nothing was added up.
     """
     task = _task(plan)
-    rounds = opened(task, model)
-    if not rounds:
+    if task.by_site:
+        alone = opened_by_site(task, model)
+        found = [replace(cell, site=site) for site, sums in alone.items() for cell in _figures(plan, [sums])]
+    else:
+        found = _figures(plan, opened(task, model))
+    if not found:
         raise Unavailable("the round was void, so there are no figures", "the receipt says who was missing, and why")
+    return found
+
+
+def expected(plan: StudyPlan) -> list[Cell]:
+    """What the study's intervals will be like, before anybody approves it, if patients are as ``typical`` says.
+
+    Values are placeholders; what counts is the distance of ``low`` and ``high``. With declared patients at every site,
+    the same number in every group, and every site in the sum of every round.
+    """
+    declared = {each.site: each.declared_patients for each in plan.participants}
+    if not _task(plan).by_site:
+        return _figures(plan, _typical_rounds(plan, sum(declared.values()), len(declared)))
+    return [
+        replace(cell, site=site)
+        for site, patients in declared.items()
+        for cell in _figures(plan, _typical_rounds(plan, patients, 1))
+    ]
+
+
+def _figures(plan: StudyPlan, rounds: Sequence[Opened]) -> list[Cell]:
+    """The figures of ``rounds``, the first first; of none there are none."""
+    if not rounds:
+        return []
     *before, last = rounds
-    noise, units = plan.privacy.noise_multiplier or 0.0, units_of(plan.contract_or_fail)
+    task, noise, units = _task(plan), plan.privacy.noise_multiplier or 0.0, units_of(plan.contract_or_fail)
     cells: list[Cell] = []
     for query in task.queries:
         statistic = asked_after(task, query, before, noise, units)
@@ -155,34 +192,21 @@ def read(plan: StudyPlan, model: Vector) -> list[Cell]:
     return cells
 
 
-def expected(plan: StudyPlan) -> list[Cell]:
-    """What the study's intervals will be like, before anybody approves it, if patients are as ``typical`` says.
-
-    Values are placeholders; what counts is the distance of ``low`` and ``high``. With declared patients at every site,
-    the same number in every group, and every site in the sum of every round.
-    """
+def _typical_rounds(plan: StudyPlan, patients: int, hospitals: int) -> list[Opened]:
+    """The sums that are expected of so many patients at so many hospitals."""
     task, noise = _task(plan), plan.privacy.noise_multiplier or 0.0
-    hospitals = float(len(plan.participants))
     rounds: list[Opened] = []
     for _ in range(task.rounds):
-        sums = {query.name: _typical(plan, query, asked_after(task, query, rounds, noise)) for query in task.queries}
-        rounds.append(Opened(hospitals, sums))
-    parts: dict[str, Array] = {}
-    for ago, each in enumerate(reversed(rounds)):
-        parts[rounds_before(SITES, ago)] = np.array([each.sites])
-        parts |= {rounds_before(name, ago): sums for name, sums in each.sums.items()}
-    return read(plan, plan.layout.join(parts))
-
-
-def _typical(plan: StudyPlan, query: Query, statistic: Statistic[Any]) -> Array:
-    """The sums of ``query`` that are expected of a round, shape (groups, sent)."""
-    task, sites_in_sum = _task(plan), len(plan.participants)
-    patients = sum(each.declared_patients for each in plan.participants) / query.groups
-    each = statistic.typical(patients * query.rows_per_patient)
-    if query.at_least_sites:
-        at_a_site = np.array([patients / sites_in_sum])
-        each = np.append(each, sites_in_sum * sites.of_one_site(query, statistic.bound, at_a_site))
-    return np.tile(each, (query.groups, 1)) * (task.weight(query) / statistic.patient_bound)
+        sums = {}
+        for query in task.queries:
+            statistic, here = asked_after(task, query, rounds, noise), patients / query.groups
+            each = statistic.typical(here * query.rows_per_patient)
+            if query.at_least_sites:
+                one = sites.of_one_site(query, statistic.bound, np.array([here / hospitals]))
+                each = np.append(each, hospitals * one)
+            sums[query.name] = np.tile(each, (query.groups, 1)) * (task.weight(query) / statistic.patient_bound)
+        rounds.append(Opened(float(hospitals), sums))
+    return rounds
 
 
 def units_of(contract: DataContract) -> dict[str, str]:

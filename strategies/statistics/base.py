@@ -54,7 +54,7 @@ class Cell:
     """One figure of the result. ``value`` None: not shown, for the reason in ``note``.
 
     ``patients`` is the noised number of patients (rows) behind it, with the standard deviation of its noise, where
-    there is one.
+    there is one. ``site``: whose figure it is by itself; "": of all hospitals.
     """
 
     query: str
@@ -68,6 +68,7 @@ class Cell:
     patients: float | None = None
     patients_noise: float = 0.0
     note: str = ""
+    site: str = ""
 
     def hidden(self, why: str) -> "Cell":
         return replace(self, value=None, low=None, high=None, note=why)
