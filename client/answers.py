@@ -5,7 +5,7 @@ As in training: the clipped sum in double precision, Gaussian noise from the ope
 asks follows from the sums that the request hands out, by the function with which the result is read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -16,14 +16,21 @@ from wardround.privacy.gradients import Array, Examples, RandomBytes
 from wardround.privacy.mechanisms import noisy_sum
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
+from wardround.protocol.evaluations import ModelQuery, SurvivalEvaluation
 from wardround.protocol.parameters import Layout, Sums, Vector
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.statistics import Statistics
-from wardround.protocol.tabular_tasks import TabularClassification, TabularRegression
+from wardround.protocol.tabular_tasks import (
+    HAZARD,
+    SurvivalCox,
+    SurvivalPiecewise,
+    TabularClassification,
+    TabularRegression,
+)
 from wardround.protocol.weights import Installed, nothing_installed
 from wardround.strategies.statistics import opened, table_of, vector_of
 
-ScoredTask: TypeAlias = TabularClassification | TabularRegression
+ScoredTask: TypeAlias = TabularClassification | TabularRegression | SurvivalCox | SurvivalPiecewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +48,52 @@ class Answers:
     reach: float
     models: Mapping[str, tuple[ScoredTask, Vector]] = field(default_factory=dict)
 
-    def vector(self, patients: Examples, random_bytes: RandomBytes, model: Vector | None = None) -> Sums:
-        """What the site adds to the sum of a round, shape (task.numbers,).
+    def vector(
+        self, patients: Examples, random_bytes: RandomBytes, model: Vector | None = None, site: str = ""
+    ) -> Sums:
+        """What the site adds to the sum of a round, shape (task.added,).
 
         Args:
             model: the sums of the rounds before, as the request hands them out; None: there are none.
+            site: whose place it is, where figures of each hospital are released.
 
         Each number is held within ``reach`` before its noise: the plan leaves room for the noise behind it, so no
         refusal tells how many patients there are. Holding a number moves none of them apart, so a patient still moves
         the vector by 1 at most.
         """
-        before = () if model is None else opened(self.task, model)
+        before = () if model is None or self.task.by_site else opened(self.task, model)
         scores = {name: predicted(*of, patients) for name, of in self.models.items()}
         table, noise = replace(table_of(self.contract, patients), scores=scores), self.noise_multiplier or 0.0
         exact = np.clip(vector_of(self.task, table, before, noise), -self.reach, self.reach)
-        if self.noise_multiplier is None:
-            return exact
-        return noisy_sum(exact, 1.0, self.noise_multiplier, random_bytes)
+        if self.noise_multiplier is not None:
+            exact = noisy_sum(exact, 1.0, self.noise_multiplier, random_bytes)
+        return _placed(exact, self.task.by_site, site) if self.task.by_site else exact
+
+
+def _placed(numbers: Sums, sites: Sequence[str], site: str) -> Sums:
+    """1 and ``numbers`` in the place of ``site``, zeros in that of every other."""
+    found = np.zeros((len(sites), 1 + len(numbers)))
+    found[sites.index(site)] = [1.0, *numbers]
+    return found.ravel()
 
 
 def predicted(spec: ScoredTask, model: Vector, patients: Examples) -> Array:
-    """What ``model`` predicts for each row, shape (rows,): a probability, or a quantity in its unit."""
+    """What ``model`` predicts for each row, shape (rows,): probability, quantity in its unit, or log relative risk.
+
+    The risk is that against a patient whose features are all zero, but for a constant that a Cox model may have.
+    """
     task = TASKS[spec.name](spec, patients.features.shape[1])
     found: Array = task.engine.outputs(model.astype(np.float64), patients.features)[:, 0]
-    if isinstance(spec, TabularRegression):
-        return spec.center + spec.scale * found
-    with np.errstate(over="ignore"):
-        return np.asarray(1.0 / (1.0 + np.exp(-found)))
+    match spec:
+        case TabularRegression():
+            return spec.center + spec.scale * found
+        case SurvivalCox():
+            return found
+        case SurvivalPiecewise():
+            return found - float(_hazards(spec, model, patients.features.shape[1])[0])
+        case TabularClassification():
+            with np.errstate(over="ignore"):
+                return np.asarray(1.0 / (1.0 + np.exp(-found)))
 
 
 def answers_from(plan: StudyPlan, installed: Installed = nothing_installed) -> Answers:
@@ -75,9 +101,25 @@ def answers_from(plan: StudyPlan, installed: Installed = nothing_installed) -> A
     if not isinstance(plan.task, Statistics):
         raise UsageError("this plan trains a model", "it has no queries to answer")
     features = len(plan.contract_or_fail.feature_names)
-    models = {
-        query.name: (query.model.task, query.model.weights(features, installed)) for query in plan.task.evaluations
-    }
+    models = {query.name: _installed(query, features, installed) for query in plan.task.evaluations}
     return Answers(
         plan.task, plan.contract_or_fail, plan.layout, plan.privacy.noise_multiplier, plan.most_of_a_statistic, models
     )
+
+
+def _installed(query: ModelQuery, features: int, installed: Installed) -> tuple[ScoredTask, Vector]:
+    """The model that ``query`` evaluates. Raises UsageError where it is not installed, or not what the plan says."""
+    task, model = query.model.task, query.model.weights(features, installed)
+    if isinstance(task, SurvivalPiecewise) and isinstance(query, SurvivalEvaluation) and query.baseline:
+        own = task.baseline(_hazards(task, model, features).tolist(), query.times)
+        if not np.allclose(own, query.baseline, rtol=1e-6, atol=0):
+            raise UsageError(
+                f"the baseline of query '{query.name}' is not that of its model",
+                "propose the study again from its file",
+            )
+    return task, model
+
+
+def _hazards(spec: SurvivalPiecewise, model: Vector, features: int) -> Array:
+    found: Array = spec.layout(features).split(model)[HAZARD].astype(np.float64)
+    return found

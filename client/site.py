@@ -283,7 +283,7 @@ class Site:
             assert isinstance(self._strategy, Adding)
             if self._stopped():
                 raise Interrupted("the work was stopped before it began", "its charge stays; the study may be resumed")
-            return self._strategy.added(self._task.vector(patients, os.urandom, request.model)), {}
+            return self._strategy.added(self._task.vector(patients, os.urandom, request.model, self.name)), {}
         learn = self._learn or Learner(self.plan, self.name, self._task, self._strategy, self._stopped).learn
         update, memory = learn(request, self.remembered(request.round_number, request.model_hash), patients)
         return self._strategy.contribute(update), memory

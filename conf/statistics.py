@@ -64,6 +64,8 @@ def parse_statistics(given: dict[str, Any]) -> Configuration:
     contract = _contract(data["contract"])
     data["task"] = {"name": "statistics", **_with_rounds(_with_groups(given["statistics"], contract))}
     data["privacy"] = _privacy(given["privacy"])
+    if data["task"].get("by_site") and "secagg" not in given:
+        data["secagg"] = "off"
     rounds = data["task"].get("rounds", 1)
     data["strategy"] = {"name": "statistics"} | ({} if rounds == 1 else {"parameters": {"rounds": rounds}})
     return parse_configuration(data | {"rounds": rounds} | _FIXED)
@@ -119,7 +121,7 @@ def _with_rounds(written: dict[str, Any]) -> dict[str, Any]:
 def _query(query: Any, contract: DataContract) -> Any:
     if not isinstance(query, dict):
         return query
-    if query.get("kind") in ("evaluation", "prediction_error"):
+    if query.get("kind") in ("evaluation", "prediction_error", "survival_evaluation"):
         query = described(query, contract)
     if "by" not in query:
         return query

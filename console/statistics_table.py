@@ -22,7 +22,7 @@ from wardround.protocol.plan import Claim, StudyPlan
 from wardround.protocol.statistics import Statistics
 from wardround.strategies.statistics import Cell
 
-_COLUMNS = ("query", "group", "quantity", "value", "low", "high", "unit", "covers", "patients", "note")
+_COLUMNS = ("query", "site", "group", "quantity", "value", "low", "high", "unit", "covers", "patients", "note")
 
 
 def figures(plan: StudyPlan, cells: Sequence[Cell]) -> Table:
@@ -114,11 +114,12 @@ def _value(cell: Cell) -> Text:
 
 
 def _group(plan: StudyPlan, cell: Cell) -> Text:
-    """The group by what the contract says that its codes mean."""
+    """The hospital, where it is one's own figure, and the group by what the contract says that its codes mean."""
     query = next(query for query in _task(plan).queries if query.name == cell.query)
     meanings = {c.name: c.codes for c in plan.contract_or_fail.columns if isinstance(c, CodeColumn)}
     words = [meanings.get(by.column, {}).get(name, name) for by, name in zip(query.by, cell.group, strict=False)]
-    return Text(" · ".join(map(plain, (*words, *cell.group[len(words) :]))))
+    named = (cell.site,) if cell.site else ()
+    return Text(" · ".join(map(plain, (*named, *words, *cell.group[len(words) :]))))
 
 
 def _covers(cell: Cell) -> str:

@@ -4,21 +4,31 @@ It is fixed before anybody scores a patient with it. So a plan that names one sa
 scores with its own code: the plan brings numbers, never a program.
 """
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from wardround.protocol.errors import UsageError
 from wardround.protocol.parameters import Layout, Vector, model_hash
 from wardround.protocol.part import Part
-from wardround.protocol.tabular_tasks import TabularClassification, TabularRegression
+from wardround.protocol.tabular_tasks import (
+    SurvivalCox,
+    SurvivalPiecewise,
+    TabularClassification,
+    TabularRegression,
+)
 from wardround.protocol.weights import Installed, WeightsFile, weights_of
+
+EVALUATED: Final = (TabularClassification, TabularRegression, SurvivalCox, SurvivalPiecewise)
+"""Every task whose models can be evaluated."""
 
 
 class EvaluatedModel(Part):
-    """A released model of one outcome or quantity, which people install by hand wherever the study runs."""
+    """A released model from a table, which people install by hand wherever the study runs."""
 
-    task: Annotated[TabularClassification | TabularRegression, Field(discriminator="name")]
+    task: Annotated[
+        TabularClassification | TabularRegression | SurvivalCox | SurvivalPiecewise, Field(discriminator="name")
+    ]
     file: WeightsFile
     layout: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the layout")
     hash: str = Field(pattern=r"^[0-9a-f]{64}$", description="hash of the float32 weights")

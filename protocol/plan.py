@@ -397,6 +397,8 @@ def _check_statistics(plan: StudyPlan, task: Statistics) -> None:
         )
     if plan.most_of_a_statistic < 1.0:
         raise ValueError("update_range leaves the sums no room beside their noise: widen it")
+    if task.by_site:
+        _check_by_site(plan, task)
     if plan.fall_back_share:
         raise ValueError("a statistics study has no model to fall back from: fall_back_share is 0")
     if plan.rounds != task.rounds and task.rounds == 1:
@@ -404,6 +406,16 @@ def _check_statistics(plan: StudyPlan, task: Statistics) -> None:
     kept = {} if task.rounds == 1 else {"rounds": task.rounds}
     if plan.rounds != task.rounds or plan.strategy.parameters != kept:
         raise ValueError(f"task and strategy of a statistics study name the plan's rounds, here {plan.rounds}")
+
+
+def _check_by_site(plan: StudyPlan, task: Statistics) -> None:
+    """Raise ValueError unless the plan releases figures of each hospital under its own full noise."""
+    if task.by_site != tuple(participant.site for participant in plan.participants):
+        raise ValueError("by_site names every hospital of the plan, in the order of their names: all know of all")
+    if plan.privacy.mode is PrivacyMode.DIST:
+        raise ValueError("by_site has no privacy mode 'dist': a hospital's share of noise protects nobody by itself")
+    if plan.privacy.secure_aggregation:
+        raise ValueError("figures of one hospital are no sum: by_site has secure aggregation off")
 
 
 def _check_indicators(plan: StudyPlan, task: Indicators) -> None:

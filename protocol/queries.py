@@ -1,16 +1,35 @@
 """The kinds of query that a statistics study asks, one class for each ``kind``.
 
 Every kind says its ``width``, how many numbers it has for each group, and which columns of the contract it reads. How
-it is computed is in ``strategies.statistics``, one file for each kind.
+it is computed is in ``strategies.statistics``, one file for each kind. Those that evaluate a released model are in
+``protocol.evaluations``.
 """
 
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from wardround.protocol.evaluated import EvaluatedModel
+from wardround.protocol.evaluations import Evaluation, ModelQuery, PredictionError, SurvivalEvaluation
 from wardround.protocol.query import BaseQuery, Number, Range, check_distinct, check_rising
-from wardround.protocol.tabular_tasks import TabularClassification, TabularRegression
+
+__all__ = [
+    "Correlation",
+    "Count",
+    "Evaluation",
+    "Histogram",
+    "LinearRegression",
+    "LogisticRegression",
+    "Mean",
+    "ModelQuery",
+    "PiecewiseExponential",
+    "PredictionError",
+    "Quantiles",
+    "Query",
+    "Sum",
+    "Survival",
+    "SurvivalEvaluation",
+    "Variance",
+]
 
 
 class Count(BaseQuery):
@@ -250,67 +269,6 @@ class PiecewiseExponential(BaseQuery):
         return (self.event,)
 
 
-class ModelQuery(BaseQuery):
-    """How well a released model predicts ``outcome`` of patients who did not train it, in each group."""
-
-    model: EvaluatedModel
-    outcome: str
-
-    @model_validator(mode="after")
-    def _patients(self) -> "ModelQuery":
-        if self.rows_per_patient != 1:
-            raise ValueError("evaluation: a patient of many rows counts as one, rows_per_patient is 1")
-        return self
-
-
-class Evaluation(ModelQuery):
-    """How well a released model tells ``outcome`` of patients who did not train it, in each group.
-
-    ``bins`` are equal intervals of the predicted probability 0 .. 1. A log loss above ``largest_loss`` counts as that.
-    """
-
-    kind: Literal["evaluation"] = "evaluation"
-    bins: int = Field(default=10, ge=2, le=100)
-    largest_loss: float = Field(default=4.0, ge=1, le=20, description="in nats")
-
-    @model_validator(mode="after")
-    def _one_outcome(self) -> "Evaluation":
-        if not isinstance(self.model.task, TabularClassification) or self.model.task.outputs != 1:
-            raise ValueError("evaluation: a model of one yes or no; 'prediction_error' is for one of a quantity")
-        return self
-
-    @property
-    def width(self) -> int:
-        """Patients by bin without and with the outcome, their place in the bin; both counts; the two losses."""
-        return 3 * self.bins + 4
-
-    @property
-    def coded(self) -> tuple[str, ...]:
-        return (self.outcome,)
-
-
-class PredictionError(ModelQuery):
-    """How far a released model's prediction of a quantity lies from it; an error above ``largest_error`` is that."""
-
-    kind: Literal["prediction_error"] = "prediction_error"
-    largest_error: float = Field(gt=0, allow_inf_nan=False, description="in the quantity's unit")
-
-    @model_validator(mode="after")
-    def _quantity(self) -> "PredictionError":
-        if not isinstance(self.model.task, TabularRegression):
-            raise ValueError("prediction_error: a model of a quantity; 'evaluation' is for one of a yes or no")
-        return self
-
-    @property
-    def width(self) -> int:
-        """Patients, and of their errors the first, second and fourth power."""
-        return 4
-
-    @property
-    def numbers(self) -> tuple[str, ...]:
-        return (self.outcome,)
-
-
 Query = Annotated[
     Count
     | Sum
@@ -324,7 +282,8 @@ Query = Annotated[
     | Survival
     | PiecewiseExponential
     | Evaluation
-    | PredictionError,
+    | PredictionError
+    | SurvivalEvaluation,
     Field(discriminator="kind"),
 ]
 

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from wardround.protocol.part import Part
+from wardround.protocol.part import Part, later
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -80,11 +80,25 @@ class BaseQuery(Part):
     by: tuple[By, ...] = Field(default=(), max_length=8)
     rows_per_patient: int = Field(default=1, ge=1, le=10_000, description="most rows that a patient counts as")
     share: float = Field(default=1.0, gt=0, le=1e6, description="of the budget, relative to the plan's other queries")
+    at_least_sites: int = later(
+        0, ge=0, le=1000, description="a group of which fewer hospitals are known to have patients is not shown; 0: all"
+    )
+    patients_at_site: int = later(
+        20,
+        ge=1,
+        le=10_000,
+        description="of a group, with which a hospital counts in full; with fewer in part",
+    )
 
     @property
     def width(self) -> int:
-        """Numbers of a group."""
+        """Numbers of a group that the figures are made of."""
         raise NotImplementedError
+
+    @property
+    def sent(self) -> int:
+        """Numbers of a group that a site adds: with ``at_least_sites`` one more, the last."""
+        return self.width + bool(self.at_least_sites)
 
     @property
     def groups(self) -> int:

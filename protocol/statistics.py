@@ -9,6 +9,7 @@ from typing import Final, Literal
 from pydantic import Field, model_validator
 
 from wardround.protocol.contract import CodeColumn, DataContract
+from wardround.protocol.identity import SiteId
 from wardround.protocol.labels import ClassLabel, FindingsLabel, NumberLabel, SurvivalLabel
 from wardround.protocol.parameters import Layout, Tensor
 from wardround.protocol.part import later
@@ -35,6 +36,11 @@ def rounds_before(name: str, ago: int) -> str:
     return f"{name}.{ago}" if ago else name
 
 
+def of_site(site: str, name: str) -> str:
+    """The tensor of ``name`` in the figures of one hospital by itself."""
+    return f"{site}/{name}"
+
+
 class Statistics(Untrained):
     """A task that trains nothing: each hospital adds one vector for all queries, and the sums are the study's result.
 
@@ -50,6 +56,9 @@ class Statistics(Untrained):
     smallest_cell: float = Field(default=10.0, ge=0, description="a group of fewer, after noise, is not shown")
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     rounds: int = later(1, ge=1, le=30, description="of charged sums; more than one for what is asked in rounds only")
+    by_site: tuple[SiteId, ...] = later(
+        (), description="every hospital of the plan: figures of each by itself are released, with its name, and no sum"
+    )
     queries: tuple[Query, ...] = Field(min_length=1, max_length=256)
 
     @model_validator(mode="after")
@@ -70,6 +79,8 @@ class Statistics(Untrained):
             raise ValueError(f"query '{large.name}' has {large.groups} groups, and {MOST_GROUPS} is the most")
         if self.evaluations and self.patients != "test":
             raise ValueError("a model is evaluated on patients who did not train it: patients is 'test'")
+        if self.by_site and (self.rounds > 1 or any(query.at_least_sites for query in self.queries)):
+            raise ValueError("by_site has figures of one hospital: none in rounds, none of at least several hospitals")
         if self.layout(0).size > LARGEST:
             raise ValueError(f"all queries together have more than {LARGEST} numbers")
         return self
@@ -84,20 +95,30 @@ class Statistics(Untrained):
         return tuple(query.model.file for query in self.evaluations)
 
     def layout(self, features: int) -> Layout:
-        """The number of hospitals, then for each query its sums, shape (groups, width), in the queries' order.
+        """The number of hospitals, then for each query its sums, shape (groups, sent), in the queries' order.
 
-        So for every round, the last first (``rounds_before``); zeros for a round that is to come.
+        So for every round, the last first (``rounds_before``); zeros for a round that is to come. ``by_site``: then for
+        each hospital 1, where it has answered, and its own sums (``of_site``).
         """
+        if self.by_site:
+            alone = [(SITES, (1,)), *((q.name, (q.groups, q.sent)) for q in self.queries)]
+            own = (Tensor(of_site(site, name), shape, 0) for site in self.by_site for name, shape in alone)
+            return Layout((Tensor(SITES, (1,), 0), *own))
         tensors: list[Tensor] = []
         for ago in range(self.rounds):
             tensors.append(Tensor(rounds_before(SITES, ago), (1,), 0))
-            tensors += (Tensor(rounds_before(q.name, ago), (q.groups, q.width), 0) for q in self.queries)
+            tensors += (Tensor(rounds_before(q.name, ago), (q.groups, q.sent), 0) for q in self.queries)
         return Layout(tuple(tensors))
 
     @property
     def numbers(self) -> int:
-        """What a site adds in a round."""
-        return sum(query.groups * query.width for query in self.queries)
+        """What is made of a site's patients in a round."""
+        return sum(query.groups * query.sent for query in self.queries)
+
+    @property
+    def added(self) -> int:
+        """What a site adds in a round: ``by_site`` a place for each hospital, with nothing in those of others."""
+        return (1 + self.numbers) * len(self.by_site) if self.by_site else self.numbers
 
     def weight(self, query: Query) -> float:
         """The part of the joint bound 1 that ``query`` has: the square root of its share of all shares."""

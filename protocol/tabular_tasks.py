@@ -1,13 +1,18 @@
 """What is learned from a table: torch-free descriptions, so that a plan can be checked on any machine."""
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Literal
+from math import exp, inf
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
 from wardround.protocol.image_tasks import Outputs
 from wardround.protocol.parameters import Layout, Tensor
 from wardround.protocol.part import Part
+
+HAZARD: Final = "hazard.bias"
+"""The tensor of a piecewise model with the log hazard of each interval, relative to the baseline rate."""
 
 
 class _Task(Part):
@@ -106,7 +111,20 @@ class SurvivalPiecewise(_Task):
     def layout(self, features: int) -> Layout:
         """Dense layers to one log relative risk, then a log hazard (relative to ``baseline_rate``) per interval."""
         tensors = _dense((features, *self.hidden, 1), last_bias=False)
-        return Layout((*tensors, Tensor("hazard.bias", (len(self.cuts) + 1,), 1)))
+        return Layout((*tensors, Tensor(HAZARD, (len(self.cuts) + 1,), 1)))
+
+    def baseline(self, log_hazards: Sequence[float], times: Sequence[float]) -> tuple[float, ...]:
+        """Survival at each of ``times`` for a relative risk of 1, from the model's ``HAZARD``; nine digits of it.
+
+        exp(-sum_k rate exp(b_k) t_k), t_k the time that lies in interval k.
+        """
+        borders = (0.0, *self.cuts, inf)
+        found = []
+        for time in times:
+            lived = (max(0.0, min(time, high) - low) for low, high in pairwise(borders))
+            hazard = sum(self.baseline_rate * exp(min(b, 50.0)) * t for b, t in zip(log_hazards, lived, strict=True))
+            found.append(max(float(f"{exp(-hazard):.9g}"), 1e-300))
+        return tuple(found)
 
     @property
     def couples_patients(self) -> bool:

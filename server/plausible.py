@@ -23,6 +23,7 @@ import numpy as np
 
 from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.plan import StudyPlan
+from wardround.protocol.statistics import Statistics
 from wardround.strategies import Strategy
 
 FALSE_ALARM: Final = 1e-3
@@ -70,6 +71,8 @@ def lengths(
     personal = strategy.personal(plan.layout)
     size = strategy.part_sizes(plan.layout.size).get("update", plan.layout.size)
     size -= sum(end - first for first, end in personal.layers)
+    if isinstance(plan.task, Statistics) and plan.task.by_site:  # a site has noise in its own place only
+        size = plan.task.numbers
     steps, n, q = event.steps - personal.head_steps, len(sites), event.sampling_probability
     unit = rate * clip / q
     if "weight_steps" in strategy.part_sizes(size):  # FedNova sends p_k D_k / tau_k

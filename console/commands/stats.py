@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Final
 
 import typer
 from rich.console import Console
@@ -21,6 +22,11 @@ from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.protocol.statistics import Statistics
 from wardround.strategies.statistics import Cell, expected, read
 
+LOGISTIC: Final = (
+    "Of a logistic regression: a predictor's standard deviation is an eighth of its range, and one in five has a flag "
+    "or the outcome."
+)
+
 
 def propose_command(file: Path, coordinator: Path | None) -> None:
     """Say what the study would cost each hospital and how exact its figures would be; hand it to a coordinator."""
@@ -34,6 +40,8 @@ def propose_command(file: Path, coordinator: Path | None) -> None:
         typer.echo(line)
     console.print(errors(plan, expected(plan)))
     typer.echo("If patients are spread evenly: over the groups, and over each column's range.")
+    if plan.rounds > 1:
+        typer.echo(LOGISTIC)
     if coordinator is not None:
         from wardround.console.commands.study import hand_over
 

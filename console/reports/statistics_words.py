@@ -16,6 +16,7 @@ from wardround.protocol.queries import (
     Quantiles,
     Sum,
     Survival,
+    SurvivalEvaluation,
     Variance,
 )
 from wardround.protocol.query import BaseQuery, By, Range, Where
@@ -28,12 +29,16 @@ def asked(task: Statistics) -> list[tuple[str, str]]:
 
 
 def whose_words(task: Statistics) -> str:
-    """Whose records are read; their own budgets are charged."""
-    return {
+    """Whose records are read, and whether figures of one hospital are released; their own budgets are charged."""
+    words = {
         "everyone": _("every patient of the site, who trains and who tests: the budgets of both are charged"),
         "training": _("the patients who train; their budget is charged"),
         "test": _("the patients who test; their budget is charged"),
     }[task.patients]
+    if not task.by_site:
+        return words
+    alone = _("the figures of each hospital by itself are released, with its name and its own full noise")
+    return f"{words}; {alone}"
 
 
 def mechanism_words(plan: StudyPlan) -> str:
@@ -51,6 +56,13 @@ def _query_words(query: BaseQuery) -> str:
         parts.append(_("by %(columns)s") % {"columns": listed([_by(each) for each in query.by])})
     if query.where:
         parts.append(_("only where %(rules)s") % {"rules": listed([_rule(rule) for rule in query.where])})
+    if query.at_least_sites:
+        places = {"sites": numeral(query.at_least_sites), "patients": numeral(query.patients_at_site)}
+        words = _(
+            "a group is shown only where at least %(sites)s hospitals are known to have such patients, a hospital of "
+            "%(patients)s in full"
+        )
+        parts.append(words % places)
     count = query.rows_per_patient
     parts.append(
         ngettext("a patient counts as at most %(count)s row", "a patient counts as at most %(count)s rows", count)
@@ -117,7 +129,31 @@ def _what(query: BaseQuery) -> str:
                 _("how far the finished model %(model)s of plan %(plan)s is from '%(outcome)s', up to %(most)s")
                 % places
             )
+        case SurvivalEvaluation():
+            return _survival_evaluation(query)
     raise TypeError(f"no words for a query of type {type(query).__name__}")
+
+
+def _survival_evaluation(query: SurvivalEvaluation) -> str:
+    places = {
+        "model": query.model.hash[:12],
+        "plan": query.model.trained_by[:12],
+        "time": query.time,
+        "event": query.outcome,
+        "count": numeral(query.bins),
+        "times": listed([numeral(time) for time in query.times]),
+    }
+    if not query.baseline:
+        words = _(
+            "how well the finished model %(model)s of plan %(plan)s ranks patients by '%(time)s' and '%(event)s': its "
+            "risk in %(count)s intervals, at the times %(times)s"
+        )
+        return words % places
+    words = _(
+        "how well the finished model %(model)s of plan %(plan)s predicts survival by '%(time)s' and '%(event)s': its "
+        "risk in %(count)s intervals, and its Brier score at the times %(times)s"
+    )
+    return words % places
 
 
 def _range(of: Range) -> str:

@@ -19,8 +19,9 @@ from wardround.protocol.labels import SurvivalLabel
 from wardround.protocol.parameters import Vector
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.queries import Query
-from wardround.protocol.statistics import SITES, Statistics, rounds_before
-from wardround.strategies.statistics.base import LEAST_SIGNAL, NOISY, Cell, Statistic
+from wardround.protocol.statistics import SITES, Statistics, of_site, rounds_before
+from wardround.strategies.statistics import sites
+from wardround.strategies.statistics.base import LEAST_SIGNAL, NOISY, Cell, Statistic, groups_of
 from wardround.strategies.statistics.correlation import Correlations
 from wardround.strategies.statistics.count import Counts
 from wardround.strategies.statistics.evaluation import Evaluations
@@ -32,6 +33,7 @@ from wardround.strategies.statistics.piecewise_exponential import Rates
 from wardround.strategies.statistics.prediction_error import PredictionErrors
 from wardround.strategies.statistics.quantiles import FromTree
 from wardround.strategies.statistics.survival import KaplanMeier
+from wardround.strategies.statistics.survival_evaluation import SurvivalEvaluations
 from wardround.strategies.statistics.table import Table, table_of
 from wardround.strategies.statistics.total import Totals
 from wardround.strategies.statistics.variance import Variances
@@ -65,12 +67,14 @@ STATISTICS: Final[dict[str, type[Statistic[Any]]]] = {
     "piecewise_exponential": Rates,
     "evaluation": Evaluations,
     "prediction_error": PredictionErrors,
+    "survival_evaluation": SurvivalEvaluations,
 }
 
 _OWN_COUNT: Final = ("count", "histogram")
 """Kinds whose figure is the number of patients itself: it is hidden where it is small, and never for its noise."""
 
 HIDDEN: Final = "fewer patients than the plan shows"
+FEW_SITES: Final = "not known to be of as many hospitals as the plan asks"
 
 
 def statistic_for(query: Query, units: Mapping[str, str], confidence: float) -> Statistic[Any]:
@@ -98,6 +102,16 @@ def opened(task: Statistics, model: Vector) -> list[Opened]:
     return found
 
 
+def opened_by_site(task: Statistics, model: Vector) -> dict[str, Opened]:
+    """The sums of each hospital by itself, of those that have answered."""
+    parts, found = task.layout(0).split(model), {}
+    for site in task.by_site:
+        if parts[of_site(site, SITES)][0] >= 1:
+            sums = {query.name: parts[of_site(site, query.name)].astype(np.float64) for query in task.queries}
+            found[site] = Opened(1.0, sums)
+    return found
+
+
 def asked_after(
     task: Statistics, query: Query, before: Sequence[Opened], noise: float, units: Mapping[str, str] | None = None
 ) -> Statistic[Any]:
@@ -108,7 +122,7 @@ def asked_after(
     statistic = statistic_for(query, units or {}, task.confidence)
     for each in before:
         by = statistic.patient_bound / task.weight(query)
-        statistic = statistic.learned(each.sums[query.name] * by, noise * sqrt(each.sites) * by)
+        statistic = statistic.learned(each.sums[query.name][:, : query.width] * by, noise * sqrt(each.sites) * by)
     return statistic
 
 
@@ -135,36 +149,64 @@ def read(plan: StudyPlan, model: Vector) -> list[Cell]:
         Unavailable: nothing was added up.
     """
     task = _task(plan)
-    rounds = opened(task, model)
-    if not rounds:
+    if task.by_site:
+        alone = opened_by_site(task, model)
+        found = [replace(cell, site=site) for site, sums in alone.items() for cell in _figures(plan, [sums])]
+    else:
+        found = _figures(plan, opened(task, model))
+    if not found:
         raise Unavailable("the round was void, so there are no figures", "the receipt says who was missing, and why")
+    return found
+
+
+def expected(plan: StudyPlan) -> list[Cell]:
+    """What the study's intervals will be like, before anybody approves it, if patients are as ``typical`` says.
+
+    Values are placeholders; what counts is the distance of ``low`` and ``high``. With declared patients at every site,
+    the same number in every group, and every site in the sum of every round.
+    """
+    declared = {each.site: each.declared_patients for each in plan.participants}
+    if not _task(plan).by_site:
+        return _figures(plan, _typical_rounds(plan, sum(declared.values()), len(declared)))
+    return [
+        replace(cell, site=site)
+        for site, patients in declared.items()
+        for cell in _figures(plan, _typical_rounds(plan, patients, 1))
+    ]
+
+
+def _figures(plan: StudyPlan, rounds: Sequence[Opened]) -> list[Cell]:
+    """The figures of ``rounds``, the first first; of none there are none."""
+    if not rounds:
+        return []
     *before, last = rounds
-    noise, units = plan.privacy.noise_multiplier or 0.0, units_of(plan.contract_or_fail)
+    task, noise, units = _task(plan), plan.privacy.noise_multiplier or 0.0, units_of(plan.contract_or_fail)
     cells: list[Cell] = []
     for query in task.queries:
         statistic = asked_after(task, query, before, noise, units)
         by = statistic.patient_bound / task.weight(query)
-        found = statistic.answer(last.sums[query.name] * by, noise * sqrt(last.sites) * by)
-        cells += [_shown(cell, query.kind in _OWN_COUNT, task.smallest_cell) for cell in found]
+        sums, around = last.sums[query.name] * by, noise * sqrt(last.sites) * by
+        for cell in statistic.answer(sums[:, : query.width], around):
+            seen = _shown(cell, query.kind in _OWN_COUNT, task.smallest_cell)
+            cells.append(_of_enough_sites(seen, statistic, sums, around))
     return cells
 
 
-def expected(plan: StudyPlan) -> list[Cell]:
-    """What the study's intervals will be like, before anybody approves it, if patients are spread evenly.
-
-    Values are placeholders; what counts is the distance of ``low`` and ``high``. With declared patients at every site,
-    the same number in every group, values spread over their range, and every site in the sum of every round.
-    """
-    task, everybody = _task(plan), float(sum(each.declared_patients for each in plan.participants))
-    parts: dict[str, Array] = {}
-    for query in task.queries:
-        statistic = statistic_for(query, {}, task.confidence)
-        each = statistic.typical(everybody * query.rows_per_patient / query.groups)
-        sums = np.tile(each, (query.groups, 1)) * (task.weight(query) / statistic.patient_bound)
-        parts |= {rounds_before(query.name, ago): sums for ago in range(task.rounds)}
-    sites = np.array([float(len(plan.participants))])
-    parts |= {rounds_before(SITES, ago): sites for ago in range(task.rounds)}
-    return read(plan, plan.layout.join(parts))
+def _typical_rounds(plan: StudyPlan, patients: int, hospitals: int) -> list[Opened]:
+    """The sums that are expected of so many patients at so many hospitals."""
+    task, noise = _task(plan), plan.privacy.noise_multiplier or 0.0
+    rounds: list[Opened] = []
+    for _ in range(task.rounds):
+        sums = {}
+        for query in task.queries:
+            statistic, here = asked_after(task, query, rounds, noise), patients / query.groups
+            each = statistic.typical(here * query.rows_per_patient)
+            if query.at_least_sites:
+                one = sites.of_one_site(query, statistic.bound, np.array([here / hospitals]))
+                each = np.append(each, hospitals * one)
+            sums[query.name] = np.tile(each, (query.groups, 1)) * (task.weight(query) / statistic.patient_bound)
+        rounds.append(Opened(float(hospitals), sums))
+    return rounds
 
 
 def units_of(contract: DataContract) -> dict[str, str]:
@@ -185,6 +227,17 @@ def _shown(cell: Cell, own_count: bool, smallest: float) -> Cell:
     if not own_count and cell.quantity != "sum" and cell.patients < LEAST_SIGNAL * cell.patients_noise:
         return replace(cell.hidden(NOISY), patients=None)
     return cell
+
+
+def _of_enough_sites(cell: Cell, statistic: Statistic[Any], sums: Array, noise: float) -> Cell:
+    """``cell``, hidden where its query has ``at_least_sites`` and they are not known to be so many."""
+    query = statistic.query
+    if cell.value is None or not query.at_least_sites:
+        return cell
+    numbers = sums[groups_of(query, cell.group), -1]
+    if sites.enough(query, statistic.bound, numbers, noise, statistic.z):
+        return cell
+    return replace(cell.hidden(FEW_SITES), patients=None)
 
 
 def _task(plan: StudyPlan) -> Statistics:

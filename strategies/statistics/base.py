@@ -19,6 +19,7 @@ import numpy as np
 
 from wardround.privacy.gradients import Array, Indices
 from wardround.protocol.query import BaseQuery, By, Range, Where
+from wardround.strategies.statistics import sites
 from wardround.strategies.statistics.table import Mask, Table
 
 Q = TypeVar("Q", bound=BaseQuery)
@@ -53,7 +54,7 @@ class Cell:
     """One figure of the result. ``value`` None: not shown, for the reason in ``note``.
 
     ``patients`` is the noised number of patients (rows) behind it, with the standard deviation of its noise, where
-    there is one.
+    there is one. ``site``: whose figure it is by itself; "": of all hospitals.
     """
 
     query: str
@@ -67,6 +68,7 @@ class Cell:
     patients: float | None = None
     patients_noise: float = 0.0
     note: str = ""
+    site: str = ""
 
     def hidden(self, why: str) -> "Cell":
         return replace(self, value=None, low=None, high=None, note=why)
@@ -106,18 +108,21 @@ class Statistic(ABC, Generic[Q]):
 
     @property
     def patient_bound(self) -> float:
-        """m B: the 2-norm of what one patient adds is at most this."""
-        return self.query.rows_per_patient * self.bound
+        """The 2-norm of what one patient adds is at most this: m B, and what ``sites`` makes longer."""
+        return self.query.rows_per_patient * self.bound * sites.longer(self.query)
 
     def site_sum(self, table: Table) -> Array:
-        """What a site adds, without noise, shape (groups * width,)."""
-        rows = table.only(selected(table, self.query.where))
-        entries = self.entries(rows)
-        value = _held(entries.value, self.bound) * _weights(rows.patient, self.query.rows_per_patient)[:, None]
-        place = groups(rows, self.query.by)[:, None] * self.query.width + entries.place
-        size = self.query.groups * self.query.width
+        """What a site adds, without noise, shape (groups * sent,)."""
+        query, rows = self.query, table.only(selected(table, self.query.where))
+        entries, weights = self.entries(rows), _weights(rows.patient, query.rows_per_patient)
+        group, value = groups(rows, query.by), _held(entries.value, self.bound) * weights[:, None]
+        place, size = group[:, None] * query.width + entries.place, query.groups * query.width
         summed: Array = np.bincount(place.ravel(), value.ravel(), minlength=size).astype(np.float64)
-        return summed
+        if not query.at_least_sites:
+            return summed
+        patients: Array = np.bincount(group, weights, minlength=query.groups) / query.rows_per_patient
+        of_site = sites.of_one_site(query, self.bound, patients)
+        return np.column_stack([summed.reshape(query.groups, -1), of_site]).ravel()
 
 
 def selected(table: Table, where: Sequence[Where]) -> Mask:
@@ -180,21 +185,35 @@ def margins(query: BaseQuery, values: Array) -> list[tuple[tuple[str, ...], Arra
     return found
 
 
-def spread(of: Callable[[Array], Array], sums: Array, noise: float) -> Array:
-    """Standard deviation of ``of(sums)``, (k,), through the noise of ``sums``, (width,): the delta method.
+def groups_of(query: BaseQuery, group: Sequence[str]) -> list[int]:
+    """The places of the groups that a figure of ``group``, a margin perhaps, is made of."""
+    named = group[: len(query.by)]
+    return [
+        place
+        for place, name in enumerate(query.group_names)
+        if all(here in (ALL, there) for here, there in zip(named, name, strict=True))
+    ]
 
-    Derivatives are central differences over a tenth of the noise.
-    """
-    if noise == 0:
-        return np.zeros_like(of(sums))
-    step = 0.1 * noise
-    slopes = []
+
+def slopes(of: Callable[[Array], Array], sums: Array, step: float) -> Array:
+    """Derivatives of ``of(sums)``, (k,), by every number of ``sums``, (width,): central differences, (width, k)."""
+    found = []
     for place in range(len(sums)):
         up, down = sums.copy(), sums.copy()
         up[place] += step
         down[place] -= step
-        slopes.append((of(up) - of(down)) / (2 * step))
-    found: Array = noise * np.sqrt(np.square(slopes).sum(axis=0))
+        found.append((of(up) - of(down)) / (2 * step))
+    return np.array(found)
+
+
+def spread(of: Callable[[Array], Array], sums: Array, noise: float) -> Array:
+    """Standard deviation of ``of(sums)``, (k,), through the noise of ``sums``, (width,): the delta method.
+
+    Derivatives are over a tenth of the noise.
+    """
+    if noise == 0:
+        return np.zeros_like(of(sums))
+    found: Array = noise * np.sqrt(np.square(slopes(of, sums, 0.1 * noise)).sum(axis=0))
     return found
 
 

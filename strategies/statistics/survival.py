@@ -17,7 +17,7 @@ import numpy as np
 
 from wardround.privacy.gradients import Array
 from wardround.protocol.queries import Survival
-from wardround.strategies.statistics.base import Cell, Entries, Statistic, spread
+from wardround.strategies.statistics.base import Cell, Entries, Statistic, slopes, spread
 from wardround.strategies.statistics.chi_square import upper_tail
 from wardround.strategies.statistics.table import Table
 
@@ -60,8 +60,10 @@ class KaplanMeier(Statistic[Survival]):
         if len(sums) < 2:
             return []
         observed, covariance = log_rank(sums)
-        slopes = _slopes(sums, noise) if noise else np.zeros((len(observed), sums.size))
-        whole = covariance * self.query.rows_per_patient + noise**2 * slopes @ slopes.T
+        whole = covariance * self.query.rows_per_patient
+        if noise:
+            by = slopes(lambda numbers: log_rank(numbers.reshape(sums.shape))[0], sums.ravel(), 0.1 * noise)
+            whole = whole + noise**2 * by.T @ by
         statistic = float(observed @ np.linalg.solve(whole, observed)) if np.linalg.det(whole) > 0 else 0.0
         group = ("all",) * len(self.query.by)
         name, freedom = self.query.name, len(observed)
@@ -104,14 +106,3 @@ def log_rank(sums: Array) -> tuple[Array, Array]:
     factor = np.maximum(d, 0.0) * np.maximum(n - d, 0.0) / np.maximum(n - 1, 1.0)
     covariance = -(share * factor) @ share.T + np.diag((share * factor).sum(axis=1))
     return observed, covariance[:-1, :-1]
-
-
-def _slopes(sums: Array, noise: float) -> Array:
-    """Derivatives of the first part of ``log_rank`` by every number, shape (groups - 1, numbers)."""
-    step, found = 0.1 * noise, []
-    for place in range(sums.size):
-        up, down = sums.ravel().copy(), sums.ravel().copy()
-        up[place] += step
-        down[place] -= step
-        found.append((log_rank(up.reshape(sums.shape))[0] - log_rank(down.reshape(sums.shape))[0]) / (2 * step))
-    return np.array(found).T

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from wardround.client.answers import answers_from
 from wardround.client.governance import grant_for
+from wardround.client.population import read_by
 from wardround.client.released import site_report
 from wardround.client.settings import read_settings
 from wardround.client.store.database import open_store
@@ -17,7 +19,7 @@ from wardround.conf.statistics import parse_statistics
 from wardround.console.plan_words import in_words
 from wardround.protocol.errors import Unavailable, UsageError
 from wardround.protocol.ledger import Close, approve
-from wardround.protocol.parameters import model_hash
+from wardround.protocol.parameters import Total, model_hash
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.receipt import chain_fault
 from wardround.server.carrier import Answered, Silent
@@ -26,7 +28,8 @@ from wardround.server.store.studies import StudyFolder
 from wardround.simulations.cohorts import declared_patients, gather
 from wardround.simulations.desks import DeskCarrier
 from wardround.simulations.statistics import count
-from wardround.strategies.statistics import Cell, opened, read
+from wardround.strategies import Adding, strategy_for
+from wardround.strategies.statistics import Cell, expected, logistic_regression, opened, read
 
 PATIENTS = 740
 QUERIES = [
@@ -268,3 +271,55 @@ def test_the_officer_reads_every_query_in_words_and_the_site_has_no_model_to_rep
         site_report(folder, plan, read_settings(folder.path), ledger, members, 1)
     ledger.close()
     store.close()
+
+
+def halves(cells: list[Cell]) -> dict[str, float]:
+    """Half an interval of each coefficient that is shown."""
+    wanted = ("intercept", "age", "trestbps", "sex", "exang")
+    return {c.quantity: (c.high - c.low) / 2 for c in cells if c.quantity in wanted and c.high and c.low is not None}
+
+
+def as_they_turn_out(plan: StudyPlan, repetitions: int) -> dict[str, float]:
+    """The median half of each coefficient's interval, over studies of the hospitals' own patients."""
+    configuration = parse_statistics(
+        {"like": "heart_disease", "privacy": {"mode": "none"}, "statistics": {"queries": QUERIES}}
+    )
+    rows = [read_by(plan.task, cohort) for cohort in gather(configuration).taking_part]
+    answers, strategy, random = answers_from(plan), strategy_for(plan), np.random.default_rng(20261129)
+    assert isinstance(strategy, Adding)
+    found: dict[str, list[float]] = {}
+    for _ in range(repetitions):
+        state = strategy.init(plan.starting_model())
+        for _ in range(plan.rounds):
+            added = np.sum([answers.vector(each, random.bytes, state.model) for each in rows], axis=0)
+            state = strategy.step(state, Total(strategy.added(added), len(rows)))
+        for name, half in halves(read(plan, state.model)).items():
+            found.setdefault(name, []).append(half)
+    return {name: float(np.median(each)) for name, each in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "of", "flags"),
+    [
+        (8.0, [("age", 30, 75)], ["sex"]),
+        (30.0, [("age", 20, 90), ("trestbps", 80, 200)], ["sex", "exang"]),
+    ],
+)
+def test_the_error_that_is_told_beforehand_is_no_smaller_than_that_of_heart_disease(
+    epsilon: float, of: list[Any], flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It used to be: of predictors that fill their range, and an outcome of one in two that nothing predicts."""
+    columns = [{"column": name, "lower": low, "upper": high} for name, low, high in of]
+    asked = {"rounds": 4, "queries": [LOGISTIC | {"of": columns, "flags": flags}]}
+    given = {"like": "heart_disease", "privacy": {"mode": "local", "epsilon": epsilon}, "statistics": asked}
+    configuration = parse_statistics(given | {"epsilon_cap": 50})
+    plan = make_plan(configuration, declared_patients(configuration), datetime.now(UTC).date())
+    found = as_they_turn_out(plan, 8)
+    told = halves(expected(plan))
+    assert set(told) == set(found) == {"intercept", *flags, *(name for name, _, _ in of)}
+    ratios = {name: told[name] / found[name] for name in told}
+    assert min(ratios.values()) > 0.8 and max(ratios.values()) < 2.5, ratios
+    monkeypatch.setattr(logistic_regression, "NARROW", 3**-0.5)
+    monkeypatch.setattr(logistic_regression, "RARE", 0.5)
+    rosy = halves(expected(plan))
+    assert min(rosy[name] / found[name] for name in found) < 0.8

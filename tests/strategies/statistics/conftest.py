@@ -41,11 +41,12 @@ from wardround.protocol.queries import (
     Quantiles,
     Sum,
     Survival,
+    SurvivalEvaluation,
     Variance,
 )
 from wardround.protocol.query import By, Range
 from wardround.protocol.statistics import Statistics
-from wardround.protocol.tasks import TabularClassification, TabularRegression
+from wardround.protocol.tasks import SurvivalPiecewise, TabularClassification, TabularRegression
 from wardround.protocol.weights import WeightsFile
 
 CONTRACT = DataContract(
@@ -77,6 +78,23 @@ LINE = TabularRegression(center=26.0, scale=4.0)
 """A model of the body mass index from the same weights: 26 + 2 (age - 50) / 10."""
 
 LINE_MODEL = EvaluatedModel.model_validate(MODEL.model_dump() | {"task": LINE.model_dump()})
+HAZARDS = SurvivalPiecewise(cuts=(300.0,), baseline_rate=0.001)
+"""A model of survival with the same slope: its log relative risk is 0.5 (age - 50) / 10."""
+
+HAZARD_WEIGHTS = {
+    "dense0.weight": WEIGHTS["dense0.weight"],
+    "hazard.bias": np.log(np.array([0.8, 1.2])).astype(np.float32),
+}
+HAZARD_FILE = save(HAZARD_WEIGHTS)
+HAZARD_MODEL = EvaluatedModel(
+    task=HAZARDS,
+    file=WeightsFile(sha256=sha256(HAZARD_FILE).hexdigest(), licence="CC0-1.0", provenance="made by a test, for it"),
+    layout=HAZARDS.layout(4).digest,
+    hash=model_hash(HAZARDS.layout(4).join(HAZARD_WEIGHTS)),
+    trained_by="0" * 64,
+)
+TIMES = (200.0, 400.0, 600.0)
+BASELINE = HAZARDS.baseline(HAZARD_WEIGHTS["hazard.bias"].tolist(), TIMES)
 QUERIES: dict[str, Any] = {
     "count": Count(name="q", by=(SEX, By(column="age", cuts=(40, 60)))),
     "sum": Sum(name="q", of=AGE),
@@ -91,6 +109,9 @@ QUERIES: dict[str, Any] = {
     "piecewise_exponential": PiecewiseExponential(name="q", time="days", event="died", times=(200, 400, 600)),
     "evaluation": Evaluation(name="q", model=MODEL, outcome="died"),
     "prediction_error": PredictionError(name="q", model=LINE_MODEL, outcome="bmi", largest_error=10),
+    "survival_evaluation": SurvivalEvaluation(
+        name="q", model=HAZARD_MODEL, outcome="died", time="days", times=TIMES, baseline=BASELINE
+    ),
 }
 
 
@@ -176,9 +197,8 @@ class Kit:
     model_file: bytes = FILE
 
     def installed(self, file: WeightsFile) -> bytes:
-        """The file of the one model that there is."""
-        assert file == self.model.file
-        return self.model_file
+        """The file of one of the two models that there are."""
+        return {self.model.file.sha256: self.model_file, HAZARD_MODEL.file.sha256: HAZARD_FILE}[file.sha256]
 
     def query(self, kind: str, **changes: Any) -> Any:
         """The query of ``kind``, with some fields changed."""

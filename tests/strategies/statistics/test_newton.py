@@ -87,24 +87,18 @@ def test_rounds_that_were_far_from_the_estimate_say_nothing() -> None:
     assert isinstance(estimate_of([point(BETA + np.array([0.5, -0.5, 0.5]))], NONE, 1), Estimate)
 
 
-def test_the_error_that_is_expected_is_that_of_patients_spread_evenly_whose_outcome_nothing_predicts(kit: Any) -> None:
-    declared = dict.fromkeys(("east", "north", "south"), 1000)
+def test_the_error_that_is_expected_is_that_of_narrow_predictors_and_an_outcome_of_one_in_five(kit: Any) -> None:
+    declared = dict.fromkeys(("east", "north", "south"), 3000)
     plan = kit.plan_for(kit.query("logistic_regression"), mode="local", noise=4.0, declared=declared)
-    random, n = np.random.default_rng(6), 1000
+    random, n = np.random.default_rng(6), 3000
     answers, strategy = answers_from(plan), strategy_for(plan)
     assert isinstance(strategy, Adding)
     state = strategy.init(plan.starting_model())
-    sites = [
-        kit.examples(
-            np.arange(n),
-            random.uniform(20, 100, n),
-            np.zeros(n),
-            random.uniform(15, 45, n),
-            np.ones(n),
-            random.integers(0, 2, n),
-        )
-        for _ in declared
-    ]
+    sites = []
+    for _ in declared:
+        x = random.normal(0, 1 / 4, (2, n))
+        has = random.uniform(size=n) < 1 / (1 + np.exp(1.386 - x.sum(axis=0)))
+        sites.append(kit.examples(np.arange(n), 60 + 40 * x[0], np.zeros(n), 30 + 15 * x[1], np.ones(n), has))
     for _ in range(plan.rounds):
         added = np.sum([answers.vector(rows, random.bytes, state.model) for rows in sites], axis=0)
         state = strategy.step(state, Total(strategy.added(added), 3))

@@ -10,6 +10,7 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 from lifelines.statistics import multivariate_logrank_test
+from lifelines.utils import concordance_index
 from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
@@ -262,6 +263,42 @@ def test_prediction_error_above_the_largest_counts_as_that(kit: Any, pooled: pd.
     errors = np.minimum((pooled.bmi - 26 - 2 * (pooled.age - 50) / 10).abs(), 2)
     assert found["mean absolute error",].value == pytest.approx(errors.mean(), rel=1e-4)
     assert found["root mean squared error",].value == pytest.approx((errors**2).mean() ** 0.5, rel=1e-4)
+
+
+def brier_scores(part: pd.DataFrame, times: Any, log_risk: Any, baseline: Any) -> list[float]:
+    """Graf's, patient by patient, of times rounded up; the censoring curve is lifelines', and events come first."""
+    days = np.array([*times, 1e9])[np.searchsorted(times, part.days)]
+    died = (part.died == 1) & (days <= times[-1])
+    seen = lifelines.KaplanMeierFitter().fit(np.minimum(days, 2 * times[-1]) - died, ~died & (days <= times[-1]))
+    found = []
+    for time, survival in zip(times, baseline, strict=True):
+        lives = survival ** np.exp(log_risk)
+        by_event = np.where(died & (days <= time), lives**2 / seen.predict(days - 1).to_numpy(), 0)
+        beyond = np.where(days > time, (1 - lives) ** 2 / float(seen.predict(time)), 0)
+        found.append(float(np.mean(by_event + beyond)))
+    return found
+
+
+def test_survival_evaluation_by_sex(kit: Any, pooled: pd.DataFrame) -> None:
+    """lifelines' c-index of events rounded up and censorings rounded down; Brier scores of the exact probabilities."""
+    query = kit.query("survival_evaluation", by=[kit.sex.model_dump()])
+    found, log_risk = figures(kit, pooled, query), kit.slope * (pooled.age - 50) / 10
+    interval = np.searchsorted(query.times, pooled.days)
+    died = (pooled.died == 1) & (interval < len(query.times))
+    known = np.where(died, np.array([*query.times, 0])[interval], np.array([0.0, *query.times])[interval])
+    bins = np.floor(8 / (1 + np.exp(-log_risk)))
+    for sex in ("f", "m", "o", "all"):
+        chosen = (pooled.sex.isin([sex]) | (sex == "all")).to_numpy()
+        expected = concordance_index(known[chosen], -bins[chosen], died[chosen])
+        assert found[sex, "c-index"].value == pytest.approx(expected, abs=1e-6)
+        assert found[sex, "c-index"].patients == pytest.approx(died[chosen].sum())
+        scores = brier_scores(pooled[chosen], query.times, log_risk[chosen], query.baseline)
+        for time, score in zip(query.times, scores, strict=True):
+            assert found[sex, f"Brier score at {time:g} d"].value == pytest.approx(score, abs=2e-6)
+        integrated = (scores[0] + scores[1] + scores[2] / 2) / 3
+        assert found[sex, "integrated Brier score until 600 d"].value == pytest.approx(integrated, abs=2e-6)
+    exact = concordance_index(pooled.days, -log_risk, pooled.died)
+    assert found["all", "c-index"].value == pytest.approx(exact, abs=0.03), "eight bins are enough"
 
 
 def test_every_statistic_has_its_own_test_here() -> None:

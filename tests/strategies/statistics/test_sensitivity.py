@@ -29,14 +29,15 @@ def table(kit: Any, patients: list[list[tuple[float, ...]]]) -> Any:
     numbers = [number for number, rows in enumerate(patients) for _ in rows]
     cells = [row for rows in patients for row in rows]
     made = table_of(kit.contract, kit.examples(numbers, *zip(*cells, strict=True)))
-    # What an evaluated model predicts, whatever its query is called; a bit beyond 0 .. 1 and once no number.
-    scores = np.where(made.numbers["age"] == 61, np.nan, made.numbers["age"] / 110 - 0.02)
+    # What an evaluated model predicts, whatever its query is called: far beyond 0 .. 1 at both ends, once no number.
+    age = made.numbers["age"]
+    scores = np.select([age == 0, age == 120, age == 61], [-9.0, 9.0, np.nan], age / 110 - 0.02)
     return replace(made, scores=dict.fromkeys(("q", *(f"q{number}" for number in range(len(KINDS)))), scores))
 
 
 def held(kind: str, most: int) -> int:
     """``most`` rows of a patient, where the kind lets a plan choose."""
-    return 1 if kind in ("evaluation", "prediction_error") else most
+    return 1 if kind in ("evaluation", "prediction_error", "survival_evaluation") else most
 
 
 def moved_by(kit: Any, task: Statistics, patients: list[list[tuple[float, ...]]], gone: int) -> float:
