@@ -16,6 +16,7 @@ from wardround.client.connectors import IMAGE_CONNECTORS, Cohort
 from wardround.client.connectors.broken_off import read_whole
 from wardround.client.connectors.table import Records
 from wardround.client.consent import Consent
+from wardround.client.governance import CONSORTIUM_DOMAIN
 from wardround.client.imaging.kept import KeptPictures
 from wardround.client.plugins.task import site_task
 from wardround.client.population import ids_of, parts_of, read_by
@@ -64,12 +65,18 @@ def cohort_of(plan: StudyPlan, folder: SiteFolder, settings: SiteSettings, membe
         return with_frozen_part(read_records(settings, folder.path, contract, folder.site, kept), frozen)
 
     cohort = read_whole(lambda: cache.cohort(name, state, records, members))
-    if not read_by(plan.task, cohort).patients:
+    # Who trains and has nobody to test with adds noise alone to an evaluation: a refusal would say so to the others.
+    if not (cohort.train.patients if plan.follows else read_by(plan.task, cohort).patients):
         raise UsageError(
             f"no patient of site '{folder.site}' is admitted to a data domain",
             "run 'wardround site admit FOLDER' first",
         )
     return cohort
+
+
+def _granted(plan: StudyPlan, ledger: Ledger) -> tuple[str, ...]:
+    """The domains of patients that officers have granted the plan: charged at a site that has nobody in them too."""
+    return tuple(sorted(on for of, on in ledger.state.grants if of == plan.digest and on != CONSORTIUM_DOMAIN))
 
 
 def _task(plan: StudyPlan) -> dict[str, Any]:
@@ -117,7 +124,7 @@ def open_hospital(
         )
     cohort = cohort_of(plan, folder, settings, members)
     ids, parts = ids_of(plan.task, cohort), parts_of(plan.task)
-    domains = members.domains(ids or ())
+    domains = members.domains(ids or ()) or _granted(plan, ledger)
     sources = opt_out_sources(settings, folder.path)
     consent = Consent(sources, members, OptOuts(members), ids, domains, parts=parts)
     task: Task | Answers = (

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from pydantic import Field, model_validator
 
 from wardround.protocol.contract import CodeColumn, DataContract
+from wardround.protocol.evaluated import Followed
 from wardround.protocol.labels import ClassLabel, FindingsLabel, NumberLabel, SurvivalLabel
 from wardround.protocol.parameters import Layout, Tensor
 from wardround.protocol.part import later
@@ -50,6 +51,7 @@ class Statistics(Untrained):
     smallest_cell: float = Field(default=10.0, ge=0, description="a group of fewer, after noise, is not shown")
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     rounds: int = later(1, ge=1, le=30, description="of charged sums; more than one for what is asked in rounds only")
+    follows: Followed | None = later(None, description="the training whose models the rounds evaluate")
     queries: tuple[Query, ...] = Field(min_length=1, max_length=256)
 
     @model_validator(mode="after")
@@ -57,7 +59,14 @@ class Statistics(Untrained):
         names = [query.name for query in self.queries]
         if len(set(names)) < len(names) or SITES in names:
             raise ValueError(f"queries have distinct names, and none is called '{SITES}'")
-        if any(query.in_rounds for query in self.queries):
+        if any((each.model.file is None) is not (self.follows is not None) for each in self.evaluations):
+            raise ValueError("a model in training is evaluated by the plan that follows its training, and by no other")
+        if self.follows is not None:
+            if len(self.evaluations) < len(self.queries) or self.rounds != len(self.follows.rounds):
+                raise ValueError("what follows a training evaluates its model, once after each of the rounds it names")
+            if len({each.model.layout for each in self.evaluations}) > 1:
+                raise ValueError("a training has one model, so all queries that follow it name the same layout")
+        elif any(query.in_rounds for query in self.queries):
             once = next((query for query in self.queries if not query.in_rounds), None)
             if once is not None:
                 raise ValueError(f"query '{once.name}' would be asked again in every round: {_OWN_PLAN}")
@@ -81,7 +90,7 @@ class Statistics(Untrained):
     @property
     def files(self) -> tuple[WeightsFile, ...]:
         """The files of the models that are evaluated."""
-        return tuple(query.model.file for query in self.evaluations)
+        return tuple(query.model.file for query in self.evaluations if query.model.file is not None)
 
     def layout(self, features: int) -> Layout:
         """The number of hospitals, then for each query its sums, shape (groups, width), in the queries' order.

@@ -265,7 +265,7 @@ class Conductor:
             opened = self._attempt(number, attempt, kept)
             kept = None
             last = opened.state is RoundState.CLOSED or attempt >= self.plan.attempts
-            record = self._study.close_round(opened) if last else _void_record(opened)
+            record = self._study.close_round(opened) if last else self._study.void_record(opened)
             self._recorder.record(record, attempt)
             self.folder.drop_sum()
             self._unwell = {s for s, r in opened.reports.items() if r.outcome is not Outcome.REPLIED} | opened.silent
@@ -397,12 +397,6 @@ class Conductor:
         for name, value in changes.items():
             setattr(self.seen, name, value)
         self._told(self.seen)
-
-
-def _void_record(opened: Round) -> RoundRecord:
-    """A void attempt that is tried again: the model stays, and who voided it is named."""
-    reports, before = dict(opened.reports), opened.request.model_hash
-    return RoundRecord(opened.request.round_number, RoundState.VOID, reports, before, before, opened.voided_by)
 
 
 def _today() -> date:

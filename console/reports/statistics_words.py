@@ -2,6 +2,7 @@
 
 from wardround.console.i18n import _, ngettext, numeral
 from wardround.console.reports.numbers import choice, listed
+from wardround.protocol.evaluated import EvaluatedModel
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.queries import (
     Correlation,
@@ -94,30 +95,36 @@ def _what(query: BaseQuery) -> str:
             places = {"count": numeral(len(query.times)), "time": query.time, "event": query.event}
             return _("rates of '%(event)s' in %(count)s intervals of '%(time)s'") % places
         case Evaluation():
-            places = {
-                "model": query.model.hash[:12],
-                "plan": query.model.trained_by[:12],
+            places = _names(query.model) | {
                 "outcome": query.outcome,
                 "count": numeral(query.bins),
                 "loss": numeral(query.largest_loss),
             }
+            if query.model.file is None:
+                words = _(
+                    "how well the model in training predicts '%(outcome)s': its probability in %(count)s intervals, "
+                    "Brier score, log loss up to %(loss)s"
+                )
+                return words % places
             words = _(
                 "how well the finished model %(model)s of plan %(plan)s predicts '%(outcome)s': its probability in "
                 "%(count)s intervals, Brier score, log loss up to %(loss)s"
             )
             return words % places
         case PredictionError():
-            places = {
-                "model": query.model.hash[:12],
-                "plan": query.model.trained_by[:12],
-                "outcome": query.outcome,
-                "most": numeral(query.largest_error),
-            }
+            places = _names(query.model) | {"outcome": query.outcome, "most": numeral(query.largest_error)}
+            if query.model.file is None:
+                return _("how far the model in training is from '%(outcome)s', up to %(most)s") % places
             return (
                 _("how far the finished model %(model)s of plan %(plan)s is from '%(outcome)s', up to %(most)s")
                 % places
             )
     raise TypeError(f"no words for a query of type {type(query).__name__}")
+
+
+def _names(model: EvaluatedModel) -> dict[str, str]:
+    """Of a released model the beginnings of its hash and of the plan that trained it."""
+    return {"model": (model.hash or "")[:12], "plan": (model.trained_by or "")[:12]}
 
 
 def _range(of: Range) -> str:

@@ -80,10 +80,14 @@ def statistic_for(query: Query, units: Mapping[str, str], confidence: float) -> 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The sums of one round: of how many sites, and for each query the noised numbers, shape (groups, width)."""
+    """The sums of one round: of how many sites, and for each query the noised numbers, shape (groups, width).
+
+    ``number``: the round's in the plan, where it matters.
+    """
 
     sites: float
     sums: Mapping[str, Array]
+    number: int = 0
 
 
 def opened(task: Statistics, model: Vector) -> list[Opened]:
@@ -94,7 +98,7 @@ def opened(task: Statistics, model: Vector) -> list[Opened]:
         sites = float(parts[rounds_before(SITES, ago)][0])
         sums = {query.name: parts[rounds_before(query.name, ago)].astype(np.float64) for query in task.queries}
         if sites >= 1:
-            found.append(Opened(sites, sums))
+            found.append(Opened(sites, sums, task.rounds - ago))
     return found
 
 
@@ -128,6 +132,7 @@ def vector_of(task: Statistics, table: Table, before: Sequence[Opened] = (), noi
 def read(plan: StudyPlan, model: Vector) -> list[Cell]:
     """Every figure of the study from its final model: the noised sums, as the coordinator and everybody else has them.
 
+    Of a logistic regression those of its last round; of what follows a training those of each round, one after another.
     Small groups are hidden here, after the noise. That protects nobody, the noise does: it keeps figures away that say
     nothing, and keeps to the custom of official tables.
 
@@ -138,7 +143,16 @@ def read(plan: StudyPlan, model: Vector) -> list[Cell]:
     rounds = opened(task, model)
     if not rounds:
         raise Unavailable("the round was void, so there are no figures", "the receipt says who was missing, and why")
-    *before, last = rounds
+    if task.follows is None:
+        return _cells(plan, task, rounds[:-1], rounds[-1])
+    found = []
+    for each in rounds:
+        after = task.follows.rounds[each.number - 1]
+        found += [replace(cell, after=after) for cell in _cells(plan, task, (), each)]
+    return found
+
+
+def _cells(plan: StudyPlan, task: Statistics, before: Sequence[Opened], last: Opened) -> list[Cell]:
     noise, units = plan.privacy.noise_multiplier or 0.0, units_of(plan.contract_or_fail)
     cells: list[Cell] = []
     for query in task.queries:
@@ -153,7 +167,8 @@ def expected(plan: StudyPlan) -> list[Cell]:
     """What the study's intervals will be like, before anybody approves it, if patients are spread evenly.
 
     Values are placeholders; what counts is the distance of ``low`` and ``high``. With declared patients at every site,
-    the same number in every group, values spread over their range, and every site in the sum of every round.
+    the same number in every group, values spread over their range, and every site in the sum of every round. Of what
+    follows a training one round: the others are like it.
     """
     task, everybody = _task(plan), float(sum(each.declared_patients for each in plan.participants))
     parts: dict[str, Array] = {}
@@ -164,7 +179,8 @@ def expected(plan: StudyPlan) -> list[Cell]:
         parts |= {rounds_before(query.name, ago): sums for ago in range(task.rounds)}
     sites = np.array([float(len(plan.participants))])
     parts |= {rounds_before(SITES, ago): sites for ago in range(task.rounds)}
-    return read(plan, plan.layout.join(parts))
+    cells = read(plan, plan.layout.join(parts))
+    return [replace(cell, after=None) for cell in cells if cell.after == cells[0].after]
 
 
 def units_of(contract: DataContract) -> dict[str, str]:

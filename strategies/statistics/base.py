@@ -53,7 +53,7 @@ class Cell:
     """One figure of the result. ``value`` None: not shown, for the reason in ``note``.
 
     ``patients`` is the noised number of patients (rows) behind it, with the standard deviation of its noise, where
-    there is one.
+    there is one. ``after``: of an evaluation while a model is trained, the round of training.
     """
 
     query: str
@@ -67,6 +67,7 @@ class Cell:
     patients: float | None = None
     patients_noise: float = 0.0
     note: str = ""
+    after: int | None = None
 
     def hidden(self, why: str) -> "Cell":
         return replace(self, value=None, low=None, high=None, note=why)
