@@ -121,9 +121,12 @@ class Conductor:
         try:
             self._gather()
             self._restore()
+            self._keep_model()
             while not self._study.finished:
                 self._halt()
+                self._take_model()
                 self._round()
+                self._keep_model()
             self._finish()
         except Stopped:
             self._farewell()
@@ -255,6 +258,26 @@ class Conductor:
             else:
                 reason = outcome.reason if not isinstance(outcome, Answered) else "it gave another number of answers"
                 yield outcome.site, Unavailable(reason, "see the site's log")
+
+    def _keep_model(self) -> None:
+        """Keep the model of a round that is evaluated: after the round is over, and before the next one opens."""
+        done, phase = self._study.progress.rounds_done, self.plan.evaluation
+        if phase is not None and done in phase.rounds:
+            self.folder.keep_in_training(done, self._study.progress.state.model)
+
+    def _take_model(self) -> None:
+        """In a study that follows a training: the model that is evaluated next, once its round is over."""
+        if (follows := self.plan.follows) is None:
+            return
+        number, waited = follows.rounds[self._study.progress.rounds_done], False
+        while (model := self.folder.in_training(follows.plan, number)) is None:
+            self._halt()
+            self._show(state="running", phase=f"waiting for round {number} of the training")
+            waited = True
+            self._sleep(1.0)
+        self._study.in_training = model
+        if waited:
+            self._greet()  # A site that was started anew in the meantime has lost its session.
 
     def _round(self) -> None:
         """The next round: attempts until one has its sum, or none is left."""
