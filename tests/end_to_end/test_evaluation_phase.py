@@ -28,7 +28,7 @@ from wardround.simulations.desks import DeskCarrier
 from wardround.strategies import strategy_for
 from wardround.strategies.statistics import Cell, opened, read
 
-ROUNDS, SCHEDULE = 4, (2, 4)
+ROUNDS, SCHEDULE = 3, (1, 3)
 MODES = {
     "none": ["privacy=none", "secagg=on"],
     "local": ["privacy=local", "evaluation.epsilon=3"],
@@ -74,7 +74,8 @@ def test_each_plan_charges_its_own_patients_and_no_others_however_often_the_coor
     plan, beside = planned(configured(mode))
     for each in (plan, beside):
         consortium.approve_everywhere(each)
-    training, _ = consortium.run_dying(plan)
+    training = consortium.conductor(plan)
+    training.run()
     evaluating, died = consortium.run_dying(beside)
     assert died >= 2 * len(SCHEDULE), "the study ended before the coordinator died in its exchanges"
     consortium_curve = {"consortium": {ROUNDS}} if mode == "dist" else {}
@@ -148,8 +149,20 @@ def test_an_evaluation_waits_for_its_round_and_training_waits_for_no_evaluation(
 
     evaluating._sleep = train
     evaluating.run()
-    assert waited == ["waiting for round 2 of the training"], "the models of the whole schedule were there then"
+    assert waited == ["waiting for round 1 of the training"], "the models of the whole schedule were there then"
     assert [receipt.state for receipt in evaluating.folder.receipts()] == ["closed"] * len(SCHEDULE)
+
+
+def test_a_coordinator_that_died_before_it_kept_the_model_keeps_it_when_it_is_back(consortium: Any) -> None:
+    plan, _ = planned(configured("none"))
+    consortium.approve_everywhere(plan)
+    conductor = consortium.conductor(plan)
+    conductor.run()
+    *_, last = sorted((conductor.folder.path / "in-training").iterdir())
+    before = last.read_bytes()
+    last.unlink()
+    consortium.conductor(plan).run()
+    assert last.read_bytes() == before
 
 
 def test_a_hospital_that_approved_the_training_alone_trains_and_is_in_no_evaluation(consortium: Any) -> None:
@@ -221,6 +234,6 @@ def test_a_round_is_evaluated_once_and_a_second_request_gets_the_same_noise(cons
 def test_officers_read_the_schedule_in_both_plans(consortium: Any) -> None:
     plan, beside = planned(configured("local"))
     training, evaluating = ("\n".join(in_words(each)) for each in (plan, beside))
-    assert f"after rounds 2 and 4 on the patients who test, by plan {beside.digest}" in training
-    assert f"the model after rounds 2 and 4 of the training of plan {plan.digest}" in evaluating
+    assert f"after rounds 1 and 3 on the patients who test, by plan {beside.digest}" in training
+    assert f"the model after rounds 1 and 3 of the training of plan {plan.digest}" in evaluating
     assert "the patients who test; their budget is charged" in evaluating and "the model in training" in evaluating
