@@ -1,7 +1,10 @@
 """A training whose model is evaluated on its schedule, over the deployed protocol: two plans, one ledger."""
 
+import csv
+from collections.abc import Callable
 from copy import deepcopy
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,8 @@ from wardround.client.tasks import task_from
 from wardround.conf.compose import compose_configuration
 from wardround.conf.planning import make_plan
 from wardround.conf.schema import Configuration, parse_configuration
+from wardround.console.commands.stats import table_command
+from wardround.console.commands.study import fetch_command
 from wardround.console.plan_words import in_words
 from wardround.protocol.incoming import Train
 from wardround.protocol.parameters import Vector, model_hash
@@ -22,6 +27,7 @@ from wardround.protocol.plan import StudyPlan
 from wardround.protocol.receipt import chain_fault
 from wardround.server.conductor import Conductor
 from wardround.server.rounds import RoundState
+from wardround.server.store.studies import StudyFolder
 from wardround.server.study import Study
 from wardround.simulations.cohorts import declared_patients, gather
 from wardround.simulations.desks import DeskCarrier
@@ -68,20 +74,13 @@ def figure(cells: list[Cell], after: int, quantity: str) -> Cell:
 
 
 @pytest.mark.parametrize("mode", ["local", "dist"])
-def test_each_plan_charges_its_own_patients_and_no_others_however_often_the_coordinator_dies(
-    consortium: Any, mode: str
-) -> None:
+def test_each_plan_charges_its_own_patients_and_no_others(consortium: Any, mode: str) -> None:
     plan, beside = planned(configured(mode))
-    for each in (plan, beside):
-        consortium.approve_everywhere(each)
-    training = consortium.conductor(plan)
-    training.run()
-    evaluating, died = consortium.run_dying(beside)
-    assert died >= 2 * len(SCHEDULE), "the study ended before the coordinator died in its exchanges"
-    consortium_curve = {"consortium": {ROUNDS}} if mode == "dist" else {}
-    assert consortium.charged(plan) == {"training": {ROUNDS}, "test": {0}} | consortium_curve
-    consortium_curve = {"consortium": {len(SCHEDULE)}} if mode == "dist" else {}
-    assert consortium.charged(beside) == {"training": {0}, "test": {len(SCHEDULE)}} | consortium_curve
+    training, evaluating = trained_and_evaluated(consortium, plan, beside)
+    curve = {"consortium": {ROUNDS}} if mode == "dist" else {}
+    assert consortium.charged(plan) == {"training": {ROUNDS}, "test": {0}} | curve
+    curve = {"consortium": {len(SCHEDULE)}} if mode == "dist" else {}
+    assert consortium.charged(beside) == {"training": {0}, "test": {len(SCHEDULE)}} | curve
     receipts = evaluating.folder.receipts()
     assert [receipt.state for receipt in receipts] == ["closed"] * len(SCHEDULE) and chain_fault(receipts) is None
     after = {receipt.round_number: receipt.model_after for receipt in training.folder.receipts()}
@@ -93,6 +92,19 @@ def test_each_plan_charges_its_own_patients_and_no_others_however_often_the_coor
     for number in SCHEDULE:
         area = figure(read(beside, sums), number, "AUROC")
         assert area.low is not None and area.high is not None and 0.5 < area.high <= 1
+
+
+def test_a_coordinator_that_dies_in_one_exchange_after_another_costs_no_test_patient_a_second_charge(
+    consortium: Any,
+) -> None:
+    plan, beside = planned(configured("local"))
+    for each in (plan, beside):
+        consortium.approve_everywhere(each)
+    consortium.conductor(plan).run()
+    evaluating, died = consortium.run_dying(beside)
+    assert died >= 2 * len(SCHEDULE), "the study ended before the coordinator died in its exchanges"
+    assert [receipt.state for receipt in evaluating.folder.receipts()] == ["closed"] * len(SCHEDULE)
+    assert consortium.charged(beside) == {"training": {0}, "test": {len(SCHEDULE)}}
 
 
 def test_without_noise_every_round_shows_what_all_test_patients_together_show(consortium: Any) -> None:
@@ -229,6 +241,30 @@ def test_a_round_is_evaluated_once_and_a_second_request_gets_the_same_noise(cons
     assert consortium.charged(beside)["test"] == {0, 1}
     opened_round = study.open_round(0.0)
     assert opened_round.state is RoundState.OPEN
+
+
+@pytest.mark.slow
+def test_daemons_train_and_evaluate_beside_each_other_and_the_table_is_fetched(
+    deploy: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two studies of one proposal: each a process of its own at the coordinator, both answered by the same daemons."""
+    deployed, (plan, beside) = deploy(), planned(configured("local"))
+    deployed.consortium.approve_everywhere(beside)
+    deployed.study(plan)
+    deployed.start_all()
+    for each in (plan, beside):
+        deployed.finished(each, 300.0)
+    receipts = StudyFolder.of(deployed.hub.studies, beside).receipts()
+    after = {one.round_number: one.model_after for one in StudyFolder.of(deployed.hub.studies, plan).receipts()}
+    assert [one.evaluated for one in receipts if one.state == "closed"] == [after[number] for number in SCHEDULE]
+    assert deployed.consortium.charged(beside) == {"training": {0}, "test": {len(SCHEDULE)}}
+    assert deployed.consortium.charged(plan) == {"training": {ROUNDS}, "test": {0}}
+    fetch_command(deployed.hub.path, beside.study, tmp_path / "fetched")
+    capsys.readouterr()
+    table_command(tmp_path / "fetched", "csv")
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    areas = [row for row in rows if row["quantity"] == "AUROC"]
+    assert [row["after"] for row in areas] == [str(number) for number in SCHEDULE]
 
 
 def test_officers_read_the_schedule_in_both_plans(consortium: Any) -> None:

@@ -93,7 +93,7 @@ def test_the_error_that_is_expected_is_that_of_patients_spread_evenly_whose_outc
     random, n = np.random.default_rng(6), 1000
     answers, strategy = answers_from(plan), strategy_for(plan)
     assert isinstance(strategy, Adding)
-    state = strategy.init(plan.starting_model())
+    state = strategy.init(plan.starting_model()).under(plan)
     sites = [
         kit.examples(
             np.arange(n),
@@ -105,9 +105,9 @@ def test_the_error_that_is_expected_is_that_of_patients_spread_evenly_whose_outc
         )
         for _ in declared
     ]
-    for _ in range(plan.rounds):
+    for number in range(1, plan.rounds + 1):
         added = np.sum([answers.vector(rows, random.bytes, state.model) for rows in sites], axis=0)
-        state = strategy.step(state, Total(strategy.added(added), 3))
+        state = strategy.step(state.at(number), Total(strategy.added(added), 3))
     halves = [
         {cell.quantity: (cell.high - cell.low) / 2 for cell in cells if cell.high is not None and cell.low is not None}
         for cells in (expected(plan), read(plan, state.model))
