@@ -38,7 +38,7 @@ ROUNDS, SCHEDULE = 3, (1, 3)
 MODES = {
     "none": ["privacy=none", "secagg=on"],
     "local": ["privacy=local", "evaluation.epsilon=3"],
-    "dist": ["privacy=dist", "evaluation.epsilon=20", "evaluation.epsilon_consortium=3"],
+    "dist": ["privacy=dist", "evaluation.epsilon=8", "evaluation.epsilon_consortium=3"],
 }
 
 
@@ -191,19 +191,15 @@ def test_a_hospital_that_approved_the_training_alone_trains_and_is_in_no_evaluat
 
 
 def test_a_test_domain_without_budget_refuses_and_nobody_is_charged_there(consortium: Any) -> None:
-    plan, beside = planned(configured("local", "evaluation.epsilon=11.9"))
-    again, and_again = planned(configured("local", "evaluation.epsilon=11.9", "local.learning_rate=0.2"))
-    for each in (plan, beside, again, and_again):
-        consortium.approve_everywhere(each)
-    consortium.conductor(plan).run()
-    consortium.conductor(beside).run()
-    consortium.conductor(again).run()
-    late = consortium.conductor(and_again)
-    late.run()
-    first = late.folder.receipts()[0]
-    assert first.state == "void" and {line.detail for line in first.sites} == {"policy"}
-    assert all(used == {0} for used in consortium.charged(and_again).values())
-    assert consortium.charged(again)["training"] == {ROUNDS}, "training goes on"
+    """Of a domain of epsilon 12 two looks at epsilon 8 take more than half: the fourth look has no room."""
+    plans = [planned(configured("local", "evaluation.epsilon=8", f"local.learning_rate={rate}")) for rate in (0.5, 0.2)]
+    for plan, beside in plans:
+        _, evaluating = trained_and_evaluated(consortium, plan, beside)
+    first, *others = evaluating.folder.receipts()
+    assert first.state == "closed" and {receipt.state for receipt in others} == {"void"}
+    assert {line.detail for receipt in others for line in receipt.sites} == {"policy"}
+    assert [consortium.charged(beside)["test"] for _, beside in plans] == [{2}, {1}]
+    assert all(consortium.charged(plan)["training"] == {ROUNDS} for plan, _ in plans), "training goes on"
 
 
 def test_a_hospital_without_test_patients_adds_noise_alone_and_nobody_can_tell(consortium: Any) -> None:
