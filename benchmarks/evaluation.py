@@ -6,6 +6,8 @@ sees: how far the noised figures lie from it (root mean square), how wide half a
 
 The interval is of the population that these patients are a sample of. The exact figure of the patients themselves
 differs from the noised one by noise alone, so it should be covered at least as often as 95 %.
+
+The same on a schedule: the model after rounds 10 and 20 of a training, both looks out of one epsilon.
 """
 
 import argparse
@@ -31,7 +33,11 @@ from wardround.protocol.plan import StudyPlan
 from wardround.protocol.weights import WeightsFile, pick, tensors_in
 from wardround.simulations.cohorts import Gathered, declared_in, gather
 from wardround.simulations.configured import simulate
+from wardround.simulations.experiment import Experiment
+from wardround.simulations.phase import Phase
+from wardround.simulations.result import RoundResult
 from wardround.simulations.statistics import count
+from wardround.strategies import strategy_for
 
 TODAY = date(2026, 11, 29)
 MODES: dict[str, Callable[[float], dict[str, Any]]] = {
@@ -95,6 +101,51 @@ def measure(repetitions: int, epsilons: tuple[float, ...], modes: tuple[str, ...
     return rows
 
 
+def on_schedule(repetitions: int, epsilons: tuple[float, ...], schedule: tuple[int, ...]) -> list[dict[str, Any]]:
+    """The rows of an evaluation phase; the models are those of a training without protection, so good ones."""
+    words = ["study=heart_disease", f"rounds={schedule[-1]}", "secagg=off"]
+    training = parse_configuration(compose_configuration([*words, "privacy=none"]))
+    gathered = gather(training)
+    cohorts, declared = gathered.taking_part, declared_in(gathered, training.task)
+    plain = make_plan(training, declared, TODAY)
+    experiment, models = Experiment(plain, task_from(plain), strategy_for(plain), cohorts, TODAY, evaluate_every=0), {}
+
+    def keep(result: RoundResult) -> None:
+        models[result.round_number] = experiment.model
+
+    experiment.run(keep)
+    rows: list[dict[str, Any]] = []
+    for epsilon in epsilons:
+        given = [*words, f"evaluation.rounds={list(schedule)}", f"evaluation.epsilon={epsilon}"]
+        plan = make_plan(parse_configuration(compose_configuration(given)), declared, TODAY).evaluation_plan
+        assert plan is not None
+        found: dict[int, list[tuple[float, float, float]]] = {number: [] for number in schedule}
+        for _ in range(repetitions):
+            phase = Phase(plan, cohorts, TODAY, 40.0, 40.0, None)
+            for number in schedule:
+                phase.after(number, models[number])
+            for look in phase.result().rounds:
+                area = next(figure for figure in look.figures if figure.quantity == "AUROC")
+                if area.value is not None and area.low is not None and area.high is not None:
+                    found[look.after_round].append((area.value, area.low, area.high))
+        for number, each in found.items():
+            case = f"heart disease, local, epsilon {epsilon:g} of {len(schedule)} looks, after round {number}"
+            rows += _rows(case, "AUROC", each, _area(plain, models[number], cohorts), repetitions)
+    return rows
+
+
+def _area(plan: StudyPlan, model: Vector, cohorts: tuple[Cohort, ...]) -> float:
+    """The exact AUROC of all hospitals' test patients together."""
+    task = task_from(plan)
+    scores = [score(task, model, cohort.test) for cohort in cohorts]
+    area = point(
+        task.metrics["auroc"],
+        Scores(np.concatenate([each.score for each in scores]), np.concatenate([each.target for each in scores])),
+    )
+    assert area is not None
+    return area
+
+
 def _rows(
     case: str, name: str, found: list[tuple[float, float, float]], exact: float, repetitions: int
 ) -> list[dict[str, Any]]:
@@ -118,8 +169,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the rows as JSON")
     given = parser.parse_args()
     rows = measure(*((10, (1.0, 3.0), ("local",)) if given.quick else (100, (1.0, 3.0), ("local", "dist"))))
+    rows += on_schedule(10 if given.quick else 100, (1.0, 3.0), (10, 20))
     for row in rows:
-        print(f"{row['case']:<52} {row['metric']:<38} {row['value']:7.3f}   pooled {row['against']:.3f}")
+        print(f"{row['case']:<66} {row['metric']:<38} {row['value']:7.3f}   pooled {row['against']:.3f}")
     if given.json:
         given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 

@@ -71,12 +71,18 @@ def cohort_of(plan: StudyPlan, folder: SiteFolder, settings: SiteSettings, membe
         return with_frozen_part(read_records(settings, folder.path, contract, folder.site, kept), frozen)
 
     cohort = read_whole(lambda: cache.cohort(name, state, records, members))
-    if not read_by(plan.task, cohort).patients:
+    # Who trains and has nobody to test with adds noise alone to an evaluation: a refusal would say so to the others.
+    if not (cohort.train.patients if plan.follows else read_by(plan.task, cohort).patients):
         raise UsageError(
             f"no patient of site '{folder.site}' is admitted to a data domain",
             "run 'wardround site admit FOLDER' first",
         )
     return cohort
+
+
+def _granted(plan: StudyPlan, ledger: Ledger) -> tuple[str, ...]:
+    """The domains of patients that officers have granted the plan: charged at a site that has nobody in them too."""
+    return tuple(sorted(on for of, on in ledger.state.grants if of == plan.digest and on != CONSORTIUM_DOMAIN))
 
 
 def _task(plan: StudyPlan) -> dict[str, Any]:
@@ -146,7 +152,7 @@ def _study(
     """Makes the hospital of a plan that reads a table of patients."""
     cohort = cohort_of(plan, folder, settings, members)
     ids, parts = ids_of(plan.task, cohort), parts_of(plan.task)
-    domains = members.domains(ids or ())
+    domains = members.domains(ids or ()) or _granted(plan, ledger)
     sources = opt_out_sources(settings, folder.path)
     consent = Consent(sources, members, OptOuts(members), ids, domains, parts=parts)
     task: Task | Answers = (

@@ -1,5 +1,7 @@
 """A site's part in a statistics study: the vector of all queries over the patients who may be drawn, with its noise.
 
+A model that is evaluated was released and is installed, or is in training and comes with the request.
+
 As in training: the clipped sum in double precision, Gaussian noise from the operating system, rounded to a lattice
 (``privacy.mechanisms``). Every patient who may be drawn is in it (sampling probability 1). What a round after the first
 asks follows from the sums that the request hands out, by the function with which the result is read.
@@ -37,8 +39,8 @@ ScoredTask: TypeAlias = TabularClassification | TabularRegression | SurvivalCox 
 class Answers:
     """The queries of one plan at a site.
 
-    ``reach``: no sum of the site exceeds it, so that the sum can be masked. ``models``: those that are evaluated, by
-    the query's name, with this site's own code for their task.
+    ``reach``: no sum of the site exceeds it, so that the sum can be masked. ``models``: the released ones that are
+    evaluated, by the query's name, with this site's own code for their task.
     """
 
     task: Statistics
@@ -54,20 +56,28 @@ class Answers:
         """What the site adds to the sum of a round, shape (task.added,).
 
         Args:
-            model: the sums of the rounds before, as the request hands them out; None: there are none.
+            model: what the request hands out: the sums of the rounds before, or the model in training that is
+                evaluated; None: there are no rounds before.
             site: whose place it is, where figures of each hospital are released.
 
         Each number is held within ``reach`` before its noise: the plan leaves room for the noise behind it, so no
         refusal tells how many patients there are. Holding a number moves none of them apart, so a patient still moves
         the vector by 1 at most.
         """
-        before = () if model is None or self.task.by_site else opened(self.task, model)
-        scores = {name: predicted(*of, patients) for name, of in self.models.items()}
+        following = self.task.follows is not None
+        before = () if model is None or following or self.task.by_site else opened(self.task, model)
+        models = self._in_training(model) if following else self.models
+        scores = {name: predicted(*of, patients) for name, of in models.items()}
         table, noise = replace(table_of(self.contract, patients), scores=scores), self.noise_multiplier or 0.0
         exact = np.clip(vector_of(self.task, table, before, noise), -self.reach, self.reach)
         if self.noise_multiplier is not None:
             exact = noisy_sum(exact, 1.0, self.noise_multiplier, random_bytes)
         return _placed(exact, self.task.by_site, site) if self.task.by_site else exact
+
+    def _in_training(self, model: Vector | None) -> dict[str, tuple[ScoredTask, Vector]]:
+        if model is None:
+            raise UsageError("the round brings no model", "what follows a training hands its model out")
+        return {query.name: (query.model.task, model) for query in self.task.evaluations}
 
 
 def _placed(numbers: Sums, sites: Sequence[str], site: str) -> Sums:
@@ -101,7 +111,11 @@ def answers_from(plan: StudyPlan, installed: Installed = nothing_installed) -> A
     if not isinstance(plan.task, Statistics):
         raise UsageError("this plan trains a model", "it has no queries to answer")
     features = len(plan.contract_or_fail.feature_names)
-    models = {query.name: _installed(query, features, installed) for query in plan.task.evaluations}
+    models = {
+        query.name: _installed(query, features, installed)
+        for query in plan.task.evaluations
+        if query.model.file is not None
+    }
     return Answers(
         plan.task, plan.contract_or_fail, plan.layout, plan.privacy.noise_multiplier, plan.most_of_a_statistic, models
     )

@@ -38,13 +38,13 @@ def decide(plan: StudyPlan, request: RoundRequest, expected: LocalRule, today: d
         return Denied(RefusalCode.POLICY, f"the plan expired on {plan.governance.expires_on}")
     if not 1 <= request.round_number <= plan.rounds:
         return Denied(RefusalCode.PROTOCOL, f"round {request.round_number} is not in the plan")
-    if request.model.shape != (plan.layout.size,) or request.model.dtype != "float32":
+    if request.model.shape != (plan.handed_out.size,) or request.model.dtype != "float32":
         return Denied(RefusalCode.PROTOCOL, "the model does not have the plan's layout")
     if model_hash(request.model) != request.model_hash:
         return Denied(RefusalCode.PROTOCOL, "the model is not the one that its hash names")
-    if request.round_number == 1 and request.model_hash != plan.model.hash:
+    if plan.follows is None and request.round_number == 1 and request.model_hash != plan.model.hash:
         return Denied(RefusalCode.POLICY, "round 1 does not start at the plan's initial model")
-    if not _same_rule(request.rule, expected, plan.layout.size):
+    if not _same_rule(request.rule, expected, plan.handed_out.size):
         return Denied(RefusalCode.POLICY, "the local rule is not the one that the plan's strategy gives")
     return Accepted()
 

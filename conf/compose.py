@@ -164,7 +164,7 @@ def _nearest(key: str, known: set[str]) -> str:
     leaf = key.rsplit(".", 1)[-1]
     by_leaf = [name for name in sorted(known) if name.rsplit(".", 1)[-1] == leaf]
     if by_leaf:
-        return f"did you mean '{by_leaf[0]}'?"
+        return did_you_mean(key, by_leaf) if len(by_leaf) > 1 else f"did you mean '{by_leaf[0]}'?"
     hint = did_you_mean(key, known)
     return hint if hint.startswith("did you mean") else f"known groups: {', '.join(GROUPS)}; see docs/configuration.md"
 

@@ -10,6 +10,8 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from wardround.conf.noise import least_noise
+from wardround.conf.phase import phase_of
 from wardround.conf.schema import Configuration, StudySection, usage_error
 from wardround.privacy.budget import delta_for
 from wardround.protocol.errors import UsageError, did_you_mean
@@ -54,6 +56,7 @@ def make_plan(
             f"the study needs {configuration.min_sites} sites, and {len(declared)} can take part",
             "bring more sites, or lower min_sites (fewer than 3 only for a pilot)",
         )
+    terms = _terms(configuration, declared)
     try:
         plan = StudyPlan(
             study=section.name,
@@ -73,7 +76,8 @@ def make_plan(
             participants=tuple(
                 Participant(site=site, declared_patients=count) for site, count in sorted(declared.items())
             ),
-            privacy=_terms(configuration, declared),
+            evaluation=phase_of(configuration, terms.delta, _honest(configuration, len(declared))),
+            privacy=terms,
             code_version=version("wardround"),
         )
     except ValidationError as error:
@@ -128,7 +132,16 @@ def _terms(configuration: Configuration, declared: Mapping[str, int]) -> Privacy
         )
     noise = section.noise_multiplier
     if noise == "auto":
-        noise = _calibrated(configuration, delta, len(declared))
+        steps = configuration.local.steps
+        noise = least_noise(
+            section.mode,
+            section.epsilon,
+            section.epsilon_consortium,
+            delta,
+            section.sampling_probability,
+            None if steps is None else steps * configuration.rounds,
+            _honest(configuration, len(declared)),
+        )
     for site in configuration.coordinator_directs:
         if site not in declared:
             raise UsageError(f"'coordinator_directs' names '{site}', which takes no part", did_you_mean(site, declared))
@@ -147,6 +160,11 @@ def _terms(configuration: Configuration, declared: Mapping[str, int]) -> Privacy
     )
 
 
+def _honest(configuration: Configuration, sites: int) -> int:
+    """h, where secure aggregation is possible; else 1, which nobody counts on."""
+    return honest(sites, configuration.min_sites) if SMALLEST <= sites <= LARGEST else 1
+
+
 def _secure(configuration: Configuration, sites: int) -> bool:
     """Whether the plan asks for secure aggregation; auto: where it can be had and single updates may be noised."""
     possible = SMALLEST <= sites <= LARGEST
@@ -159,19 +177,3 @@ def _secure(configuration: Configuration, sites: int) -> bool:
     if configuration.secagg == "auto":
         return possible and configuration.privacy.mode is not PrivacyMode.NONE
     return configuration.secagg == "on"
-
-
-def _calibrated(configuration: Configuration, delta: float | None, sites: int) -> float | None:
-    """The smallest noise that keeps the plan's epsilon; of a share in mode dist, which keeps epsilon_consortium too."""
-    from wardround.privacy.accounting import calibrate_noise_multiplier
-    from wardround.privacy.shares import share_of
-
-    section, steps = configuration.privacy, configuration.local.steps
-    if section.mode is PrivacyMode.NONE or not (section.epsilon and delta and section.sampling_probability and steps):
-        return None
-    steps *= configuration.rounds
-    noise = calibrate_noise_multiplier(section.epsilon, delta, section.sampling_probability, steps)
-    if section.mode is PrivacyMode.DIST and section.epsilon_consortium is not None:
-        together = calibrate_noise_multiplier(section.epsilon_consortium, delta, section.sampling_probability, steps)
-        noise = max(noise, share_of(together, honest(sites, configuration.min_sites)))
-    return noise

@@ -91,6 +91,19 @@ class PrivacySection(_Section):
     epsilon_consortium: float | None = Field(default=None, gt=0)
 
 
+class EvaluationSection(_Section):
+    """The evaluation of the model while it is trained: see ``conf.phase``. No rounds: there is none."""
+
+    rounds: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    every: int = Field(default=0, ge=0)
+    ask: dict[str, Any] = Field(default_factory=dict)
+    epsilon: float | None = Field(default=None, gt=0)
+    epsilon_consortium: float | None = Field(default=None, gt=0)
+    noise_multiplier: Annotated[float, Field(gt=0, le=1000)] | Literal["auto"] = "auto"
+    smallest_cell: float = Field(default=10.0, ge=0)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+
+
 class FaultSection(_Section):
     """One fault to play in a simulation."""
 
@@ -149,6 +162,7 @@ class Configuration(_Section):
     task: TaskSpec
     strategy: StrategySpec
     privacy: PrivacySection
+    evaluation: EvaluationSection = EvaluationSection()
     secagg: Literal["auto", "on", "off"] = "auto"
     coordinator_directs: tuple[SiteId, ...] = ()
     local: LocalTraining

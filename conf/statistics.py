@@ -62,7 +62,7 @@ def parse_statistics(given: dict[str, Any]) -> Configuration:
     if missing := [key for key in (*_OWN, "statistics", "privacy") if key not in data | given]:
         raise UsageError(f"the file has no '{missing[0]}'", "write it, or 'like: STUDY' to take a ready study's")
     contract = _contract(data["contract"])
-    data["task"] = {"name": "statistics", **_with_rounds(_with_groups(given["statistics"], contract))}
+    data["task"] = {"name": "statistics", **_with_rounds(_in_full(given["statistics"], contract))}
     data["privacy"] = _privacy(given["privacy"])
     if data["task"].get("by_site") and "secagg" not in given:
         data["secagg"] = "off"
@@ -95,8 +95,8 @@ def _privacy(written: Any) -> dict[str, Any]:
     return {"delta": "auto", "noise_multiplier": "auto", **written, "clip_norm": 1.0, "sampling_probability": 1.0}
 
 
-def _with_groups(written: Any, contract: DataContract) -> dict[str, Any]:
-    """``written`` with the contract's codes for every group that is a column's name alone."""
+def _in_full(written: Any, contract: DataContract) -> dict[str, Any]:
+    """``written`` with the models that it names, and the contract's codes where a group is a column's name alone."""
     if not isinstance(written, dict) or not isinstance(written.get("queries"), list):
         raise UsageError("'statistics' has no list of queries", "docs/statistics.md shows one")
     if wrong := [str(key) for key in written if key not in Statistics.model_fields or key in ("name", "label_kind")]:
@@ -123,6 +123,11 @@ def _query(query: Any, contract: DataContract) -> Any:
         return query
     if query.get("kind") in ("evaluation", "prediction_error", "survival_evaluation"):
         query = described(query, contract)
+    return with_groups(query, contract)
+
+
+def with_groups(query: dict[str, Any], contract: DataContract) -> dict[str, Any]:
+    """``query`` with the contract's codes for every group that is a column's name alone."""
     if "by" not in query:
         return query
     by = query["by"] if isinstance(query["by"], list) else [query["by"]]

@@ -43,6 +43,7 @@ _WORDS: Final = {
     r"rounds": N_("Rounds"),
     r"min_sites": N_("Hospitals that a round needs"),
     r"must_include": N_("Must be in every round"),
+    r"evaluation.*": N_("Evaluated meanwhile"),
     r"fall_back_share": N_("Fall-back"),
     r"attempts": N_("Times that a void round is tried"),
     r"deadline_seconds": N_("Seconds that a round is waited for"),

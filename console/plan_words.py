@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from wardround.console.i18n import _, ngettext, numeral
 from wardround.console.reports import indicators_words, statistics_words
+from wardround.console.reports.numbers import listed
 from wardround.console.reports.task_words import label_words, model_words, unit_words, weights_words
 from wardround.console.reports.words import picture_words, strategy_words
 from wardround.protocol.contract import NumberColumn
@@ -211,6 +212,12 @@ def _training(plan: StudyPlan) -> Iterator[Term]:
     yield Term(_("Model"), model_words(plan))
     if isinstance(plan.task, Statistics):
         yield Term(_("Whose records"), statistics_words.whose_words(plan.task))
+        if (follows := plan.follows) is not None:
+            words = _("the model after rounds %(rounds)s of the training of plan %(plan)s")
+            yield Term(
+                _("Evaluated"),
+                words % {"rounds": listed([numeral(one) for one in follows.rounds]), "plan": follows.plan},
+            )
         for name, words in statistics_words.asked(plan.task):
             yield Term(_("Asked: %(query)s") % {"query": name}, words)
     if isinstance(plan.task, Indicators):
@@ -236,6 +243,15 @@ def _training(plan: StudyPlan) -> Iterator[Term]:
         )
         % {"seconds": numeral(plan.deadline_seconds), "count": numeral(plan.attempts)},
     )
+    if (beside := plan.evaluation_plan) is not None and beside.follows is not None:
+        words = _(
+            "after rounds %(rounds)s on the patients who test, by plan %(plan)s: that one is approved by itself, and "
+            "charged to their own budget"
+        )
+        yield Term(
+            _("Evaluated meanwhile"),
+            words % {"rounds": listed([numeral(one) for one in beside.follows.rounds]), "plan": beside.digest},
+        )
     if plan.fall_back_share:
         words = _(
             "about %(share)s of the training patients are drawn in no round; at the end your site compares its own "

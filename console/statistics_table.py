@@ -22,19 +22,21 @@ from wardround.protocol.plan import Claim, StudyPlan
 from wardround.protocol.statistics import Statistics
 from wardround.strategies.statistics import Cell
 
-_COLUMNS = ("query", "site", "group", "quantity", "value", "low", "high", "unit", "covers", "patients", "note")
+_COLUMNS = ("query", "site", "group", "quantity", "value", "low", "high", "unit", "covers", "patients", "note", "after")
 
 
 def figures(plan: StudyPlan, cells: Sequence[Cell]) -> Table:
-    """One row for each figure."""
+    """One row for each figure; of an evaluation while a model was trained, under the round of training."""
     table = _table(plain(plan.title), "Query", "Group", "Figure")
     table.add_column(f"Value ({_task(plan).confidence:.0%})", justify="right")
     table.add_column("Of", no_wrap=True)
-    before = ""
+    before: tuple[str, int | None] = ("", None)
     for cell in cells:
-        named = "" if cell.query == before else cell.query
+        if cell.after is not None and cell.after != before[1]:
+            table.add_row(Text(f"after round {cell.after}", "bold"))
+        named = "" if (cell.query, cell.after) == before else cell.query
         table.add_row(Text(named, "bold"), _group(plan, cell), Text(cell.quantity), _value(cell), _covers(cell))
-        before = cell.query
+        before = (cell.query, cell.after)
     return table
 
 

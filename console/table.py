@@ -10,6 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from wardround.console.evaluation_table import evaluation_table
 from wardround.console.reports.benefits import VERDICTS, compared, together_words
 from wardround.console.reports.findings import Verdict, answer, caveats, left_out, taking_part, verdict
 from wardround.console.reports.numbers import (
@@ -42,6 +43,8 @@ class _ResultTable:
         yield _table(result, digits)
         if (helps := _benefits(result, digits)) is not None:
             yield helps
+        if result.evaluation is not None:
+            yield evaluation_table(result.evaluation)
         for sentence in _below(result):
             yield Text(sentence)
 
@@ -114,6 +117,8 @@ def _below(result: SimulationResult) -> list[str]:
     lines.append(f"ε {terms}; rounded up." if terms else f"ε: {UNPROTECTED}.")
     if result.privacy.mode == "dist":
         lines.append(result.privacy.statement)
+    if result.evaluation is not None:
+        lines.append(f"Evaluation while it was trained, on test patients alone: {result.evaluation.statement}")
     lines += [f"Note: {note}." for note in result.notes]
     return lines
 

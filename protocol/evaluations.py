@@ -98,6 +98,8 @@ class SurvivalEvaluation(ModelQuery):
     def _of_survival(self) -> "SurvivalEvaluation":
         if not isinstance(self.model.task, SurvivalCox | SurvivalPiecewise):
             raise ValueError("survival_evaluation: a model of survival; 'evaluation' is for one of a yes or no")
+        if self.baseline and self.model.file is None:
+            raise ValueError("survival_evaluation: a model in training has no baseline that a plan could name")
         check_rising(self.times, f"survival by '{self.time}'")
         if self.baseline and len(self.baseline) != len(self.times):
             raise ValueError("survival_evaluation: baseline needs one probability for each of times")

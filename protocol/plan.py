@@ -10,12 +10,14 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from wardround.protocol.behaviour import behaviour
 from wardround.protocol.canonical import LABEL_PLAN, digest, encode
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
+from wardround.protocol.evaluated import Followed
+from wardround.protocol.evaluation import EvaluationPhase
 from wardround.protocol.events import DpEvent, PoissonGaussian, TreeGaussian, Unprotected
 from wardround.protocol.identity import SiteId
 from wardround.protocol.image_tasks import PIXEL_TASKS, ImageSegmentation, Outputs
@@ -202,6 +204,7 @@ class StudyPlan(Part):
         description="of a site's training patients, held back from every round to decide at the end whether the site "
         "keeps its own model; 0: nothing is decided",
     )
+    evaluation: EvaluationPhase | None = later(None, description="null: the model is not evaluated while it is trained")
     participants: tuple[Participant, ...] = Field(min_length=1)
     privacy: PrivacyTerms
     code_version: str
@@ -242,6 +245,8 @@ class StudyPlan(Part):
                 )
             if self.privacy.mode is PrivacyMode.DIST and self.local.steps != 1:
                 raise ValueError("privacy mode 'dist' takes exactly one local step a round")
+        if self.evaluation is not None:
+            _check_evaluation(self, self.evaluation)
         return self
 
     @property
@@ -254,6 +259,27 @@ class StudyPlan(Part):
     @cached_property
     def layout(self) -> Layout:
         return self.task.layout(0 if self.contract is None else len(self.contract.feature_names))
+
+    @property
+    def follows(self) -> Followed | None:
+        """The training whose model each round evaluates; None: a round asks about nothing but this plan's own."""
+        return self.task.follows if isinstance(self.task, Statistics) else None
+
+    @cached_property
+    def handed_out(self) -> Layout:
+        """What a request brings: the model that is trained, the sums so far, or the model that is evaluated."""
+        if self.follows is None or not isinstance(self.task, Statistics):
+            return self.layout
+        return self.task.evaluations[0].model.layout_of(len(self.contract_or_fail.feature_names))
+
+    @cached_property
+    def evaluation_plan(self) -> "StudyPlan | None":
+        """The plan that evaluates this one's model on the test patients while it is trained; None: there is none.
+
+        Everybody derives the same one, so it needs no word of its own in this plan. It is approved, charged and signed
+        for by itself: its event is another than that of training, and so are its patients.
+        """
+        return None if self.evaluation is None else _following(self, self.evaluation, self.digest)
 
     def starting_model(self, installed: Installed = nothing_installed) -> Vector:
         """The model that round 1 begins from, shape (d,).
@@ -416,6 +442,57 @@ def _check_by_site(plan: StudyPlan, task: Statistics) -> None:
         raise ValueError("by_site has no privacy mode 'dist': a hospital's share of noise protects nobody by itself")
     if plan.privacy.secure_aggregation:
         raise ValueError("figures of one hospital are no sum: by_site has secure aggregation off")
+
+
+def _check_evaluation(plan: StudyPlan, phase: EvaluationPhase) -> None:
+    """Raise ValueError unless the phase looks at the model that ``plan`` trains, after rounds that it has."""
+    if isinstance(plan.task, Statistics | Indicators):
+        raise ValueError("a plan that trains nothing has no model to evaluate")
+    if phase.rounds[-1] > plan.rounds or phase.rounds[0] < 1:
+        raise ValueError(f"evaluation after round {phase.rounds[-1]}, and the plan has {plan.rounds}")
+    for query in phase.task("0" * 64).evaluations:
+        if query.model.task != plan.task or query.model.layout != plan.layout.digest:
+            raise ValueError(f"query '{query.name}' evaluates another model than the plan's own")
+    try:
+        # Not the property: a copy of this plan with other terms would keep what it holds.
+        _following(plan, phase, "0" * 64)
+    except ValidationError as error:
+        raise ValueError(f"evaluation: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+
+
+def _following(plan: StudyPlan, phase: EvaluationPhase, digest: str) -> StudyPlan:
+    """The plan that evaluates the model of ``plan``, whose digest is given. Raises ValidationError where none can."""
+    terms, task = plan.privacy, phase.task(digest)
+    layout = task.layout(0)
+    zeros = model_hash(initial_weights(layout, "zeros", 0))
+    return StudyPlan(
+        study=f"{plan.study[:52]}-evaluation",
+        title=f"{plan.title}: evaluation while it is trained",
+        governance=plan.governance,
+        contract=plan.contract,
+        task=task,
+        model=InitialModel(scheme="zeros", layout=layout.digest, hash=zeros),
+        strategy=StrategySpec(name="statistics", parameters={} if task.rounds == 1 else {"rounds": task.rounds}),
+        local=LocalTraining(steps=1, learning_rate=1.0),
+        rounds=task.rounds,
+        min_sites=plan.min_sites,
+        attempts=plan.attempts,
+        deadline_seconds=plan.deadline_seconds,
+        participants=plan.participants,
+        privacy=PrivacyTerms(
+            mode=terms.mode,
+            secure_aggregation=terms.secure_aggregation,
+            outsiders_only=terms.outsiders_only,
+            update_range=terms.update_range,
+            noise_multiplier=phase.noise_multiplier,
+            sampling_probability=None if terms.mode is PrivacyMode.NONE else 1.0,
+            delta=terms.delta,
+            epsilon=phase.epsilon,
+            epsilon_consortium=phase.epsilon_consortium,
+        ),
+        code_version=plan.code_version,
+        behaviour=plan.behaviour,
+    )
 
 
 def _check_indicators(plan: StudyPlan, task: Indicators) -> None:

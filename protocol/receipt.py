@@ -54,7 +54,9 @@ class ReceiptSignature(_Part):
 class Receipt(_Part):
     """A round as the coordinator saw it. ``conditions`` are the words without which an epsilon says nothing.
 
-    ``witnessed`` is left out of the bytes while it is empty, as in receipts that were signed before it existed.
+    ``evaluated``: of a round that evaluated a model in training, the hash of that model; ``model_before`` and ``after``
+    are then of the sums. Both it and ``witnessed`` are left out of the bytes while empty, as in receipts that were
+    signed before they existed.
     """
 
     format: Literal["wardround/receipt/1"] = "wardround/receipt/1"
@@ -73,6 +75,7 @@ class Receipt(_Part):
     conditions: str
     previous: Hex32
     witnessed: tuple[Witnessed, ...] = ()
+    evaluated: Hex32 | None = None
     signatures: tuple[ReceiptSignature, ...] = ()
 
     @cached_property
@@ -94,7 +97,7 @@ class Receipt(_Part):
         return {line.site: line for line in self.sites}
 
     def _body(self, *without: str) -> dict[str, Any]:
-        exclude = {*without, *(() if self.witnessed else ("witnessed",))}
+        exclude = {*without, *(name for name in ("witnessed", "evaluated") if not getattr(self, name))}
         return self.model_dump(mode="json", exclude=exclude)
 
     def signed_by(self, identity: Identity) -> "Receipt":

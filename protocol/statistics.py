@@ -9,6 +9,7 @@ from typing import Final, Literal
 from pydantic import Field, model_validator
 
 from wardround.protocol.contract import CodeColumn, DataContract
+from wardround.protocol.evaluated import Followed
 from wardround.protocol.identity import SiteId
 from wardround.protocol.labels import ClassLabel, FindingsLabel, NumberLabel, SurvivalLabel
 from wardround.protocol.parameters import Layout, Tensor
@@ -59,6 +60,7 @@ class Statistics(Untrained):
     by_site: tuple[SiteId, ...] = later(
         (), description="every hospital of the plan: figures of each by itself are released, with its name, and no sum"
     )
+    follows: Followed | None = later(None, description="the training whose models the rounds evaluate")
     queries: tuple[Query, ...] = Field(min_length=1, max_length=256)
 
     @model_validator(mode="after")
@@ -66,7 +68,16 @@ class Statistics(Untrained):
         names = [query.name for query in self.queries]
         if len(set(names)) < len(names) or SITES in names:
             raise ValueError(f"queries have distinct names, and none is called '{SITES}'")
-        if any(query.in_rounds for query in self.queries):
+        if any((each.model.file is None) is not (self.follows is not None) for each in self.evaluations):
+            raise ValueError("a model in training is evaluated by the plan that follows its training, and by no other")
+        if self.follows is not None:
+            if len(self.evaluations) < len(self.queries) or self.rounds != len(self.follows.rounds):
+                raise ValueError("what follows a training evaluates its model, once after each of the rounds it names")
+            if self.by_site:
+                raise ValueError("what follows a training is a sum of all hospitals, so it has no by_site")
+            if len({each.model.layout for each in self.evaluations}) > 1:
+                raise ValueError("a training has one model, so all queries that follow it name the same layout")
+        elif any(query.in_rounds for query in self.queries):
             once = next((query for query in self.queries if not query.in_rounds), None)
             if once is not None:
                 raise ValueError(f"query '{once.name}' would be asked again in every round: {_OWN_PLAN}")
@@ -92,7 +103,7 @@ class Statistics(Untrained):
     @property
     def files(self) -> tuple[WeightsFile, ...]:
         """The files of the models that are evaluated."""
-        return tuple(query.model.file for query in self.evaluations)
+        return tuple(query.model.file for query in self.evaluations if query.model.file is not None)
 
     def layout(self, features: int) -> Layout:
         """The number of hospitals, then for each query its sums, shape (groups, sent), in the queries' order.

@@ -141,9 +141,12 @@ class Conductor:
         try:
             self._gather()
             self._restore()
+            self._keep_model()
             while not self._study.finished:
                 self._halt()
+                self._take_model()
                 self._round()
+                self._keep_model()
             self._finish()
         except Stopped:
             self._farewell()
@@ -264,6 +267,26 @@ class Conductor:
                 reason = outcome.reason if not isinstance(outcome, Answered) else "it gave another number of answers"
                 yield outcome.site, Unavailable(reason, "see the site's log")
 
+    def _keep_model(self) -> None:
+        """Keep the model of a round that is evaluated: after the round is over, and before the next one opens."""
+        done, phase = self._study.progress.rounds_done, self.plan.evaluation
+        if phase is not None and done in phase.rounds:
+            self.folder.keep_in_training(done, self._study.progress.state.model)
+
+    def _take_model(self) -> None:
+        """In a study that follows a training: the model that is evaluated next, once its round is over."""
+        if (follows := self.plan.follows) is None:
+            return
+        number, waited = follows.rounds[self._study.progress.rounds_done], False
+        while (model := self.folder.in_training(follows.plan, number)) is None:
+            self._halt()
+            self._show(state="running", phase=f"waiting for round {number} of the training")
+            waited = True
+            self._sleep(1.0)
+        self._study.in_training = model
+        if waited:
+            self._greet()  # A site that was started anew in the meantime has lost its session.
+
     def _round(self) -> None:
         """The next round: attempts until one has its sum, or none is left."""
         kept, number = self.folder.attempt(), self._study.progress.rounds_done + 1
@@ -274,7 +297,7 @@ class Conductor:
             if there:
                 opened = self._attempt(number, attempt, kept)
                 last = opened.state is RoundState.CLOSED or attempt >= self.plan.attempts
-                record = self._study.close_round(opened) if last else _void_record(opened)
+                record = self._study.close_round(opened) if last else self._study.void_record(opened)
                 self._unwell = {s for s, r in opened.reports.items() if r.outcome is not Outcome.REPLIED}
                 self._unwell |= opened.silent
                 del opened  # and with it the model that the round began with, before the next one is written down
@@ -461,9 +484,3 @@ class Conductor:
         for name, value in changes.items():
             setattr(self.seen, name, value)
         self._told(self.seen)
-
-
-def _void_record(opened: Round) -> RoundRecord:
-    """A void attempt that is tried again: the model stays, and who voided it is named."""
-    reports, before = dict(opened.reports), opened.request.model_hash
-    return RoundRecord(opened.request.round_number, RoundState.VOID, reports, before, before, opened.voided_by)

@@ -98,6 +98,7 @@ class Recorder:
             conditions=UNPROTECTED if delta is None else conditions(delta),
             previous=FIRST if before is None else before.digest,
             witnessed=self._witnessed(),
+            evaluated=record.evaluated,
         ).signed_by(self._identity)
         self._receipts.append(receipt)
         self._folder.keep_receipt(receipt)

@@ -156,15 +156,15 @@ class Round:
         self._closed()
         return self.sums.total()
 
-    def totals(self) -> Iterator[tuple[slice, Total]]:
-        """``total`` in blocks of the model; so that no second vector in double precision is needed."""
+    def totals(self, size: int) -> Iterator[tuple[slice, Total]]:
+        """``total`` in blocks of what is made of it, of ``size`` numbers: no second vector in double precision."""
         self._closed()
-        return self.sums.totals(len(self.request.model))
+        return self.sums.totals(size)
 
-    def spare(self) -> Vector | None:
-        """Memory of the sums for the next model; see ``Adding.spare``."""
+    def spare(self, size: int) -> Vector | None:
+        """Memory of the sums for what is made of them, of ``size`` numbers; see ``Adding.spare``."""
         self._closed()
-        return self.sums.spare(len(self.request.model))
+        return self.sums.spare(size)
 
     def _closed(self) -> None:
         if self.state is not RoundState.CLOSED:

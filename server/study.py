@@ -17,7 +17,7 @@ from wardround.privacy.secagg.server import AttemptDesk, SetupDesk
 from wardround.protocol.errors import UsageError
 from wardround.protocol.indicators import Indicators
 from wardround.protocol.messages import RoundRequest
-from wardround.protocol.parameters import Total, model_hash
+from wardround.protocol.parameters import Total, Vector, model_hash
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.weights import Installed, nothing_installed
 from wardround.server.plausible import Lengths, lengths
@@ -31,7 +31,10 @@ VOIDS_OF_A_SITE: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class RoundRecord:
-    """What happened in a round: who was in it, who was not and why, and which model came out."""
+    """What happened in a round: who was in it, who was not and why, and which model came out.
+
+    ``evaluated``: of a round that evaluated a model in training, that model's hash; what came out are sums.
+    """
 
     round_number: int
     state: RoundState
@@ -40,6 +43,7 @@ class RoundRecord:
     model_after: str
     voided_by: tuple[str, ...] = ()
     warning: str = ""
+    evaluated: str | None = None
 
     @property
     def contributors(self) -> tuple[str, ...]:
@@ -89,6 +93,8 @@ class Study:
         """The session of secure aggregation that rounds use; a plan that asks for it opens no round without."""
         self.stopped_by: tuple[str, ...] = ()
         """The sites that have now voided ``VOIDS_OF_A_SITE`` rounds: no round is opened before people decide."""
+        self.in_training: Vector | None = None
+        """What the next round evaluates, in a study that follows a training."""
         self._strategy = strategy
         self._squared = 0.0
         if progress is None:
@@ -107,12 +113,15 @@ class Study:
     def request(self, attempt: int = 1) -> RoundRequest:
         """What every participant is asked in the next round."""
         state = self.progress.state
+        model = state.model if self.plan.follows is None else self.in_training
+        if model is None:
+            raise UsageError("a study that follows a training evaluates a model of it", "give it one for each round")
         return RoundRequest(
             plan=self.plan.digest,
             round_number=self.progress.rounds_done + 1,
             attempt=attempt,
-            model=state.model,
-            model_hash=model_hash(state.model),
+            model=model,
+            model_hash=model_hash(model),
             rule=self._strategy.local_rule(state, self.plan.local.learning_rate),
         )
 
@@ -127,22 +136,36 @@ class Study:
     def close_round(self, closed: Round) -> RoundRecord:
         """Take a settled round: step the strategy, or leave the model alone when the round is void."""
         state, warning = self.progress.state, ""
+        before, size = self._before(closed), len(state.model)
         if closed.state is RoundState.CLOSED:
-            totals, memory = self._measured(closed.totals()), closed.spare()
+            totals, memory = self._measured(closed.totals(size)), closed.spare(size)
             state = step_in_blocks(self._strategy, state.at(closed.request.round_number), totals, memory)
             expected = self._expected(closed.contributors)
             warning = "" if expected is None else expected.warning(self._squared**0.5)
         elif closed.state is RoundState.OPEN:
             raise UsageError("the round is still open", "settle it first")
-        number, reports, before = closed.request.round_number, dict(closed.reports), closed.request.model_hash
+        number, reports = closed.request.round_number, dict(closed.reports)
         # A void tick of a campaign costs nobody a charge: whoever is away is a gap in its series.
         voided = Counter(self.progress.voided) + Counter(() if self._campaign else closed.voided_by)
         self.stopped_by = tuple(sorted(site for site, times in voided.items() if times >= VOIDS_OF_A_SITE))
         for site in self.stopped_by:
             del voided[site]
         self.progress = Progress(self.plan.digest, state, number, dict(sorted(voided.items())))
-        after = model_hash(state.model)
-        return RoundRecord(number, closed.state, reports, before, after, closed.voided_by, warning)
+        after, evaluated = model_hash(state.model), self._evaluated(closed)
+        return RoundRecord(number, closed.state, reports, before, after, closed.voided_by, warning, evaluated)
+
+    def void_record(self, void: Round) -> RoundRecord:
+        """A void attempt that is tried again: the model stays, and who voided it is named."""
+        reports, before, evaluated = dict(void.reports), self._before(void), self._evaluated(void)
+        number = void.request.round_number
+        return RoundRecord(number, RoundState.VOID, reports, before, before, void.voided_by, "", evaluated)
+
+    def _before(self, one: Round) -> str:
+        """The hash of what the study had made when the round began."""
+        return one.request.model_hash if self.plan.follows is None else model_hash(self.progress.state.model)
+
+    def _evaluated(self, one: Round) -> str | None:
+        return None if self.plan.follows is None else one.request.model_hash
 
     def leave_out(self) -> None:
         """The next tick of a campaign is over without a sum: too few hospitals were there to be asked."""

@@ -72,6 +72,7 @@ def assemble(
         privacy=_privacy(experiment),
         sites=tuple(sorted(sites, key=lambda site: site.site)),
         rounds=tuple(experiment.rounds),
+        evaluation=None if experiment.phase is None else experiment.phase.result(),
         final_model=model_hash(experiment.model),
         data_hashes={cohort.site: cohort.data_hash for cohort in experiment.cohorts},
         split_hashes={cohort.site: cohort.split_hash for cohort in experiment.cohorts},

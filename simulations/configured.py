@@ -125,6 +125,7 @@ def _carry_on(
         configuration.installed,
         configuration.simulation.engine,
         Workers(terms.workers, terms.threads, terms.cluster),
+        snapshot.evaluation,
     )
     prepared(plan, gathered)
 
@@ -136,7 +137,7 @@ def _carry_on(
         written.append(result.model_dump_json().encode())
         if perf_counter() - saved >= checkpoint_seconds:
             progress = experiment.engine.study.progress
-            folder.checkpoint(progress, experiment.engine.ledgers(), written)
+            folder.checkpoint(progress, experiment.engine.ledgers(), written, experiment.evaluation)
             saved = perf_counter()
         listener(plan, result)
 

@@ -29,6 +29,8 @@ from wardround.simulations.cluster import HERE, Workers
 from wardround.simulations.consortium import simulated_roster
 from wardround.simulations.faults import Fault
 from wardround.simulations.federation import Federation
+from wardround.simulations.files import EvaluationSnapshot
+from wardround.simulations.phase import Phase
 from wardround.simulations.result import RoundResult, RoundSiteResult
 from wardround.simulations.single_updates import RobustStudy
 from wardround.simulations.site_by_site import Keys, SiteBySite, Terms
@@ -79,7 +81,9 @@ class Experiment:
     installed: Installed = nothing_installed
     wanted: EngineName = "sites"
     workers: Workers = HERE
+    evaluation_left: EvaluationSnapshot | None = None
     engine: Engine = field(init=False)
+    phase: Phase | None = field(init=False, default=None)
     chosen: Choice = field(init=False)
     roster: Roster | None = field(default=None, init=False)
     _epsilons: "Future[list[float]] | None" = field(init=False, default=None)
@@ -109,6 +113,18 @@ class Experiment:
             self.engine = Flower(terms, study, keys, self.ledger_copy, self.workers)
         else:
             self.engine = SiteBySite(terms, study, self.faults, keys, self.ledger_copy)
+        if (beside := self.plan.evaluation_plan) is not None:
+            left = self.evaluation_left
+            self.phase = Phase(
+                beside,
+                self.cohorts,
+                self.today,
+                self.epsilon_cap,
+                self.consortium_cap,
+                keys,
+                None if left is None else left.progress,
+                None if left is None else left.ledgers,
+            )
         self._start_accounting()
 
     @property
@@ -124,6 +140,8 @@ class Experiment:
         def note(record: RoundRecord) -> None:
             result = self._describe(record)
             self.rounds.append(result)
+            if self.phase is not None:
+                self.phase.after(record.round_number, self.model)
             after_round(result)
 
         self.engine.run(note)
@@ -133,6 +151,13 @@ class Experiment:
     def model(self) -> Vector:
         """The shared model as it is now, shape (d,)."""
         return self.engine.study.progress.state.model
+
+    @property
+    def evaluation(self) -> EvaluationSnapshot | None:
+        """What the evaluation rounds need to go on; None: there are none."""
+        if self.phase is None:
+            return None
+        return EvaluationSnapshot(self.phase.progress, self.phase.parties.ledgers())
 
     @property
     def standing(self) -> str | None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +20,14 @@ from wardround.simulations.result import RoundResult, SimulationResult
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluationSnapshot:
+    """What an interrupted run left of its evaluation rounds: their progress and ledgers."""
+
+    progress: Progress
+    ledgers: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What an interrupted run left: the plan, the progress, the ledgers and the rounds so far."""
 
@@ -27,6 +36,7 @@ class Snapshot:
     progress: Progress | None
     ledgers: bytes | None
     rounds: list[RoundResult]
+    evaluation: EvaluationSnapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +67,16 @@ class RunFolder:
         self._write("plan.json", plan.canonical)
         self._write("configuration.json", json.dumps(configuration, indent=2, sort_keys=True).encode() + b"\n")
 
-    def checkpoint(self, progress: Progress, ledgers: bytes, rounds: Sequence[bytes]) -> None:
+    def checkpoint(
+        self,
+        progress: Progress,
+        ledgers: bytes,
+        rounds: Sequence[bytes],
+        evaluation: EvaluationSnapshot | None = None,
+    ) -> None:
         """Write everything that the next round depends on, before it opens; ``rounds`` are JSON, one each."""
         parts = [progress.to_bytes(), ledgers, b"[" + b",".join(rounds) + b"]"]
+        parts += [] if evaluation is None else [evaluation.progress.to_bytes(), evaluation.ledgers]
         header = json.dumps([len(part) for part in parts]).encode() + b"\n"
         write_checkpoint(self.path / "checkpoint.bin", header + b"".join(parts))
 
@@ -74,10 +91,13 @@ class RunFolder:
         if not checkpoint.exists():
             return Snapshot(plan, configuration, None, None, [])
         header, _, body = checkpoint.read_bytes().partition(b"\n")
-        first, second, _ = json.loads(header)
-        rounds = [RoundResult.model_validate(item) for item in json.loads(body[first + second :])]
-        progress = Progress.from_bytes(body[:first], plan)
-        return Snapshot(plan, configuration, progress, body[first : first + second], rounds)
+        ends = [0, *accumulate(json.loads(header))]
+        training, ledgers, written, *evaluation = [body[first:end] for first, end in pairwise(ends)]
+        rounds = [RoundResult.model_validate(item) for item in json.loads(written)]
+        left, beside = None, plan.evaluation_plan
+        if evaluation and beside is not None:
+            left = EvaluationSnapshot(Progress.from_bytes(evaluation[0], beside), evaluation[1])
+        return Snapshot(plan, configuration, Progress.from_bytes(training, plan), ledgers, rounds, left)
 
     def finish(self, result: SimulationResult, layout: Layout, model: Vector) -> None:
         """Write rounds.parquet, model.safetensors and, when they are there, result.json; the checkpoint has served."""

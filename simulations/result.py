@@ -15,6 +15,9 @@ __all__ = [
     "CurveResult",
     "Environment",
     "EstimateResult",
+    "EvaluationResult",
+    "FigureResult",
+    "LookResult",
     "MadeUpHospital",
     "MadeUpSplit",
     "ModelResult",
@@ -84,6 +87,44 @@ class PrivacyResult(_Part):
     domain_share_used: float | None = Field(default=None, description="largest share of a domain's budget used, 0..1")
 
 
+class FigureResult(_Part):
+    """One figure of an evaluation; ``value`` null: not shown, for the reason in ``note``."""
+
+    query: str
+    group: tuple[str, ...] = Field(description="by column of the query; 'all': of all groups together")
+    quantity: str
+    value: float | None
+    low: float | None = Field(description="of the interval, which holds sampling and the noise of every hospital")
+    high: float | None
+    unit: str
+    patients: float | None = Field(description="how many are behind it, with noise; null: not shown")
+    note: str = ""
+
+
+class LookResult(_Part):
+    """The model after one round of training, scored by every hospital's test patients."""
+
+    after_round: int
+    state: Literal["closed", "void"]
+    sites: int = Field(description="hospitals in the sum; 0 of a void one")
+    figures: tuple[FigureResult, ...]
+
+
+class EvaluationResult(_Part):
+    """The evaluation of the model while it was trained, and what it cost a test patient; who trains is not in it."""
+
+    plan_digest: str = Field(description="of the plan that follows the training, and is charged")
+    confidence: float
+    statement: str = Field(description="the claim in one sentence")
+    delta: float | None
+    epsilon: float | None = Field(description="of the hospital that was charged most; unit: one test patient")
+    epsilon_limit: float | None
+    epsilon_consortium: float | None
+    noise_multiplier: float | None
+    domain_share_used: float | None = Field(description="largest share of a test domain's budget used, 0..1")
+    rounds: tuple[LookResult, ...]
+
+
 class MadeUpHospital(_Part):
     """One hospital of a made-up split."""
 
@@ -149,6 +190,7 @@ class SimulationResult(_Part):
     privacy: PrivacyResult
     sites: tuple[SiteResult, ...]
     rounds: tuple[RoundResult, ...]
+    evaluation: EvaluationResult | None = Field(default=None, description="null: the plan has no evaluation rounds")
     final_model: str
     data_hashes: dict[str, str]
     split_hashes: dict[str, str]

@@ -1,6 +1,7 @@
 """The strategy of a statistics study: what comes out of a round is the sum itself, and how many hospitals are in it.
 
-With more rounds than one the sums of each are kept, the last first: what a round asks follows from those before it.
+With more rounds than one the sums of each are kept in a place of its own, those of the plan's last round first. The
+place of a round that is void or still to come is zeros.
 Not in ``STRATEGIES``, since it trains nothing: a plan whose task is ``statistics`` has it, and no other plan.
 """
 
@@ -34,9 +35,9 @@ class Adding(Strategy):
         return {"update": vector}
 
     def step(self, state: State, total: Total) -> State:
-        """The sums in single precision: rounding at 2^-24 of a sum is far below the noise of any budget.
-
-        Those of earlier rounds move one place on; the place of the last was empty.
-        """
-        last = np.concatenate([[float(total.sites)], total.parts["update"]]).astype(np.float32)
-        return State(np.concatenate([last, state.model[: len(state.model) - len(last)]]), {}, state.terms)
+        """The sums in single precision: rounding at 2^-24 of a sum is far below the noise of any budget."""
+        sums = np.concatenate([[float(total.sites)], total.parts["update"]]).astype(np.float32)
+        first = 0 if self.rounds == 1 else (int(self.rounds) - state.planned.round_number) * len(sums)
+        kept = state.model.copy()
+        kept[first : first + len(sums)] = sums
+        return State(kept, {}, state.terms)

@@ -34,6 +34,11 @@ def check_strategy(plan: StudyPlan, strategy: Strategy | Robust) -> None:
             )
         return
     personal = strategy.personal(plan.layout)  # Raises where nothing would be shared.
+    if plan.evaluation is not None and personal.layers:
+        raise UsageError(
+            f"strategy '{strategy.name}' keeps layers at each site, so there is no whole model to evaluate in between",
+            "leave evaluation.rounds out, or take a strategy that shares every layer",
+        )
     if strategy.equal_steps and plan.local.steps is None:
         raise UsageError(
             f"strategy '{strategy.name}' needs the same number of steps at every site",

@@ -74,6 +74,7 @@ def plan_command(overrides: Sequence[str], attempts: int, as_json: bool, ledgers
     """
     from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN
     from wardround.conf.planning import make_plan
+    from wardround.console.commands.phase import phase_facts
     from wardround.console.commands.shares import consortium_facts, curve
     from wardround.privacy.planner import gaussian, noise_for, rounds_within_epsilon, site_costs, small_batches
     from wardround.simulations.cohorts import declared_patients
@@ -142,6 +143,8 @@ def plan_command(overrides: Sequence[str], attempts: int, as_json: bool, ledgers
             least = min(at["rounds_that_fit"], cost.rounds_in_domain, more["consortium"]["rounds_within_limit"])
             at |= {"consortium": curve(cost), "rounds_that_fit": least}
             at["headroom_units"] = at["left_units"] - at["needed_units"]
+    if plan.evaluation_plan is not None:
+        found["evaluation"] = phase_facts(plan.evaluation_plan, cap, attempts)
     if as_json:
         _print_json(found)
     else:
@@ -181,6 +184,7 @@ def _show(found: dict[str, Any]) -> None:
 
 def _below(found: dict[str, Any]) -> Iterator[str]:
     """Sentences under the table: the terms of every epsilon, and how each column was counted."""
+    from wardround.console.commands.phase import phase_lines
     from wardround.console.commands.shares import headroom_line, share_lines, terms_lines
 
     rounds, attempts, limit = found["rounds"], found["attempts"], found["epsilon_limit"]
@@ -239,6 +243,8 @@ def _below(found: dict[str, Any]) -> Iterator[str]:
             f"Noise multiplier for {rounds * attempts * found['steps_each_round']:,} steps (same terms), so that both "
             f"the target and every budget are kept: {noise}. This plan has {found['noise_multiplier']:g}."
         )
+    if "evaluation" in found:
+        yield from phase_lines(found["evaluation"], delta)
     for warning in found["warnings"]:
         yield f"* {warning}."
 

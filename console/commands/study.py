@@ -55,7 +55,9 @@ def hand_over(folder: Path, plan: StudyPlan) -> None:
         )
     if plan.privacy.secure_aggregation and registry.roster() is None:
         raise UsageError("the plan uses secure aggregation, and no roster is in force", "docs/roster.md makes one")
-    check_promises(plan)
+    for each in (plan, plan.evaluation_plan):
+        if each is not None:
+            check_promises(each)
     # The first model is made here; a frozen network is the sites' own matter.
     plan.starting_model(opened.weights)
     registry.propose(plan)
@@ -63,6 +65,8 @@ def hand_over(folder: Path, plan: StudyPlan) -> None:
     for line in warnings(plan):
         typer.echo(line)
     typer.echo("Its officers approve it at each site: wardround site study approve")
+    if (beside := plan.evaluation_plan) is not None:
+        typer.echo(f"Its evaluation on the test patients is approved by itself: {beside.study}, {beside.digest}")
 
 
 def start_command(folder: Path, study: str) -> None:

@@ -2,6 +2,7 @@
 
 from wardround.console.i18n import _, ngettext, numeral
 from wardround.console.reports.numbers import choice, listed
+from wardround.protocol.evaluated import EvaluatedModel
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.queries import (
     Correlation,
@@ -106,25 +107,26 @@ def _what(query: BaseQuery) -> str:
             places = {"count": numeral(len(query.times)), "time": query.time, "event": query.event}
             return _("rates of '%(event)s' in %(count)s intervals of '%(time)s'") % places
         case Evaluation():
-            places = {
-                "model": query.model.hash[:12],
-                "plan": query.model.trained_by[:12],
+            places = _names(query.model) | {
                 "outcome": query.outcome,
                 "count": numeral(query.bins),
                 "loss": numeral(query.largest_loss),
             }
+            if query.model.file is None:
+                words = _(
+                    "how well the model in training predicts '%(outcome)s': its probability in %(count)s intervals, "
+                    "Brier score, log loss up to %(loss)s"
+                )
+                return words % places
             words = _(
                 "how well the finished model %(model)s of plan %(plan)s predicts '%(outcome)s': its probability in "
                 "%(count)s intervals, Brier score, log loss up to %(loss)s"
             )
             return words % places
         case PredictionError():
-            places = {
-                "model": query.model.hash[:12],
-                "plan": query.model.trained_by[:12],
-                "outcome": query.outcome,
-                "most": numeral(query.largest_error),
-            }
+            places = _names(query.model) | {"outcome": query.outcome, "most": numeral(query.largest_error)}
+            if query.model.file is None:
+                return _("how far the model in training is from '%(outcome)s', up to %(most)s") % places
             return (
                 _("how far the finished model %(model)s of plan %(plan)s is from '%(outcome)s', up to %(most)s")
                 % places
@@ -135,14 +137,18 @@ def _what(query: BaseQuery) -> str:
 
 
 def _survival_evaluation(query: SurvivalEvaluation) -> str:
-    places = {
-        "model": query.model.hash[:12],
-        "plan": query.model.trained_by[:12],
+    places = _names(query.model) | {
         "time": query.time,
         "event": query.outcome,
         "count": numeral(query.bins),
         "times": listed([numeral(time) for time in query.times]),
     }
+    if query.model.file is None:
+        words = _(
+            "how well the model in training ranks patients by '%(time)s' and '%(event)s': its risk in %(count)s "
+            "intervals, at the times %(times)s"
+        )
+        return words % places
     if not query.baseline:
         words = _(
             "how well the finished model %(model)s of plan %(plan)s ranks patients by '%(time)s' and '%(event)s': its "
@@ -154,6 +160,11 @@ def _survival_evaluation(query: SurvivalEvaluation) -> str:
         "risk in %(count)s intervals, and its Brier score at the times %(times)s"
     )
     return words % places
+
+
+def _names(model: EvaluatedModel) -> dict[str, str]:
+    """Of a released model the beginnings of its hash and of the plan that trained it."""
+    return {"model": (model.hash or "")[:12], "plan": (model.trained_by or "")[:12]}
 
 
 def _range(of: Range) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from wardround.console.reports import benefits, charts, findings, numbers
+from wardround.console.reports import benefits, charts, evaluation_charts, findings, numbers
 from wardround.console.reports.svg import around, nice_step, thin
 from wardround.privacy.accounting import rounded_up
 from wardround.protocol.errors import UsageError
@@ -199,6 +199,10 @@ class View:
             note = benefits.sentences(benefits.site_words(site))
             panels.append(Panel(site, charts.differences(self._key("b", site), name, rows, reach), note=note))
         return panels
+
+    def evaluation(self) -> list[evaluation_charts.Plot]:
+        """The figures of all test patients over the rounds of the schedule."""
+        return [] if self.result.evaluation is None else evaluation_charts.plots(self.result.evaluation)
 
     def training(self, metric: str) -> list[Panel]:
         """The metric over rounds, a panel for each hospital."""

@@ -75,9 +75,14 @@ class Registry:
         return Roster.parse(bytes(rows[0][0])) if rows else None
 
     def propose(self, plan: StudyPlan) -> None:
-        """A new study, which the supervisor proposes to its sites. The same plan again changes nothing."""
-        row = (plan.digest, plan.study, plan.canonical, "", PROPOSED, _now(), "")
-        self._write("INSERT OR IGNORE INTO studies VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        """A new study, and the one that evaluates its model; the supervisor proposes them to their sites.
+
+        The same plan again changes nothing.
+        """
+        for each in (plan, plan.evaluation_plan):
+            if each is not None:
+                row = (each.digest, each.study, each.canonical, "", PROPOSED, _now(), "")
+                self._write("INSERT OR IGNORE INTO studies VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def studies(self) -> list[StudyRow]:
         """Every study, the newest first."""
@@ -97,14 +102,24 @@ class Registry:
         return str(rows[0][0]) if rows else STOPPED
 
     def want(self, digest: str, wanted: str) -> None:
-        """Start, stop or resume a study. Raises UsageError for one that is finished."""
-        row = next((row for row in self.studies() if row.plan.digest == digest), None)
-        if row is None:
+        """Start, stop or resume a study, and with it the one that evaluates its model.
+
+        Raises UsageError for one that is finished.
+        """
+        rows = {row.plan.digest: row for row in self.studies()}
+        if digest not in rows:
             raise UsageError("there is no such study", "wardround study list names them")
-        if row.state == "finished":
-            raise UsageError(f"the study '{row.plan.study}' is finished", "propose a new one")
-        state = row.state if wanted == STOPPED else ""
-        self._write("UPDATE studies SET wanted = ?, state = ?, note = '' WHERE digest = ?", (wanted, state, digest))
+        plan, beside = rows[digest].plan, rows[digest].plan.evaluation_plan
+        if rows[digest].state == "finished":
+            raise UsageError(f"the study '{plan.study}' is finished", "propose a new one")
+        for each in (plan, beside):
+            row = None if each is None else rows.get(each.digest)
+            if row is not None and row.state != "finished":
+                state = row.state if wanted == STOPPED else ""
+                self._write(
+                    "UPDATE studies SET wanted = ?, state = ?, note = '' WHERE digest = ?",
+                    (wanted, state, row.plan.digest),
+                )
 
     def took(self, digest: str, run_id: int, pid: int) -> None:
         """A process began to work on the study."""

@@ -2,7 +2,8 @@
 
 Every phase is written before the next one begins, so that a coordinator that was killed goes on where it was. A session
 of secure aggregation is kept as its messages: adding them again gives the same desk. Nothing here is a vector of one
-site; ``sum.bin`` holds the sum of masked vectors only.
+site; ``sum.bin`` holds the sum of masked vectors only. Models on the way are kept where the plan has them evaluated: a
+study of its own does that, at its own pace.
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 from pydantic import TypeAdapter
+from safetensors.numpy import load
 
 from wardround.privacy.secagg.server import AttemptDesk, SetupDesk
 from wardround.protocol.errors import UsageError
@@ -80,6 +82,24 @@ class StudyFolder:
     def keep_progress(self, progress: Progress) -> None:
         """The round is over: written before the next one opens."""
         write_checkpoint(self.path / "progress.bin", *progress.to_parts())
+
+    def keep_in_training(self, round_number: int, model: Vector) -> None:
+        """The model after a round that another study evaluates. It is there for good: a round has one result."""
+        path = self._in_training(round_number)
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            write_checkpoint(path, *tensor_parts({"model": model}))
+
+    def in_training(self, plan: str, round_number: int) -> Vector | None:
+        """The model after a round of the study of ``plan`` (a digest), whose folder lies beside; None: not yet."""
+        for folder in self.path.parent.glob(f"*-{plan[:12]}"):
+            path = StudyFolder(folder)._in_training(round_number)
+            if path.exists():
+                return load(path.read_bytes())["model"]
+        return None
+
+    def _in_training(self, round_number: int) -> Path:
+        return self.path / "in-training" / f"{round_number:05d}.safetensors"
 
     def attempt(self) -> Attempt | None:
         """The attempt that ran when the coordinator ended, or None."""

@@ -84,10 +84,14 @@ def statistic_for(query: Query, units: Mapping[str, str], confidence: float) -> 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The sums of one round: of how many sites, and for each query the noised numbers, shape (groups, width)."""
+    """The sums of one round: of how many sites, and for each query the noised numbers, shape (groups, width).
+
+    ``number``: the round's in the plan, where it matters.
+    """
 
     sites: float
     sums: Mapping[str, Array]
+    number: int = 0
 
 
 def opened(task: Statistics, model: Vector) -> list[Opened]:
@@ -98,7 +102,7 @@ def opened(task: Statistics, model: Vector) -> list[Opened]:
         sites = float(parts[rounds_before(SITES, ago)][0])
         sums = {query.name: parts[rounds_before(query.name, ago)].astype(np.float64) for query in task.queries}
         if sites >= 1:
-            found.append(Opened(sites, sums))
+            found.append(Opened(sites, sums, task.rounds - ago))
     return found
 
 
@@ -142,6 +146,7 @@ def vector_of(task: Statistics, table: Table, before: Sequence[Opened] = (), noi
 def read(plan: StudyPlan, model: Vector) -> list[Cell]:
     """Every figure of the study from its final model: the noised sums, as the coordinator and everybody else has them.
 
+    Of a logistic regression those of its last round; of what follows a training those of each round, one after another.
     Small groups are hidden here, after the noise. That protects nobody, the noise does: it keeps figures away that say
     nothing, and keeps to the custom of official tables.
 
@@ -152,6 +157,13 @@ def read(plan: StudyPlan, model: Vector) -> list[Cell]:
     if task.by_site:
         alone = opened_by_site(task, model)
         found = [replace(cell, site=site) for site, sums in alone.items() for cell in _figures(plan, [sums])]
+    elif task.follows is not None:
+        after = task.follows.rounds
+        found = [
+            replace(cell, after=after[each.number - 1])
+            for each in opened(task, model)
+            for cell in _figures(plan, [each])
+        ]
     else:
         found = _figures(plan, opened(task, model))
     if not found:
@@ -163,7 +175,8 @@ def expected(plan: StudyPlan) -> list[Cell]:
     """What the study's intervals will be like, before anybody approves it, if patients are as ``typical`` says.
 
     Values are placeholders; what counts is the distance of ``low`` and ``high``. With declared patients at every site,
-    the same number in every group, and every site in the sum of every round.
+    the same number in every group, and every site in the sum of every round. Of what follows a training one round: the
+    others are like it.
     """
     declared = {each.site: each.declared_patients for each in plan.participants}
     if not _task(plan).by_site:
@@ -176,7 +189,7 @@ def expected(plan: StudyPlan) -> list[Cell]:
 
 
 def _figures(plan: StudyPlan, rounds: Sequence[Opened]) -> list[Cell]:
-    """The figures of ``rounds``, the first first; of none there are none."""
+    """The figures of the last of ``rounds``, the first first; of none there are none."""
     if not rounds:
         return []
     *before, last = rounds
@@ -196,7 +209,7 @@ def _typical_rounds(plan: StudyPlan, patients: int, hospitals: int) -> list[Open
     """The sums that are expected of so many patients at so many hospitals."""
     task, noise = _task(plan), plan.privacy.noise_multiplier or 0.0
     rounds: list[Opened] = []
-    for _ in range(task.rounds):
+    for _ in range(task.rounds if task.follows is None else 1):
         sums = {}
         for query in task.queries:
             statistic, here = asked_after(task, query, rounds, noise), patients / query.groups

@@ -54,7 +54,8 @@ class Cell:
     """One figure of the result. ``value`` None: not shown, for the reason in ``note``.
 
     ``patients`` is the noised number of patients (rows) behind it, with the standard deviation of its noise, where
-    there is one. ``site``: whose figure it is by itself; "": of all hospitals.
+    there is one. ``site``: whose figure it is by itself; "": of all hospitals. ``after``: of an evaluation while a
+    model is trained, the round of training.
     """
 
     query: str
@@ -69,6 +70,7 @@ class Cell:
     patients_noise: float = 0.0
     note: str = ""
     site: str = ""
+    after: int | None = None
 
     def hidden(self, why: str) -> "Cell":
         return replace(self, value=None, low=None, high=None, note=why)

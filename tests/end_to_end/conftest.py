@@ -34,6 +34,8 @@ from wardround.protocol.ledger import Waive, approve
 from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.protocol.roster import Roster
+from wardround.server.carrier import Answered, Carrier, Silent
+from wardround.server.conductor import Conductor, Wanted
 from wardround.server.folder import CoordinatorFolder
 from wardround.server.store.database import open_database
 from wardround.server.store.registry import Registry
@@ -42,10 +44,27 @@ from wardround.server.store.studies import StudyFolder
 from wardround.simulations.cohorts import declared_patients
 from wardround.simulations.consortium import simulated_roster
 from wardround.simulations.datasets import load_dataset
+from wardround.simulations.desks import DeskCarrier
 from wardround.simulations.made_up_events import Told
 from wardround.simulations.synthetic.as_feeds import LiveSources
 
 SITES = ("cleveland", "hungarian", "switzerland", "va")
+
+
+class Crash(Exception):
+    """The coordinator's process ends here."""
+
+
+class Crashing(DeskCarrier):
+    """Ends the coordinator in exchange number ``at``, after two sites have been heard."""
+
+    at = 0
+
+    def exchange(self, *arguments: Any, **options: Any) -> Iterator[Answered | Silent]:
+        for heard, outcome in enumerate(super().exchange(*arguments, **options)):
+            if self.exchanges == self.at and heard >= 2:
+                raise Crash
+            yield outcome
 
 
 @dataclass(slots=True)
@@ -60,6 +79,47 @@ class Consortium:
 
     def desk(self, site: str, switches: Switches | None = None, **options: Any) -> Desk:
         return Desk(self.folders[site], switches or Switches(), **options)
+
+    def desks(self) -> dict[str, Desk]:
+        return {site: self.desk(site) for site in self.folders}
+
+    def conductor(self, plan: StudyPlan, carrier: Carrier | None = None) -> Conductor:
+        """What runs the study of ``plan`` from its folder at the coordinator; by default over desks of this process."""
+        return Conductor(
+            StudyFolder.create(self.path / "hub", plan),
+            self.coordinator,
+            lambda: self.roster,
+            carrier or DeskCarrier(plan.digest, self.desks()),
+            lambda: Wanted.RUNNING,
+            sleep=lambda seconds: None,
+        )
+
+    def run_dying(self, plan: StudyPlan) -> tuple[Conductor, int]:
+        """Run ``plan`` to its end; the coordinator dies in one exchange after another. How often it did, too."""
+        carrier = Crashing(plan.digest, self.desks())
+        for died in range(100):
+            carrier.at = carrier.exchanges + died + 1
+            conductor = self.conductor(plan, carrier)
+            try:
+                conductor.run()
+            except Crash:
+                continue
+            return conductor, died
+        raise AssertionError("the study never ends")
+
+    def charged(self, plan: StudyPlan) -> dict[str, set[int]]:
+        """Rounds that the sites' ledgers were charged for, by domain."""
+        found: dict[str, set[int]] = {}
+        for folder in self.folders.values():
+            ledger = folder.ledger()
+            for domain in ledger.state.domains:
+                found.setdefault(domain, set()).add(ledger.charged(plan.digest, domain))
+            ledger.close()
+        return found
+
+    def approve_everywhere(self, plan: StudyPlan) -> None:
+        for site in self.folders:
+            self.approve(plan, site)
 
     def approve(self, plan: StudyPlan, site: str) -> None:
         """What the site's officers sign for a plan: budget, waiver where there is no privacy, grant."""

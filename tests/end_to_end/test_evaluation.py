@@ -1,6 +1,5 @@
 """A released model of heart disease: beside the exact pooled figures, and over the deployed protocol."""
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from time import perf_counter
@@ -23,12 +22,8 @@ from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.receipt import chain_fault
 from wardround.protocol.weights import pick, tensors_in
-from wardround.server.carrier import Answered, Silent
-from wardround.server.conductor import Conductor, Wanted
-from wardround.server.store.studies import StudyFolder
 from wardround.simulations.cohorts import declared_patients, gather
 from wardround.simulations.configured import simulate
-from wardround.simulations.desks import DeskCarrier
 from wardround.simulations.statistics import count
 from wardround.strategies.statistics import Cell, read
 
@@ -107,31 +102,6 @@ def test_intervals_at_epsilon_one_and_three_hold_the_exact_pooled_figures(
     assert np.mean(reach) < widest, "an interval that is everything would cover too"
 
 
-def conduct(consortium: Any, plan: StudyPlan, carrier: DeskCarrier | None = None) -> Conductor:
-    carrier = carrier or DeskCarrier(plan.digest, {site: consortium.desk(site) for site in consortium.folders})
-    folder = StudyFolder.create(consortium.path / "hub", plan)
-    return Conductor(
-        folder, consortium.coordinator, lambda: consortium.roster, carrier, lambda: Wanted.RUNNING,
-        sleep=lambda seconds: None,
-    )  # fmt: skip
-
-
-class Crash(Exception):
-    """The coordinator's process ends here."""
-
-
-class Crashing(DeskCarrier):
-    """Ends the coordinator once in each exchange, after two sites have been heard."""
-
-    at = 0
-
-    def exchange(self, *arguments: Any, **options: Any) -> Iterator[Answered | Silent]:
-        for heard, outcome in enumerate(super().exchange(*arguments, **options)):
-            if self.exchanges == self.at and heard >= 2:
-                raise Crash
-            yield outcome
-
-
 @pytest.mark.parametrize("mode", ["local", "dist"])
 def test_only_the_test_domain_is_charged_and_only_once_however_often_the_coordinator_dies(
     consortium: Any, model: Path, mode: str
@@ -142,23 +112,11 @@ def test_only_the_test_domain_is_charged_and_only_once_however_often_the_coordin
         folder.weights.install(model / "model.safetensors")
         assert unfit_here(plan, folder) is None
         consortium.approve(plan, site)
-    carrier = Crashing(plan.digest, {site: consortium.desk(site) for site in consortium.folders})
-    for died in range(40):
-        carrier.at = carrier.exchanges + died + 1
-        conductor = conduct(consortium, plan, carrier)
-        try:
-            conductor.run()
-            break
-        except Crash:
-            continue
+    conductor, died = consortium.run_dying(plan)
     assert died >= 6, "the study ended before the coordinator died in its exchanges"
     (receipt,) = conductor.folder.receipts()
     assert (receipt.state, chain_fault([receipt])) == ("closed", None)
-    for folder in consortium.folders.values():
-        ledger = folder.ledger()
-        charged = {domain: ledger.charged(plan.digest, domain) for domain in ledger.state.domains}
-        assert charged == {"test": 1} | ({"consortium": 1} if mode == "dist" else {})
-        ledger.close()
+    assert consortium.charged(plan) == {"test": {1}} | ({"consortium": {1}} if mode == "dist" else {})
     found = conductor.folder.model(plan)
     assert found is not None
     area = next(cell for cell in read(plan, found) if cell.quantity == "AUROC")

@@ -1,6 +1,5 @@
 """A statistics study over the deployed protocol: desks of real folders, officers, ledgers, masks and receipts."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,11 +21,8 @@ from wardround.protocol.ledger import Close, approve
 from wardround.protocol.parameters import Total, model_hash
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.receipt import chain_fault
-from wardround.server.carrier import Answered, Silent
-from wardround.server.conductor import Conductor, Wanted
-from wardround.server.store.studies import StudyFolder
+from wardround.server.conductor import Conductor
 from wardround.simulations.cohorts import declared_patients, gather
-from wardround.simulations.desks import DeskCarrier
 from wardround.simulations.statistics import count
 from wardround.strategies import Adding, strategy_for
 from wardround.strategies.statistics import Cell, expected, logistic_regression, opened, read
@@ -63,35 +59,6 @@ def in_rounds(mode: str) -> StudyPlan:
     return planned(mode, queries=[LOGISTIC], rounds=ROUNDS)
 
 
-def conduct(consortium: Any, plan: StudyPlan, carrier: DeskCarrier | None = None) -> Conductor:
-    folder = StudyFolder.create(consortium.path / "hub", plan)
-    carrier = carrier or DeskCarrier(plan.digest, {site: consortium.desk(site) for site in consortium.folders})
-    return Conductor(
-        folder,
-        consortium.coordinator,
-        lambda: consortium.roster,
-        carrier,
-        lambda: Wanted.RUNNING,
-        sleep=lambda seconds: None,
-    )
-
-
-def approve_everywhere(consortium: Any, plan: StudyPlan) -> None:
-    for site in consortium.folders:
-        consortium.approve(plan, site)
-
-
-def charged(consortium: Any, plan: StudyPlan) -> dict[str, set[int]]:
-    """Rounds that the sites' ledgers were charged for, by domain."""
-    found: dict[str, set[int]] = {}
-    for folder in consortium.folders.values():
-        ledger = folder.ledger()
-        for domain in ledger.state.domains:
-            found.setdefault(domain, set()).add(ledger.charged(plan.digest, domain))
-        ledger.close()
-    return found
-
-
 def total(plan: StudyPlan, conductor: Conductor) -> Cell:
     """The count of all patients."""
     model = conductor.folder.model(plan)
@@ -107,14 +74,14 @@ def test_one_number_goes_from_rows_to_a_receipt_and_every_domain_that_was_read_i
     consortium: Any, mode: str, domains: dict[str, set[int]]
 ) -> None:
     plan = planned(mode)
-    approve_everywhere(consortium, plan)
-    conductor = conduct(consortium, plan)
+    consortium.approve_everywhere(plan)
+    conductor = consortium.conductor(plan)
     conductor.run()
     (receipt,) = conductor.folder.receipts()
     assert (receipt.state, chain_fault([receipt])) == ("closed", None)
     assert set(receipt.verified_signers(consortium.roster.identities)) == set(consortium.folders)
     assert all(line.outcome == "replied" and line.epsilon_at_most for line in receipt.sites)
-    assert charged(consortium, plan) == domains
+    assert consortium.charged(plan) == domains
     all_patients = total(plan, conductor)
     assert all_patients.value is not None
     distance = abs(all_patients.value - PATIENTS)
@@ -129,12 +96,12 @@ def test_only_the_patients_that_the_plan_reads_are_counted_and_charged(consortiu
     counts = {}
     for patients in ("training", "test"):
         plan = planned(patients=patients)
-        approve_everywhere(consortium, plan)
-        conductor = conduct(consortium, plan)
+        consortium.approve_everywhere(plan)
+        conductor = consortium.conductor(plan)
         conductor.run()
         counts[patients] = total(plan, conductor)
-        assert charged(consortium, plan)[patients] == {1}
-        others = [used for domain, used in charged(consortium, plan).items() if domain != patients]
+        assert consortium.charged(plan)[patients] == {1}
+        others = [used for domain, used in consortium.charged(plan).items() if domain != patients]
         assert all(used == {0} for used in others)
     both = sum(cell.value or 0.0 for cell in counts.values())
     noise = sum(cell.patients_noise**2 for cell in counts.values()) ** 0.5
@@ -144,7 +111,7 @@ def test_only_the_patients_that_the_plan_reads_are_counted_and_charged(consortiu
 def test_a_domain_without_a_grant_is_not_read(consortium: Any) -> None:
     """Officers have approved the training patients alone: a plan for everyone gets nothing, and nobody is charged."""
     plan = planned()
-    approve_everywhere(consortium, planned(patients="training"))
+    consortium.approve_everywhere(planned(patients="training"))
     for site, folder in consortium.folders.items():
         ledger = folder.ledger()
         grant = grant_for(plan, site, "training")
@@ -152,59 +119,35 @@ def test_a_domain_without_a_grant_is_not_read(consortium: Any) -> None:
             grant = approve(grant, folder.identity().public.key.hex(), officer)
         ledger.record(grant)
         ledger.close()
-    conductor = conduct(consortium, plan)
+    conductor = consortium.conductor(plan)
     conductor.run()
     (*_, receipt) = conductor.folder.receipts()
     assert receipt.state == "void"
     assert {line.detail for line in receipt.sites} == {"policy"}
     with pytest.raises(Unavailable, match="no figures"):
         total(plan, conductor)
-    assert all(used == {0} for used in charged(consortium, plan).values())
-
-
-class Crash(Exception):
-    """The coordinator's process ends here."""
-
-
-class Crashing(DeskCarrier):
-    """Ends the coordinator in exchange number ``at``, after two sites have been heard."""
-
-    at = 0
-
-    def exchange(self, *arguments: Any, **options: Any) -> Iterator[Answered | Silent]:
-        for heard, outcome in enumerate(super().exchange(*arguments, **options)):
-            if self.exchanges == self.at and heard >= 2:
-                raise Crash
-            yield outcome
+    assert all(used == {0} for used in consortium.charged(plan).values())
 
 
 @pytest.mark.parametrize("mode", ["local", "dist"])
 def test_a_coordinator_that_dies_while_it_adds_goes_on_and_costs_no_second_charge(consortium: Any, mode: str) -> None:
     """In every exchange one after another, always of the same study: the sums are opened once, with one charge."""
     plan = planned(mode)
-    approve_everywhere(consortium, plan)
-    carrier = Crashing(plan.digest, {site: consortium.desk(site) for site in consortium.folders})
-    died = 0
-    while True:
-        carrier.at = carrier.exchanges + died + 1
-        try:
-            conduct(consortium, plan, carrier).run()
-            break
-        except Crash:
-            died += 1
+    consortium.approve_everywhere(plan)
+    _, died = consortium.run_dying(plan)
     assert died >= 6, "the study ended before the coordinator died in its exchanges"
-    assert all(used == {1} for used in charged(consortium, plan).values())
+    assert all(used == {1} for used in consortium.charged(plan).values())
 
 
 @pytest.mark.parametrize("mode", ["local", "dist"])
 def test_every_round_of_a_logistic_regression_is_charged_and_signed_for(consortium: Any, mode: str) -> None:
     plan = in_rounds(mode)
-    approve_everywhere(consortium, plan)
-    conductor = conduct(consortium, plan)
+    consortium.approve_everywhere(plan)
+    conductor = consortium.conductor(plan)
     conductor.run()
     receipts = conductor.folder.receipts()
     assert [receipt.state for receipt in receipts] == ["closed"] * ROUNDS and chain_fault(receipts) is None
-    assert all(used == {ROUNDS} for used in charged(consortium, plan).values())
+    assert all(used == {ROUNDS} for used in consortium.charged(plan).values())
     model = conductor.folder.model(plan)
     assert model is not None and model_hash(model) == receipts[-1].model_after
     rounds = opened(plan.task, model)
@@ -220,17 +163,8 @@ def test_over_the_wire_and_in_one_process_rounds_give_the_same_bytes_whenever_th
 ) -> None:
     """Without noise: every round asks at the coefficients that the rounds before it gave, after a restart too."""
     plan = in_rounds("none")
-    approve_everywhere(consortium, plan)
-    carrier = Crashing(plan.digest, {site: consortium.desk(site) for site in consortium.folders})
-    died = 0
-    while True:
-        carrier.at = carrier.exchanges + died + 1
-        try:
-            conductor = conduct(consortium, plan, carrier)
-            conductor.run()
-            break
-        except Crash:
-            died += 1
+    consortium.approve_everywhere(plan)
+    conductor, died = consortium.run_dying(plan)
     assert died >= ROUNDS
     model = conductor.folder.model(plan)
     given = {"like": "heart_disease", "privacy": {"mode": "none"}, "statistics": {"queries": [LOGISTIC]}}
@@ -244,7 +178,7 @@ def test_over_the_wire_and_in_one_process_rounds_give_the_same_bytes_whenever_th
 
 def test_a_closed_domain_refuses_and_so_does_a_second_round(consortium: Any) -> None:
     plan = planned()
-    approve_everywhere(consortium, plan)
+    consortium.approve_everywhere(plan)
     folder = consortium.folders["va"]
     ledger = folder.ledger()
     close = Close(domain="test", reason="these patients are followed up elsewhere")
@@ -252,7 +186,7 @@ def test_a_closed_domain_refuses_and_so_does_a_second_round(consortium: Any) -> 
         close = approve(close, folder.identity().public.key.hex(), officer)
     ledger.record(close)
     ledger.close()
-    conductor = conduct(consortium, plan)
+    conductor = consortium.conductor(plan)
     conductor.run()
     (receipt,) = conductor.folder.receipts()
     assert receipt.line["va"].outcome != "replied"

@@ -144,17 +144,17 @@ def covers(kit: Any, kind: str, read_as: float = NOISE) -> dict[str, int]:
     random = np.random.default_rng(20261129)
     covered = dict.fromkeys(TRUTH[kind], 0)
     for _ in range(REPETITIONS):
-        who, state = people(random), strategy.init(plan.starting_model())
+        who, state = people(random), strategy.init(plan.starting_model()).under(plan)
         if kind == "logistic_regression":
             who = replace(who, died=random.uniform(size=len(who.age)) < scipy.special.expit(B0 + B1 * who.age))
-        for _ in range(plan.rounds):
+        for number in range(1, plan.rounds + 1):
             added = np.zeros(plan.task.numbers)
             for site in range(SITES):
                 part = slice(site * PATIENTS, (site + 1) * PATIENTS)
                 columns = (who.age, who.sex, who.bmi, who.days, who.died)
                 rows = kit.examples(np.arange(PATIENTS), *(column[part] for column in columns))
                 added += answers.vector(rows, random.bytes, state.model)
-            state = strategy.step(state, Total(strategy.added(added), SITES))
+            state = strategy.step(state.at(number), Total(strategy.added(added), SITES))
         model = state.model
         first: dict[str, Any] = {}
         for cell in read(told, model):

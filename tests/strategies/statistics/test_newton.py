@@ -93,15 +93,15 @@ def test_the_error_that_is_expected_is_that_of_narrow_predictors_and_an_outcome_
     random, n = np.random.default_rng(6), 3000
     answers, strategy = answers_from(plan), strategy_for(plan)
     assert isinstance(strategy, Adding)
-    state = strategy.init(plan.starting_model())
+    state = strategy.init(plan.starting_model()).under(plan)
     sites = []
     for _ in declared:
         x = random.normal(0, 1 / 4, (2, n))
         has = random.uniform(size=n) < 1 / (1 + np.exp(1.386 - x.sum(axis=0)))
         sites.append(kit.examples(np.arange(n), 60 + 40 * x[0], np.zeros(n), 30 + 15 * x[1], np.ones(n), has))
-    for _ in range(plan.rounds):
+    for number in range(1, plan.rounds + 1):
         added = np.sum([answers.vector(rows, random.bytes, state.model) for rows in sites], axis=0)
-        state = strategy.step(state, Total(strategy.added(added), 3))
+        state = strategy.step(state.at(number), Total(strategy.added(added), 3))
     halves = [
         {cell.quantity: (cell.high - cell.low) / 2 for cell in cells if cell.high is not None and cell.low is not None}
         for cells in (expected(plan), read(plan, state.model))

@@ -55,14 +55,14 @@ def figures(kit: Any, pooled: pd.DataFrame, *queries: Any, **more: Any) -> dict[
     plan = kit.plan_for(*queries, **more)
     answers, strategy = answers_from(plan, kit.installed), strategy_for(plan)
     assert isinstance(strategy, Adding)
-    state = strategy.init(plan.starting_model())
-    for _ in range(plan.rounds):
+    state = strategy.init(plan.starting_model()).under(plan)
+    for number in range(1, plan.rounds + 1):
         added = np.zeros(plan.task.numbers)
         for _, part in pooled.groupby("site"):
             sex = part.sex.map({"f": 0, "m": 1, "o": 2})
             rows = kit.examples(np.arange(len(part)), part.age, sex, part.bmi, part.days, part.died)
             added += answers.vector(rows, lambda size: b"", state.model)
-        state = strategy.step(state, Total(strategy.added(added), 3))
+        state = strategy.step(state.at(number), Total(strategy.added(added), 3))
     return {(*cell.group, cell.quantity): cell for cell in read(plan, state.model)}
 
 
