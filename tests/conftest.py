@@ -34,7 +34,16 @@ settings.load_profile("steady")
 
 END_TO_END = "tests/end_to_end/"
 
-LONGEST: tuple[str, ...] = (END_TO_END,)
+LONGEST = (
+    END_TO_END,
+    "tests/simulations/test_kinds_of_study.py",
+    "tests/simulations/plugins/test_packages.py",
+    "tests/test_mutants.py",
+    "tests/test_bundle.py",
+    "tests/test_notebooks.py",
+    "tests/simulations/sweep/test_sweeping.py",
+    "tests/client/imaging/test_border.py",
+)
 """What takes longest, the longest first: begun last it would keep one processor busy, and the others without work."""
 
 SERVERS = {
@@ -75,6 +84,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             return unit_of(nodeid)
 
+    if gone := [name for name in LONGEST if not (config.rootpath / name).exists()]:
+        raise pytest.UsageError(f"LONGEST names what is not there: {', '.join(gone)}")
     config.option.loadscopereorder = False
     return InUnits(config, log)
 
