@@ -109,7 +109,7 @@ def campaign_words(plan: StudyPlan) -> tuple[Term, ...]:
             Term(_("Published: %(indicator)s") % {"indicator": name}, words)
             for name, words in indicators_words.asked(plan, task)
         ),
-        Term(_("Ticks"), indicators_words.ticks_words(task)),
+        Term(_("How often and how long"), indicators_words.ticks_words(task)),
         Term(_("Who may be away"), absence),
         Term(_("Charged"), indicators_words.charge_words(task)),
     )
@@ -220,7 +220,7 @@ def _training(plan: StudyPlan) -> Iterator[Term]:
         yield Term(_("Trained elsewhere"), words)
     yield Term(_("Strategy"), strategy_words(plan), given=True)
     if isinstance(plan.task, Indicators):
-        yield Term(_("Ticks"), indicators_words.ticks_words(plan.task))
+        yield Term(_("How often and how long"), indicators_words.ticks_words(plan.task))
         yield Term(_("Alarms"), indicators_words.alarm_words(plan.task))
     else:
         words = ngettext(
