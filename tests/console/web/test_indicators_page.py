@@ -165,7 +165,9 @@ def test_before_the_first_tick_the_page_says_why_and_what_it_will_cost(
         assert text.count("no tick is over yet") == sites
         assert client.get(f"{at}/series.csv").text.count("\n") == 1, "a header and no figure"
         assert json.loads(client.get(f"{at}/series.json").text)["figures"] == []
-        assert client.get(f"/studies/{plan.digest}").text.count(f'href="{at}"') == 1
+        study = client.get(f"/studies/{plan.digest}").text
+        assert study.count(f'href="{at}"') == 1 and "Figures are published after every tick" in study
+        assert "Nothing is released before" not in study
 
 
 def test_a_void_tick_is_a_gap_and_the_page_says_so(live_copy: Any, seats: Any) -> None:
