@@ -245,6 +245,14 @@ def _training(plan: StudyPlan) -> Iterator[Term]:
 
 
 def _leaves(plan: StudyPlan) -> Iterator[Term]:
+    if isinstance(plan.task, Indicators):
+        words = _(
+            "one vector of noised sums, readable by the coordinator, and signatures. No identifier, event or text."
+        )
+        if plan.privacy.secure_aggregation:
+            words = _("one vector of noised sums under masks, and signatures. No identifier, event or text.")
+        yield Term(_("In a tick"), words)
+        return
     if plan.privacy.secure_aggregation:
         words = _("one vector under masks, and signatures. No loss, count, metric or text.")
     else:
