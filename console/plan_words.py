@@ -110,7 +110,7 @@ def campaign_words(plan: StudyPlan) -> tuple[Term, ...]:
             Term(_("Published: %(indicator)s") % {"indicator": name}, words)
             for name, words in indicators_words.asked(plan, task)
         ),
-        Term(_("Ticks"), indicators_words.ticks_words(task)),
+        Term(_("How often and how long"), indicators_words.ticks_words(task)),
         Term(_("Who may be away"), absence),
         Term(_("Charged"), indicators_words.charge_words(task)),
     )
@@ -227,7 +227,7 @@ def _training(plan: StudyPlan) -> Iterator[Term]:
         yield Term(_("Trained elsewhere"), words)
     yield Term(_("Strategy"), strategy_words(plan), given=True)
     if isinstance(plan.task, Indicators):
-        yield Term(_("Ticks"), indicators_words.ticks_words(plan.task))
+        yield Term(_("How often and how long"), indicators_words.ticks_words(plan.task))
         yield Term(_("Alarms"), indicators_words.alarm_words(plan.task))
     else:
         words = ngettext(
@@ -261,6 +261,14 @@ def _training(plan: StudyPlan) -> Iterator[Term]:
 
 
 def _leaves(plan: StudyPlan) -> Iterator[Term]:
+    if isinstance(plan.task, Indicators):
+        words = _(
+            "one vector of noised sums, readable by the coordinator, and signatures. No identifier, event or text."
+        )
+        if plan.privacy.secure_aggregation:
+            words = _("one vector of noised sums under masks, and signatures. No identifier, event or text.")
+        yield Term(_("In a tick"), words)
+        return
     if plan.privacy.secure_aggregation:
         words = _("one vector under masks, and signatures. No loss, count, metric or text.")
     else:

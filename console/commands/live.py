@@ -75,14 +75,14 @@ def table_command(folder: Path, page: Path | None, form: Form) -> None:
     """The series of a campaign from ``plan.json`` with ``model.safetensors``, or a running one's ``progress.bin``."""
     try:
         plan = StudyPlan.parse((folder / "plan.json").read_bytes())
-        if plan.task.name != "indicators":
-            raise UsageError("this study publishes no indicators", "give the folder of a campaign of indicators")
-        figures = _figures_in(folder, plan)
+        table, ticks = _table_in(folder, plan)
     except OSError:
         raise UsageError(
-            f"'{folder}' lacks plan.json or model.safetensors",
-            "wardround live simulate --output writes both; a coordinator has them in studies/, with progress.bin first",
+            f"'{folder}' lacks plan.json or model.safetensors", "wardround live simulate --output writes both"
         ) from None
+    if plan.task.name != "indicators":
+        raise UsageError("this study publishes no indicators", "give the folder of a campaign of indicators")
+    figures = read(plan, table, ticks)
     if page is not None:
         write_new(page, render(plan, figures, _alarms(plan, figures)).encode())
     if form == "table":
@@ -90,13 +90,13 @@ def table_command(folder: Path, page: Path | None, form: Form) -> None:
     _show(plan, figures, form)
 
 
-def _figures_in(folder: Path, plan: StudyPlan) -> list[Figure]:
-    """Every figure up to the last tick that is over. Raises OSError where neither file is there."""
+def _table_in(folder: Path, plan: StudyPlan) -> tuple[Vector, int | None]:
+    """The table of sums, and how many ticks are over where it is of a running campaign. Raises OSError without one."""
     running, finished = folder / "progress.bin", folder / "model.safetensors"
     if running.exists() and not finished.exists():
         progress = Progress.from_bytes(running.read_bytes(), plan)
-        return read(plan, progress.state.model, progress.rounds_done)
-    return read(plan, plan.layout.join(load(finished.read_bytes())))
+        return progress.state.model, progress.rounds_done
+    return plan.layout.join(load(finished.read_bytes())), None
 
 
 def _run(plan: StudyPlan, given: CampaignFile) -> Vector:

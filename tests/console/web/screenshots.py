@@ -72,7 +72,7 @@ GUIDE = (
     Picture(
         "indicators-phone",
         "/studies/{digest}/indicators",
-        1300,
+        1140,
         "researcher",
         Face.COORDINATOR,
         campaign=True,

@@ -93,7 +93,11 @@ def test_the_approval_page_says_who_may_be_away_and_why_so(
     names = ("north", "east", "middle", "south", "west")[:sites]
     plan = world.proposed(helpers.campaign_of(names, on_absence=absence))
     for path in ("", "/decide"):
-        assert words in text_of(client_as("officer").get(f"/studies/{plan.digest}{path}"))
+        text = text_of(client_as("officer").get(f"/studies/{plan.digest}{path}"))
+        assert words in text
+    leaves = text_of(client_as("officer").get(f"/studies/{plan.digest}")).split("What leaves your site", 1)[1]
+    how = "under masks" if plan.privacy.secure_aggregation else "readable by the coordinator"
+    assert leaves.startswith(f" In a tick one vector of noised sums{'' if 'under' in how else ','} {how}")
 
 
 def test_every_page_shows_a_campaign_before_and_after_it_was_charged(

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from html import unescape
 from io import StringIO
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,13 +21,14 @@ from wardround.client.released import keep_model
 from wardround.console.cli import app
 from wardround.console.web.indicators_view import live_words
 from wardround.console.web.pages.coordinator_indicators import follows
-from wardround.console.web.queries.campaigns import campaign
+from wardround.console.web.queries.campaigns import Attendance, Campaign, campaign
 from wardround.console.web.queries.coordinator import CoordinatorQueries
 from wardround.privacy.accounting import epsilon, rounded_up
 from wardround.privacy.continual import scale
 from wardround.protocol.dyadic import prefix
 from wardround.server.store.studies import StudyFolder
 from wardround.server.study import Progress
+from wardround.strategies.series import Figure
 
 BEDS, DONE = "beds_in_use", 48
 
@@ -164,7 +165,9 @@ def test_before_the_first_tick_the_page_says_why_and_what_it_will_cost(
         assert text.count("no tick is over yet") == sites
         assert client.get(f"{at}/series.csv").text.count("\n") == 1, "a header and no figure"
         assert json.loads(client.get(f"{at}/series.json").text)["figures"] == []
-        assert client.get(f"/studies/{plan.digest}").text.count(f'href="{at}"') == 1
+        study = client.get(f"/studies/{plan.digest}").text
+        assert study.count(f'href="{at}"') == 1 and "Figures are published after every tick" in study
+        assert "Nothing is released before" not in study
 
 
 def test_a_void_tick_is_a_gap_and_the_page_says_so(live_copy: Any, seats: Any) -> None:
@@ -218,6 +221,14 @@ def test_nobody_reads_a_figure_without_a_session(live_hub: Any, helpers: Any) ->
     for name in ("", "/series.csv", "/series.json", "/metrics", "/live"):
         answer = asker.ask("GET", f"/studies/{live_hub.plans['campaign'].digest}/indicators{name}")
         assert answer.status in (303, 403) and "admissions" not in answer.text, name
+
+
+def test_of_one_hospital_a_page_has_its_name_and_ticks_and_no_measurement() -> None:
+    assert get_type_hints(Attendance) == {"site": str, "last": int, "missed": int}
+    named = {name for name, hint in get_type_hints(Figure).items() if hint == tuple[str, ...]}
+    assert named == {"away", "back"}, "figures are sums over hospitals, and name those that are in none"
+    held = {name for name, hint in get_type_hints(Campaign).items() if hint not in (int, str)}
+    assert held == {"plan", "task", "hospitals", "figures", "raised"}
 
 
 def test_a_new_checkpoint_is_heard_by_who_listens(live_copy: Any) -> None:
