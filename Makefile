@@ -28,7 +28,7 @@ $(info wardround: error: this Makefile needs Linux or macOS)
 $(error wardround: hint: on Windows use WSL2: run `wsl --install`, clone inside it, and call make there)
 endif
 
-.PHONY: help setup demo simulate test check bench soak bundle bundle-test attack mutants screenshots clean
+.PHONY: help setup demo simulate test check bench soak live-soak bundle bundle-test attack mutants screenshots clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -59,6 +59,10 @@ soak: .venv/.setup ## kill sites at every write and processes at random, feed th
 	@WARDROUND_SOAK=1 $(BIN)/python -m pytest tests/client/connectors_emr tests/client/nonsense tests/protocol/test_nonsense.py \
 	    tests/console/web/test_openapi.py --hypothesis-show-statistics $(ARGS)
 	@WARDROUND_SOAK=1 $(BIN)/python -m pytest tests/strategies/statistics $(ARGS)
+
+live-soak: .venv/.setup ## a campaign of 90 days in minutes over processes: a week offline, a restart of everything; OUT=FOLDER keeps it
+	@WARDROUND_SOAK=1 $(BIN)/python -m pytest -s tests/end_to_end/test_campaign_processes.py \
+	    $(if $(OUT),--basetemp=$(OUT)) $(ARGS)
 
 bundle: .venv/.setup ## a wheelhouse with hashes that installs a site without a network: OUT=FOLDER
 	@TORCH_INDEX="$(TORCH_INDEX)" scripts/bundle $(OUT)

@@ -55,6 +55,15 @@ def test_an_event_that_is_told_twice_counts_once() -> None:
     assert after([seen("a", 0)], [seen("a", 0)]).stream[:2, 0].tolist() == [1, 0]
 
 
+def test_who_has_opted_out_is_counted_neither_with_an_event_that_waits_nor_again() -> None:
+    held = Contributions(TASK)
+    held.apply(Step(1, False, (seen("a", 0), seen("b", 0), seen("c", 1.5), seen("d", 1.5)), b"w"))
+    assert held.pending(again=False) == {"c", "d"} and held.pending(again=True) == set("abcd")
+    held.apply(Step(2, True, (), b"w", gone=("a", "c")))
+    assert held.stream[:2, 0].tolist() == [0, 2], "b again, and d's event that waited"
+    assert Step.from_bytes(Step(2, True, (), b"w", gone=("a",)).to_bytes()).gone == ("a",)
+
+
 def test_a_correction_contributes_the_difference_where_it_arrives() -> None:
     held = after([seen("a", 0, "wait", 20)], [seen("a", 0, "wait", 50)])
     assert held.stream[:2, 2].tolist() == [20, 30]

@@ -18,7 +18,9 @@ from wardround.conf.indicators import CampaignFile, campaign_plan
 from wardround.privacy.budget import cost, fixed_order
 from wardround.protocol.errors import UsageError
 from wardround.protocol.identity import Identity
+from wardround.protocol.incoming import SignReceipt, ask_bytes
 from wardround.protocol.ledger import BlockState, Refuse, Release, Start
+from wardround.protocol.outgoing import is_answer
 from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.receipt import chain_fault
@@ -243,6 +245,17 @@ def test_every_tick_has_its_receipt_and_each_costs_no_more_than_the_campaign(mas
         away = {"west"} if receipt.round_number in (3, 4) else set()
         assert set(receipt.verified_signers(known)) == set(NAMES) - away, "who is back signs the last one it missed"
         assert all(line.epsilon_at_most is not None and 2.9 < line.epsilon_at_most <= 3.0 for line in receipt.sites)
+
+
+def test_a_hospital_signs_no_receipt_of_a_tick_that_its_ledger_does_not_know(masked: World) -> None:
+    """West was away in tick 4; the receipt that it would sign says so, one that says otherwise is refused."""
+    true = masked.folder.receipts()[3]
+    false = tuple(line.model_copy(update={"outcome": "replied"}) for line in true.sites)
+    for receipt, signs in ((true.model_copy(update={"sites": false, "signatures": ()}), False), (true, True)):
+        signed = receipt.signed_by(masked.made.coordinator) if not signs else receipt
+        ask = b"".join(bytes(part) for part in ask_bytes(SignReceipt(signed.canonical.decode())))
+        (answer,) = masked.desk("west").answer("query.receipt", masked.plan.digest, [ask])
+        assert is_answer(answer.content, "west") is not signs, "a refusal is an answer, a signature none"
 
 
 def test_no_hospital_loses_a_tick_to_a_restart_of_its_daemon(masked: World) -> None:
