@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from wardround.protocol.errors import UsageError
+from wardround.protocol.image_tasks import ImageClassification, ImageDenseNet
 from wardround.protocol.parameters import Layout, Vector, model_hash
 from wardround.protocol.part import Part
 from wardround.protocol.tabular_tasks import (
@@ -19,15 +20,28 @@ from wardround.protocol.tabular_tasks import (
 )
 from wardround.protocol.weights import Installed, WeightsFile, weights_of
 
-EVALUATED: Final = (TabularClassification, TabularRegression, SurvivalCox, SurvivalPiecewise)
+EVALUATED: Final = (
+    TabularClassification,
+    TabularRegression,
+    SurvivalCox,
+    SurvivalPiecewise,
+    ImageClassification,
+    ImageDenseNet,
+)
 """Every task whose models can be evaluated."""
 
 
 class EvaluatedModel(Part):
-    """A released model from a table, which people install by hand wherever the study runs."""
+    """A released model, which people install by hand wherever the study runs."""
 
     task: Annotated[
-        TabularClassification | TabularRegression | SurvivalCox | SurvivalPiecewise, Field(discriminator="name")
+        TabularClassification
+        | TabularRegression
+        | SurvivalCox
+        | SurvivalPiecewise
+        | ImageClassification
+        | ImageDenseNet,
+        Field(discriminator="name"),
     ]
     file: WeightsFile
     layout: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the layout")
