@@ -19,6 +19,8 @@ from wardround.privacy.mechanisms import noisy_sum
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
 from wardround.protocol.evaluations import ModelQuery, SurvivalEvaluation
+from wardround.protocol.image_tasks import ImageClassification, ImageDenseNet, Outputs
+from wardround.protocol.labels import FindingsLabel
 from wardround.protocol.parameters import Layout, Sums, Vector
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.statistics import Statistics
@@ -32,7 +34,18 @@ from wardround.protocol.tabular_tasks import (
 from wardround.protocol.weights import Installed, nothing_installed
 from wardround.strategies.statistics import opened, table_of, vector_of
 
-ScoredTask: TypeAlias = TabularClassification | TabularRegression | SurvivalCox | SurvivalPiecewise
+ScoredTask: TypeAlias = (
+    TabularClassification | TabularRegression | SurvivalCox | SurvivalPiecewise | ImageClassification | ImageDenseNet
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A model that is evaluated: its task, its weights, (d,), and which of its outputs."""
+
+    task: ScoredTask
+    weights: Vector
+    output: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +61,7 @@ class Answers:
     layout: Layout
     noise_multiplier: float | None
     reach: float
-    models: Mapping[str, tuple[ScoredTask, Vector]] = field(default_factory=dict)
+    models: Mapping[str, Scored] = field(default_factory=dict)
 
     def vector(
         self, patients: Examples, random_bytes: RandomBytes, model: Vector | None = None, site: str = ""
@@ -67,17 +80,17 @@ class Answers:
         following = self.task.follows is not None
         before = () if model is None or following or self.task.by_site else opened(self.task, model)
         models = self._in_training(model) if following else self.models
-        scores = {name: predicted(*of, patients) for name, of in models.items()}
+        scores = {name: predicted(of, patients) for name, of in models.items()}
         table, noise = replace(table_of(self.contract, patients), scores=scores), self.noise_multiplier or 0.0
         exact = np.clip(vector_of(self.task, table, before, noise), -self.reach, self.reach)
         if self.noise_multiplier is not None:
             exact = noisy_sum(exact, 1.0, self.noise_multiplier, random_bytes)
         return _placed(exact, self.task.by_site, site) if self.task.by_site else exact
 
-    def _in_training(self, model: Vector | None) -> dict[str, tuple[ScoredTask, Vector]]:
+    def _in_training(self, model: Vector | None) -> dict[str, Scored]:
         if model is None:
             raise UsageError("the round brings no model", "what follows a training hands its model out")
-        return {query.name: (query.model.task, model) for query in self.task.evaluations}
+        return {query.name: _scored(query, self.contract, model) for query in self.task.evaluations}
 
 
 def _placed(numbers: Sums, sites: Sequence[str], site: str) -> Sums:
@@ -87,21 +100,22 @@ def _placed(numbers: Sums, sites: Sequence[str], site: str) -> Sums:
     return found.ravel()
 
 
-def predicted(spec: ScoredTask, model: Vector, patients: Examples) -> Array:
+def predicted(model: Scored, patients: Examples) -> Array:
     """What ``model`` predicts for each row, shape (rows,): probability, quantity in its unit, or log relative risk.
 
     The risk is that against a patient whose features are all zero, but for a constant that a Cox model may have.
     """
-    task = TASKS[spec.name](spec, patients.features.shape[1])
-    found: Array = task.engine.outputs(model.astype(np.float64), patients.features)[:, 0]
+    spec, features = model.task, patients.features.shape[1]
+    task = TASKS[spec.name](spec, features)
+    found: Array = task.engine.outputs(model.weights.astype(np.float64), patients.features)[:, model.output]
     match spec:
         case TabularRegression():
             return spec.center + spec.scale * found
         case SurvivalCox():
             return found
         case SurvivalPiecewise():
-            return found - float(_hazards(spec, model, patients.features.shape[1])[0])
-        case TabularClassification():
+            return found - float(_hazards(spec, model.weights, features)[0])
+        case TabularClassification() | ImageClassification() | ImageDenseNet():
             with np.errstate(over="ignore"):
                 return np.asarray(1.0 / (1.0 + np.exp(-found)))
 
@@ -110,9 +124,8 @@ def answers_from(plan: StudyPlan, installed: Installed = nothing_installed) -> A
     """The queries of ``plan``. Raises UsageError for a plan that trains, and where a model is not installed."""
     if not isinstance(plan.task, Statistics):
         raise UsageError("this plan trains a model", "it has no queries to answer")
-    features = len(plan.contract_or_fail.feature_names)
     models = {
-        query.name: _installed(query, features, installed)
+        query.name: _installed(query, plan.contract_or_fail, installed)
         for query in plan.task.evaluations
         if query.model.file is not None
     }
@@ -121,8 +134,9 @@ def answers_from(plan: StudyPlan, installed: Installed = nothing_installed) -> A
     )
 
 
-def _installed(query: ModelQuery, features: int, installed: Installed) -> tuple[ScoredTask, Vector]:
+def _installed(query: ModelQuery, contract: DataContract, installed: Installed) -> Scored:
     """The model that ``query`` evaluates. Raises UsageError where it is not installed, or not what the plan says."""
+    features = len(contract.feature_names)
     task, model = query.model.task, query.model.weights(features, installed)
     if isinstance(task, SurvivalPiecewise) and isinstance(query, SurvivalEvaluation) and query.baseline:
         own = task.baseline(_hazards(task, model, features).tolist(), query.times)
@@ -131,7 +145,17 @@ def _installed(query: ModelQuery, features: int, installed: Installed) -> tuple[
                 f"the baseline of query '{query.name}' is not that of its model",
                 "propose the study again from its file",
             )
-    return task, model
+    return _scored(query, contract, model)
+
+
+def _scored(query: ModelQuery, contract: DataContract, weights: Vector) -> Scored:
+    task = query.model.task
+    several = isinstance(contract.label, FindingsLabel) and query.outcome in contract.label.columns
+    return Scored(task, weights, contract.label.columns.index(query.outcome) if several and _outputs(task) > 1 else 0)
+
+
+def _outputs(task: ScoredTask) -> int:
+    return task.outputs if isinstance(task, Outputs) else 1
 
 
 def _hazards(spec: SurvivalPiecewise, model: Vector, features: int) -> Array:

@@ -22,7 +22,7 @@ def evaluated_in(folder: Path, contract: DataContract) -> tuple[EvaluatedModel, 
     """The model in ``folder``, and its weights, shape (d,).
 
     Raises:
-        UsageError: there is none, it tells neither a yes or no nor a quantity nor survival, or it was trained on other
+        UsageError: there is none, it tells nothing that is evaluated, or it was trained on other
             columns than ``contract``'s.
     """
     try:
@@ -35,7 +35,7 @@ def evaluated_in(folder: Path, contract: DataContract) -> tuple[EvaluatedModel, 
     if not isinstance(task, EVALUATED):
         raise UsageError(
             f"the model in '{folder}' is one of task '{task.name}'",
-            "a model of one yes or no, of one quantity or of survival, from a table, can be evaluated",
+            "a model of a yes or no can be evaluated, from a table or pictures, and one of a quantity or survival",
         )
     if (trained.columns, trained.label, trained.image) != (contract.columns, contract.label, contract.image):
         raise UsageError(

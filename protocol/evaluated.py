@@ -11,6 +11,7 @@ from typing import Annotated, Final
 from pydantic import Field, model_validator
 
 from wardround.protocol.errors import UsageError
+from wardround.protocol.image_tasks import ImageClassification, ImageDenseNet
 from wardround.protocol.parameters import Layout, Vector, model_hash
 from wardround.protocol.part import Part, later
 from wardround.protocol.tabular_tasks import (
@@ -21,7 +22,14 @@ from wardround.protocol.tabular_tasks import (
 )
 from wardround.protocol.weights import Installed, WeightsFile, weights_of
 
-EVALUATED: Final = (TabularClassification, TabularRegression, SurvivalCox, SurvivalPiecewise)
+EVALUATED: Final = (
+    TabularClassification,
+    TabularRegression,
+    SurvivalCox,
+    SurvivalPiecewise,
+    ImageClassification,
+    ImageDenseNet,
+)
 """Every task whose models can be evaluated."""
 
 _HEX = r"^[0-9a-f]{64}$"
@@ -43,13 +51,19 @@ class Followed(Part):
 
 
 class EvaluatedModel(Part):
-    """A model from a table.
+    """A model.
 
     With a file: a released one, which people install by hand wherever the study runs. Without: one in training.
     """
 
     task: Annotated[
-        TabularClassification | TabularRegression | SurvivalCox | SurvivalPiecewise, Field(discriminator="name")
+        TabularClassification
+        | TabularRegression
+        | SurvivalCox
+        | SurvivalPiecewise
+        | ImageClassification
+        | ImageDenseNet,
+        Field(discriminator="name"),
     ]
     file: WeightsFile | None = later(None, description="null: each round hands the model out")
     layout: str = Field(pattern=_HEX, description="digest of the layout")

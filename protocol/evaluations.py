@@ -10,13 +10,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from wardround.protocol.evaluated import EvaluatedModel
+from wardround.protocol.image_tasks import Outputs
 from wardround.protocol.query import BaseQuery, check_rising
-from wardround.protocol.tabular_tasks import (
-    SurvivalCox,
-    SurvivalPiecewise,
-    TabularClassification,
-    TabularRegression,
-)
+from wardround.protocol.tabular_tasks import SurvivalCox, SurvivalPiecewise, TabularRegression
 
 
 class ModelQuery(BaseQuery):
@@ -35,6 +31,8 @@ class ModelQuery(BaseQuery):
 class Evaluation(ModelQuery):
     """How well a released model tells ``outcome`` of patients who did not train it, in each group.
 
+    Of a model of several findings ``outcome`` is one of them, against its absence; who has it not stated is not looked
+    at.
     ``bins`` are equal intervals of the predicted probability 0 .. 1. A log loss above ``largest_loss`` counts as that.
     """
 
@@ -44,8 +42,8 @@ class Evaluation(ModelQuery):
 
     @model_validator(mode="after")
     def _one_outcome(self) -> "Evaluation":
-        if not isinstance(self.model.task, TabularClassification) or self.model.task.outputs != 1:
-            raise ValueError("evaluation: a model of one yes or no; 'prediction_error' is for one of a quantity")
+        if not isinstance(self.model.task, Outputs):
+            raise ValueError("evaluation: a model of a yes or no; 'prediction_error' is for one of a quantity")
         return self
 
     @property

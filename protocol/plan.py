@@ -226,7 +226,8 @@ class StudyPlan(Part):
         if self.contract is not None and self.task.label_kind not in ("any", self.contract.label.kind):
             raise ValueError(f"task '{self.task.name}' needs a '{self.task.label_kind}' label in the contract")
         if self.contract is not None:
-            _check_pictures(self.task, self.contract)
+            if not isinstance(self.task, Statistics):
+                _check_pictures(self.task, self.contract)
             if isinstance(self.task, Outputs | ImageSegmentation):
                 self.task.check_label(self.contract.label)
         if isinstance(self.task, Statistics):
@@ -412,8 +413,10 @@ class StudyPlan(Part):
 
 def _check_statistics(plan: StudyPlan, task: Statistics) -> None:
     """Raise ValueError unless a round of ``plan`` is one sum over all patients, of which each moves it by 1 at most."""
-    if plan.contract is None or plan.contract.image is not None:
-        raise ValueError("a statistics study reads the columns of a contract without an image")
+    if plan.contract is None or (plan.contract.image is not None and plan.contract.image.features != "pixels"):
+        raise ValueError("a statistics study reads a contract's columns, or pictures as pixels: no histogram of them")
+    for query in task.evaluations:
+        _check_pictures(query.model.task, plan.contract)
     task.check(plan.contract)
     fixed = (plan.strategy.name, plan.local.steps, plan.local.learning_rate, plan.privacy.clip_norm, plan.model.scheme)
     if fixed != ("statistics", 1, 1.0, 1.0, "zeros") or plan.privacy.sampling_probability not in (None, 1.0):

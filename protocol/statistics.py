@@ -11,10 +11,11 @@ from pydantic import Field, model_validator
 from wardround.protocol.contract import CodeColumn, DataContract
 from wardround.protocol.evaluated import Followed
 from wardround.protocol.identity import SiteId
+from wardround.protocol.image_tasks import Outputs
 from wardround.protocol.labels import ClassLabel, FindingsLabel, NumberLabel, SurvivalLabel
 from wardround.protocol.parameters import Layout, Tensor
 from wardround.protocol.part import later
-from wardround.protocol.queries import ModelQuery, Query
+from wardround.protocol.queries import Evaluation, ModelQuery, Query
 from wardround.protocol.untrained import LARGEST, Untrained
 from wardround.protocol.weights import WeightsFile
 
@@ -140,13 +141,17 @@ class Statistics(Untrained):
         numbers, codes = number_columns(contract), code_columns(contract)
         for query in self.queries:
             where = f"query '{query.name}'"
+            stated: list[tuple[str, ...]] = [YES_OR_NO]
             if isinstance(query, ModelQuery):
                 query.model.layout_of(len(contract.feature_names))
+            if isinstance(query, Evaluation):
+                _check_findings(query, contract, where)
+                stated.append(STATED)
             for column in query.numbers:
                 if column not in numbers:
                     raise ValueError(f"{where}: '{column}' is no column of numbers in the contract")
             for column in query.coded:
-                if codes.get(column) != YES_OR_NO:
+                if codes.get(column) not in stated:
                     raise ValueError(f"{where}: '{column}' is no column of 0 and 1 in the contract")
             for each in query.by:
                 if each.codes and codes.get(each.column) != each.codes:
@@ -158,6 +163,16 @@ class Statistics(Untrained):
                     raise ValueError(f"{where}: a filter on '{rule.column}' names a code that the contract has not")
                 if not rule.codes and rule.column not in numbers:
                     raise ValueError(f"{where}: '{rule.column}' is no column of numbers in the contract")
+
+
+def _check_findings(query: Evaluation, contract: DataContract, where: str) -> None:
+    """Raise ValueError unless the model has an output for the outcome that is asked."""
+    task, label = query.model.task, contract.label
+    if not isinstance(task, Outputs) or task.outputs == 1:
+        return
+    task.check_label(label)
+    if not isinstance(label, FindingsLabel) or query.outcome not in label.columns:
+        raise ValueError(f"{where}: '{query.outcome}' is none of the findings that the model tells")
 
 
 def number_columns(contract: DataContract) -> tuple[str, ...]:

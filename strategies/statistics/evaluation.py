@@ -7,8 +7,9 @@ Sensitivity: a patient with outcome y and predicted probability p adds
 * 1/2 to the count of outcome y: a count of its own, so that a class is known better than by the sum of its bins,
 * (p - y)^2 - 1/2, and min(loss, L) / L - 1/2 with L the plan's largest loss, 1/2 at most each,
 
-so B = sqrt(1 + 1/16 + 1/4 + 1/4 + 1/4) = sqrt(29) / 4, whatever the number of bins. p is a fixed function of the row:
-the model was released before, and is the plan's. A patient of k rows has each weighted 1 / k, so counts as one.
+so B = sqrt(1 + 1/16 + 1/4 + 1/4 + 1/4) = sqrt(29) / 4, whatever the number of bins; a row whose outcome is not stated
+adds nothing. p is a fixed function of the row: the model was released before, and is the plan's. A patient of k rows
+has each weighted 1 / k, so counts as one.
 
 Interval: of the population that these patients are a sample of; sampling and noise. Counts of a class are the
 least-squares mix of the two that there are. Ratios have Fieller's interval, ranks that of ``ranking``.
@@ -40,7 +41,8 @@ class Evaluations(Statistic[Evaluation]):
         return sqrt(1 + PLACE**2 + COUNT**2 + 0.25 + 0.25)
 
     def entries(self, table: Table) -> Entries:
-        bins, has = self.query.bins, table.codes[self.query.outcome]
+        bins, stated = self.query.bins, table.codes[self.query.outcome] < 2
+        has = np.where(stated, table.codes[self.query.outcome], 0)
         # A score that is no number says nothing of the outcome.
         p = np.clip(np.nan_to_num(table.scores[self.query.name], nan=0.5), 0.0, 1.0)
         bin_of = np.minimum((p * bins).astype(np.int64), bins - 1)
@@ -55,7 +57,7 @@ class Evaluations(Statistic[Evaluation]):
             ]
         )
         places = np.column_stack([has * bins + bin_of, 2 * bins + bin_of, last + has, last + 2, last + 3])
-        return Entries(places, values)
+        return Entries(places, np.where(stated[:, None], values, 0.0))
 
     def answer(self, sums: Array, noise: float) -> list[Cell]:
         cells = []

@@ -50,8 +50,8 @@ class Table:
 
 
 def table_of(contract: DataContract, patients: Examples) -> Table:
-    """The rows of ``patients``, whose features were made by ``contract``, which has no image."""
-    features = np.asarray(patients.features, np.float64)
+    """The rows of ``patients``, whose features were made by ``contract``; of pixels, which no column is made of."""
+    features = np.asarray(patients.features, np.float64) if contract.columns else np.zeros((len(patients.patient), 0))
     numbers: dict[str, Array] = {}
     codes: dict[str, Indices] = {}
     first = 0

@@ -54,7 +54,7 @@ def test_a_cox_model_has_no_baseline_unless_somebody_says_one(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("query", "message"),
-    [({}, "times"), ({"times": ["soon"]}, "times"), ({"kind": "evaluation"}, "one yes or no")],
+    [({}, "times"), ({"times": ["soon"]}, "times"), ({"kind": "evaluation"}, "a yes or no")],
 )
 def test_what_is_wrong_in_a_query_of_survival_is_said_in_two_lines(
     tmp_path: Path, query: dict[str, Any], message: str

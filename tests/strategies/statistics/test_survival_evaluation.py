@@ -223,5 +223,5 @@ def test_a_query_that_makes_no_sense_is_no_plan(kit: Any, changes: dict[str, Any
 def test_a_model_is_asked_for_what_it_predicts(kit: Any) -> None:
     with pytest.raises(ValidationError, match="a model of survival"):
         kit.query("survival_evaluation", model=kit.model.model_dump())
-    with pytest.raises(ValidationError, match="a model of one yes or no"):
+    with pytest.raises(ValidationError, match="a model of a yes or no"):
         kit.query("evaluation", model=kit.query("survival_evaluation").model.model_dump())
