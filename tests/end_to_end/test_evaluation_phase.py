@@ -12,6 +12,7 @@ import pytest
 from sklearn.metrics import brier_score_loss, mean_absolute_error, roc_auc_score
 
 from wardround.client.evaluation import score
+from wardround.client.governance import TRAINING_DOMAIN
 from wardround.client.store.database import open_store
 from wardround.client.store.members import Members, Part
 from wardround.client.tasks import task_from
@@ -22,11 +23,13 @@ from wardround.console.commands.stats import table_command
 from wardround.console.commands.study import fetch_command
 from wardround.console.plan_words import in_words
 from wardround.protocol.incoming import Train
+from wardround.protocol.messages import Refusal, RefusalCode, Reply
+from wardround.protocol.outgoing import parse_answer
 from wardround.protocol.parameters import Vector, model_hash
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.receipt import chain_fault
+from wardround.server.carrier import Answered
 from wardround.server.conductor import Conductor
-from wardround.server.rounds import RoundState
 from wardround.server.store.studies import StudyFolder
 from wardround.server.study import Study
 from wardround.simulations.cohorts import declared_patients, gather
@@ -207,9 +210,10 @@ def test_a_hospital_without_test_patients_adds_noise_alone_and_nobody_can_tell(c
     folder = consortium.folders["va"]
     store = open_store(folder.database)
     members = Members(store, folder.patients_key())
-    ids = [row.split(",")[0] for row in (folder.path / "data" / "patients.csv").read_text().splitlines()[1:]]
+    with (folder.path / "data" / "patients.csv").open() as rows:
+        ids = [row["patient"] for row in csv.DictReader(rows)]
     store.execute("DELETE FROM members")
-    members.enrol([one.strip('"') for one in ids], "training", Part.TRAIN)
+    members.enrol(ids, TRAINING_DOMAIN, Part.TRAIN)
     store.close()
     _, evaluating = trained_and_evaluated(consortium, plan, beside)
     receipts = evaluating.folder.receipts()
@@ -223,20 +227,25 @@ def test_a_round_is_evaluated_once_and_a_second_request_gets_the_same_noise(cons
     consortium.approve_everywhere(beside)
     for folder in consortium.folders.values():
         (folder.path / "policy.yaml").write_text("secure_aggregation_from: 100\n")
+    consortium.desk("va").studies.add(beside.canonical)
     study = Study(beside, strategy_for(beside))
-    answers = []
-    for _ in range(2):  # the desk is opened anew, as after a restart
+
+    def asked(model: Vector) -> bytes:
+        """The answer of a desk that is opened anew, as after a restart."""
+        study.in_training = model
         carrier = DeskCarrier(beside.digest, {"va": consortium.desk("va")})
-        study.in_training = plan.starting_model()
         (outcome,) = carrier.exchange("train.round", {"va": [Train(study.request(), None)]}, 10.0)
-        answers.append(outcome.answers)  # type: ignore[union-attr]
-    assert answers[0] == answers[1]
-    study.in_training = plan.starting_model() + np.float32(1)
-    (outcome,) = carrier.exchange("train.round", {"va": [Train(study.request(), None)]}, 10.0)
-    assert outcome.answers != answers[0] and len(outcome.answers[0]) < len(answers[0][0]) / 2, "it is no refusal"  # type: ignore[union-attr]
-    assert consortium.charged(beside)["test"] == {0, 1}
-    opened_round = study.open_round(0.0)
-    assert opened_round.state is RoundState.OPEN
+        assert isinstance(outcome, Answered)
+        (answer,) = outcome.answers
+        assert isinstance(answer, bytes)
+        return answer
+
+    model = plan.starting_model()
+    first, again, other = asked(model), asked(model), asked(model + np.float32(1))
+    assert isinstance(parse_answer(first, "va"), Reply) and first == again
+    refusal = parse_answer(other, "va")
+    assert isinstance(refusal, Refusal) and refusal.code is RefusalCode.PROTOCOL
+    assert consortium.charged(beside)["test"] == {0, 1}, "of the four hospitals one was asked, and charged once"
 
 
 @pytest.mark.slow
