@@ -60,9 +60,8 @@ soak: .venv/.setup ## kill sites at every write and processes at random, feed th
 	    tests/console/web/test_openapi.py --hypothesis-show-statistics $(ARGS)
 	@WARDROUND_SOAK=1 $(BIN)/python -m pytest tests/strategies/statistics $(ARGS)
 
-live-soak: .venv/.setup ## a campaign of 90 days in minutes over processes: a week offline, a restart of everything; OUT=FOLDER keeps it
-	@WARDROUND_SOAK=1 $(BIN)/python -m pytest -s tests/end_to_end/test_campaign_processes.py \
-	    $(if $(OUT),--basetemp=$(OUT)) $(ARGS)
+live-soak: .venv/.setup ## a campaign of 90 days in minutes over processes: a week offline, a restart of everything
+	@WARDROUND_SOAK=1 $(BIN)/python -m pytest -s tests/end_to_end/test_campaign_processes.py $(ARGS)
 
 bundle: .venv/.setup ## a wheelhouse with hashes that installs a site without a network: OUT=FOLDER
 	@TORCH_INDEX="$(TORCH_INDEX)" scripts/bundle $(OUT)
