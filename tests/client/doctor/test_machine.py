@@ -78,7 +78,7 @@ def settings(folders: Folders) -> Callable[[str], None]:
 def test_folders_in_order_give_no_complaint_and_every_check_speaks(folders: Folders) -> None:
     site, _ = folders
     found = looked(examined_from(None, site))
-    assert found == dict.fromkeys(set(LOCAL) - {"torch", "doctor"}, OK)
+    assert found == dict.fromkeys(set(LOCAL) - {"feeds", "torch", "doctor"}, OK), "it has no feed"
 
 
 def test_the_supernodes_user_may_examine_its_own_folder_alone(folders: Folders) -> None:
