@@ -203,7 +203,7 @@ def live_words(campaign: Campaign) -> dict[str, str]:
         "here": _("%(count)s of %(all)s") % {"count": number(here), "all": number(count)}
         if campaign.done
         else _("none"),
-        "next": _("none: the campaign is over") if over else moment(task.begins(campaign.done + 2)),
+        "next": _("none: the campaign is over") if over else moment(task.clock(campaign.done + 2)),
     }
 
 

@@ -90,7 +90,7 @@ def words_of(here: CampaignHere) -> dict[str, str]:
     elif here.last >= task.ticks:
         next_ = _("none: the campaign is over")
     else:
-        next_ = moment(task.begins(here.last + 2))
+        next_ = moment(task.clock(here.last + 2))
     charged = _("charged, the whole campaign once") if here.charged else _("nothing yet")
     return {
         "answered": _("%(count)s of %(all)s") % {"count": number(here.answered), "all": number(task.ticks)},
