@@ -99,7 +99,8 @@ class Hospitals(threading.Thread):
 
 def exact(told: Sequence[Told], ends: datetime) -> dict[str, float]:
     """Totals of the whole campaign by a way of its own: the last word on each event that was told in time."""
-    last = {(t.event.kind, t.event.patient, t.event.identifier): t.event for t in told if t.arrives <= ends}
+    arrived = sorted((t for t in told if t.arrives <= ends), key=lambda t: (t.arrives, t.event.identifier))
+    last = {(t.event.kind, t.event.patient, t.event.identifier): t.event for t in arrived}
     known = [event for event in last.values() if event.at < ends]
     stays: dict[str, int] = {}
     for event in sorted(known, key=lambda event: event.kind):
