@@ -56,8 +56,8 @@ def make_plan(
             f"the study needs {configuration.min_sites} sites, and {len(declared)} can take part",
             "bring more sites, or lower min_sites (fewer than 3 only for a pilot)",
         )
-    terms = _terms(configuration, declared)
     try:
+        terms = _terms(configuration, declared)
         plan = StudyPlan(
             study=section.name,
             title=section.title,
