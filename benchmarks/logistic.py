@@ -42,10 +42,10 @@ def figures(privacy: dict[str, Any], rounds: int, repeat: int) -> list[Cell]:
     patients = [read_by(plan.task, cohort) for cohort in gathered.taking_part]
     random, found = np.random.default_rng(7), []
     for _ in range(repeat):
-        state = strategy.init(plan.starting_model())
-        for _ in range(rounds):
+        state = strategy.init(plan.starting_model()).under(plan)
+        for number in range(1, rounds + 1):
             added = np.sum([answers.vector(each, random.bytes, state.model) for each in patients], axis=0)
-            state = strategy.step(state, Total(strategy.added(added), len(patients)))
+            state = strategy.step(state.at(number), Total(strategy.added(added), len(patients)))
         found.append(next(cell for cell in read(plan, state.model) if cell.quantity == FIGURE))
     return found
 

@@ -345,7 +345,7 @@ SKIPPING = {
 
 def run_skipping(folder: Path, *arguments: str, no_skip: str) -> subprocess.CompletedProcess[str]:
     shutil.copy2(ROOT / "tests" / "conftest.py", folder)
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers = server(name)\n")
+    (folder / "pytest.ini").write_text(f"[pytest]\nmarkers = server(name)\npythonpath = {ROOT / 'benchmarks'}\n")
     for name, text in SKIPPING.items():
         (folder / name).write_text(text)
     return run(sys.executable, "-m", "pytest", *arguments, cwd=folder, WARDROUND_NO_SKIP=no_skip)

@@ -24,7 +24,8 @@ from wardround.strategies import STRATEGIES
 
 TERMS = PrivacyTerms(mode=PrivacyMode.LOCAL, secure_aggregation=True, noise_multiplier=3.0, sampling_probability=0.25,
                      delta=1e-4, epsilon=3.0)  # fmt: skip
-TODAY = date.today()
+TODAY = date.today() + timedelta(days=1)
+"""Not before the roster that a test makes, even if midnight comes in between."""
 
 
 @pytest.fixture(scope="module")

@@ -223,10 +223,10 @@ def as_they_turn_out(plan: StudyPlan, repetitions: int) -> dict[str, float]:
     assert isinstance(strategy, Adding)
     found: dict[str, list[float]] = {}
     for _ in range(repetitions):
-        state = strategy.init(plan.starting_model())
-        for _ in range(plan.rounds):
+        state = strategy.init(plan.starting_model()).under(plan)
+        for number in range(1, plan.rounds + 1):
             added = np.sum([answers.vector(each, random.bytes, state.model) for each in rows], axis=0)
-            state = strategy.step(state, Total(strategy.added(added), len(rows)))
+            state = strategy.step(state.at(number), Total(strategy.added(added), len(rows)))
         for name, half in halves(read(plan, state.model)).items():
             found.setdefault(name, []).append(half)
     return {name: float(np.median(each)) for name, each in found.items()}

@@ -309,7 +309,7 @@ def test_a_study_over_a_database_that_drops_its_connection_has_every_row_once(
     settings, store = read_settings(folder.path), open_store(folder.database)
     members = Members(store, folder.patients_key())
     assert admit(folder, settings, members, "patient") == 60_000 and kills == 2
-    plan: Any = SimpleNamespace(contract_or_fail=contract, task=TabularClassification())
+    plan: Any = SimpleNamespace(contract_or_fail=contract, task=TabularClassification(), follows=None)
     cohort = cohort_of(plan, folder, settings, members)
     store.close()
     assert kills == 4 and cohort.train.patients + cohort.test.patients == 60_000

@@ -167,6 +167,9 @@ def test_a_page_fits_every_width_and_paper_and_nothing_moves(
         window.add_init_script(SHIFTS)
         window.goto(helpers.filled(page.path, world))
         window.wait_for_timeout(300)
+        for _ in range(200):
+            if len(sizes) < 2:  # A busy machine tells late what has been loaded.
+                window.wait_for_timeout(300)
         assert window.evaluate("window.moved") == 0
         assert len(sizes) >= 2 and sum(sizes) < MOST_BYTES
         assert misfits(window) == {}

@@ -30,7 +30,9 @@ def cells_of(plan: Any, sites: list[Any], random_bytes: Any) -> dict[tuple[str, 
     answers, strategy = answers_from(plan), strategy_for(plan)
     assert isinstance(strategy, Adding)
     added = np.sum([answers.vector(rows, random_bytes) for rows in sites], axis=0)
-    state = strategy.step(strategy.init(plan.starting_model()), Total(strategy.added(added), len(sites)))
+    state = strategy.step(
+        strategy.init(plan.starting_model()).under(plan).at(1), Total(strategy.added(added), len(sites))
+    )
     return {cell.group: cell for cell in read(plan, state.model)}
 
 
@@ -152,10 +154,10 @@ def test_logistic_regression_keeps_its_rounds(kit: Any) -> None:
         plan = kit.plan_for(kit.query("logistic_regression", at_least_sites=least))
         answers, strategy = answers_from(plan), strategy_for(plan)
         assert isinstance(strategy, Adding)
-        state = strategy.init(plan.starting_model())
-        for _ in range(plan.rounds):
+        state = strategy.init(plan.starting_model()).under(plan)
+        for number in range(1, plan.rounds + 1):
             added = 3 * answers.vector(rows, lambda size: b"", state.model)
-            state = strategy.step(state, Total(strategy.added(added), 3))
+            state = strategy.step(state.at(number), Total(strategy.added(added), 3))
         values.append([cell.value for cell in read(plan, state.model)])
     assert values[0] == pytest.approx(values[1], rel=1e-4, abs=1e-6)
 
