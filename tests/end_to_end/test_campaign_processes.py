@@ -204,7 +204,7 @@ def test_a_campaign_over_processes_survives_a_week_offline_and_a_restart_of_ever
     print(f"{len(sites)} hospitals, {TICKS} ticks: {(datetime.now(UTC) - began).total_seconds():.0f} s")
     print({site: away(receipts, site) for site in sites}, [r.round_number for r in receipts if r.state == "void"])
     # On a busy machine a hospital may answer too late; that is what a gap is for.
-    assert sum(receipt.state == "closed" for receipt in receipts) >= TICKS - 4
+    assert sum(receipt.state == "closed" for receipt in receipts) >= (TICKS - 4 if SOAK else TICKS // 3)
     if len(sites) > 3:
         # The first of these may have been asked already when the line was cut.
         assert set(range(first + 1, last + 1)) <= set(away(receipts, "west")), "it was never away"
