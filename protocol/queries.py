@@ -42,49 +42,44 @@ class Count(BaseQuery):
         return 1
 
 
-class Sum(BaseQuery):
+class ValueQuery(BaseQuery):
+    """Reads one column of numbers, each clipped to its range."""
+
+    of: Range
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        return (self.of.column,)
+
+
+class Sum(ValueQuery):
     """The sum of a column's clipped values in each group."""
 
     kind: Literal["sum"] = "sum"
-    of: Range
 
     @property
     def width(self) -> int:
         return 2
 
-    @property
-    def numbers(self) -> tuple[str, ...]:
-        return (self.of.column,)
 
-
-class Mean(BaseQuery):
+class Mean(ValueQuery):
     """The mean of a column's clipped values in each group."""
 
     kind: Literal["mean"] = "mean"
-    of: Range
 
     @property
     def width(self) -> int:
         return 3
 
-    @property
-    def numbers(self) -> tuple[str, ...]:
-        return (self.of.column,)
 
-
-class Variance(BaseQuery):
+class Variance(ValueQuery):
     """Variance and standard deviation of a column's clipped values in each group."""
 
     kind: Literal["variance"] = "variance"
-    of: Range
 
     @property
     def width(self) -> int:
         return 5
-
-    @property
-    def numbers(self) -> tuple[str, ...]:
-        return (self.of.column,)
 
 
 class Histogram(BaseQuery):
@@ -108,11 +103,10 @@ class Histogram(BaseQuery):
         return (self.column,)
 
 
-class Quantiles(BaseQuery):
+class Quantiles(ValueQuery):
     """Quantiles of a column's clipped values in each group, from a binary tree over 2^levels equal intervals."""
 
     kind: Literal["quantiles"] = "quantiles"
-    of: Range
     levels: int = Field(default=8, ge=1, le=10)
     probabilities: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(default=(0.25, 0.5, 0.75), min_length=1)
 
@@ -120,10 +114,6 @@ class Quantiles(BaseQuery):
     def width(self) -> int:
         """Every node of the tree but its root, the upper levels first; the root is the sum of its two children."""
         return (2 << self.levels) - 2
-
-    @property
-    def numbers(self) -> tuple[str, ...]:
-        return (self.of.column,)
 
 
 class Correlation(BaseQuery):
