@@ -55,6 +55,8 @@ def phase_of(configuration: Configuration, delta: float | None, honest: int) -> 
 
 
 def _schedule(section: EvaluationSection, last: int) -> tuple[int, ...]:
+    if section.every and section.every > last:
+        raise UsageError(f"evaluation every {section.every} rounds, and the study has {last}", "lower evaluation.every")
     regular = range(section.every, last + 1, section.every) if section.every else ()
     rounds = tuple(sorted({*section.rounds, *regular}))
     if rounds and rounds[-1] > last:

@@ -140,6 +140,7 @@ def test_a_phase_that_costs_more_than_it_says_is_found_by_whoever_was_sent_it() 
             ["task=mlp", "strategy=fedper", "evaluation.rounds=[30]", "evaluation.epsilon=1"],
             "keeps layers at each site",
         ),
+        (["evaluation.every=31", "evaluation.epsilon=1"], "every 31 rounds, and the study has 30"),
     ],
 )
 def test_a_phase_that_cannot_be_is_refused_in_two_lines(words: list[str], message: str) -> None:
