@@ -14,6 +14,7 @@ from wardround.conf.schema import parse_configuration
 from wardround.conf.statistics import parse_statistics
 from wardround.protocol.errors import UsageError
 from wardround.protocol.evaluations import SurvivalEvaluation
+from wardround.protocol.statistics import Statistics
 
 DECLARED, TODAY = {"east": 200, "north": 200, "south": 200}, date(2026, 11, 29)
 LABEL = "{kind: survival, time: days, event: died, meaning: Death, unit: d, maximum_time: 9000}"
@@ -63,3 +64,16 @@ def test_what_is_wrong_in_a_query_of_survival_is_said_in_two_lines(
     with pytest.raises(UsageError, match=message) as error:
         asked(sections, model=str(tmp_path), **query)
     assert len(error.value.lines().splitlines()) == 2
+
+
+@pytest.mark.parametrize("task", ["cox", "piecewise"])
+def test_a_model_of_survival_is_asked_while_it_is_trained_and_says_no_baseline(task: str) -> None:
+    words = [f"task={task}", "privacy=none", "~contract.label", f"+contract.label={LABEL}"]
+    words += ["rounds=3", "evaluation.rounds=[3]", "+evaluation.ask.times=[365,1095]"]
+    plan = make_plan(parse_configuration(compose_configuration(words)), DECLARED, TODAY).evaluation_plan
+    assert plan is not None and isinstance(plan.task, Statistics)
+    (query,) = plan.task.queries
+    assert isinstance(query, SurvivalEvaluation)
+    assert (query.time, query.outcome, query.times, query.baseline) == ("days", "died", (365, 1095), ())
+    with pytest.raises(ValueError, match="no baseline that a plan could name"):
+        SurvivalEvaluation.model_validate(query.model_dump() | {"baseline": (0.9, 0.8)})
