@@ -1,6 +1,6 @@
 """A round over processes beside stock Flower's FedAvg: three sites, a tiny model, TLS and node authentication on both.
 
-Ours: coordinator, daemons, differential privacy and secure aggregation, three exchanges a round. Stock: on the same
+Ours: coordinator, daemons, differential privacy and secure aggregation, two exchanges a round. Stock: on the same
 machine, right after, ``flower-superlink`` and three ``flower-supernode`` in their default isolation, FedAvg without
 secure aggregation. Also what a daemon costs when nothing happens.
 """

@@ -44,6 +44,7 @@ from wardround.protocol.incoming import (
     AskDeal,
     AskKeys,
     AskOpening,
+    AskWhole,
     Begin,
     Cosign,
     Finish,
@@ -278,6 +279,8 @@ class Desk:
                 return hospital.consent(ask.proposal, ask.survivors)
             case AskOpening():
                 return hospital.open(ask.proposal, ask.consents)
+            case AskWhole():
+                return hospital.open_whole(ask.proposal, ask.survivors)
         raise ProtocolViolation(COORDINATOR, "it sent a request that this site does not know")
 
     def _hospital(self, plan: str) -> Site | IndicatorSite | SecureSite:

@@ -30,7 +30,7 @@ from wardround.protocol.outgoing import Outgoing, outgoing
 from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.roster import outsiders_only
-from wardround.protocol.secagg import Agreement, Consent, Deal, Keys, Parcel, Proposal, Session, Survivors
+from wardround.protocol.secagg import Agreement, Consent, Deal, Keys, Opening, Parcel, Proposal, Session, Survivors
 
 SECRET_SIZE: Final = 32
 
@@ -191,10 +191,16 @@ class SecureSite:
         """R3: that the sum was opened is on disk before the opening is there to be sent."""
         with self._refusals(proposal.round_number):
             record, opening = self._playing().open(proposal, consents)
-            if _slot(proposal) not in self.site.ledger.state.sums.shared:
-                about, sites, inputs = self._about(proposal), record.survivors, record.inputs
-                self.site.ledger.record(OpenSum(**about, survivors=opening.survivors, sites=sites, inputs=inputs))
-            self._playing().forget(proposal.round_number)
+            self._note_opening(proposal, record, opening)
+        return outgoing(opening)
+
+    def open_whole(self, proposal: Proposal, survivors: Survivors) -> Outgoing:
+        """R2 and R3 in one: that the list is this site's and the sum was opened is on disk before anything is sent."""
+        with self._refusals(proposal.round_number, proposal, survivors):
+            record, opening = self._playing().open_whole(proposal, survivors)
+            if _slot(proposal) not in self.site.ledger.state.sums.listed:
+                self.site.ledger.record(SignSurvivors(**self._about(proposal), survivors=opening.survivors))
+            self._note_opening(proposal, record, opening)
         return outgoing(opening)
 
     def _checked(self, offered: Session, today: date) -> Session:
@@ -248,6 +254,13 @@ class SecureSite:
         upload, vector = player.mask(proposal, reply.model_hash, values, inputs.hex())
         about = (reply.site, reply.plan, reply.round_number, proposal.attempt, reply.model_hash)
         return outgoing(Masked(*about, upload, vector))
+
+    def _note_opening(self, proposal: Proposal, record: Opened, opening: Opening) -> None:
+        """That the sum was opened, on disk; then its vectors are dropped."""
+        if _slot(proposal) not in self.site.ledger.state.sums.shared:
+            about, sites, inputs = self._about(proposal), record.survivors, record.inputs
+            self.site.ledger.record(OpenSum(**about, survivors=opening.survivors, sites=sites, inputs=inputs))
+        self._playing().forget(proposal.round_number)
 
     def _about(self, proposal: Proposal) -> dict[str, Any]:
         session, number = proposal.session, proposal.round_number

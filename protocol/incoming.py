@@ -121,6 +121,15 @@ class AskOpening:
 
 
 @dataclass(frozen=True, slots=True)
+class AskWhole:
+    """R2 and R3 in one, where everybody who was proposed has uploaded."""
+
+    plan: str
+    proposal: Proposal
+    survivors: Survivors
+
+
+@dataclass(frozen=True, slots=True)
 class SignReceipt:
     """Check this receipt against your ledger and sign it."""
 
@@ -177,7 +186,7 @@ class Stop:
 
 Ask: TypeAlias = (
     Propose | Follow | Hello | Heads | AskKeys | AskDeal | AskAgreement | Begin | Train | AskConsent | AskOpening
-    | SignReceipt | Cosign | Keep | Recall | Gossip | Finish | Stop
+    | AskWhole | SignReceipt | Cosign | Keep | Recall | Gossip | Finish | Stop
 )  # fmt: skip
 
 _BESIDE: Final = (Follow, SignReceipt, Cosign, Keep, Recall, Gossip)
@@ -190,7 +199,7 @@ EXCHANGES: Final[dict[str, tuple[type[Any], ...]]] = {
     "query.agree": (*_BESIDE, AskAgreement),
     "train.round": (*_BESIDE, Heads, Begin, Train),
     "query.consent": (*_BESIDE, AskConsent),
-    "query.open": (*_BESIDE, AskOpening),
+    "query.open": (*_BESIDE, AskOpening, AskWhole),
     "query.receipt": (*_BESIDE,),
     "query.finish": (*_BESIDE, Finish),
     "query.stop": (*_BESIDE, Stop),
@@ -200,8 +209,8 @@ EXCHANGES: Final[dict[str, tuple[type[Any], ...]]] = {
 _PLAIN: Final[dict[str, TypeAdapter[Any]]] = {
     kind.__name__: TypeAdapter(kind)
     for kind in (
-        Propose, Follow, Hello, Heads, AskDeal, AskAgreement, Begin, AskConsent, AskOpening, SignReceipt, Cosign, Keep,
-        Recall, Gossip, Stop,
+        Propose, Follow, Hello, Heads, AskDeal, AskAgreement, Begin, AskConsent, AskOpening, AskWhole, SignReceipt,
+        Cosign, Keep, Recall, Gossip, Stop,
     )
 }  # fmt: skip
 _SESSION: Final = TypeAdapter(Session)

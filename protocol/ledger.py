@@ -157,7 +157,7 @@ class _SumStep(_Fact):
 
 
 class SignSurvivors(_SumStep):
-    """The one list of survivors that the site signed in an attempt, by its hash: before the signature left."""
+    """The one list of survivors that is signed or opened at once in an attempt, by its hash: before either leaves."""
 
     kind: Literal["sign_survivors"] = "sign_survivors"
     survivors: Hex32

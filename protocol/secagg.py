@@ -1,9 +1,9 @@
 """What secure aggregation sends: every message, its signed bytes, and the public terms that all parties share.
 
-Three messages of set-up (S1 keys, S2 deal and parcels, S3 agreement), then three exchanges for each attempt at a
-round (R1 a masked vector, R2 a signature under the list of survivors, R3 what opens the sum). The coordinator carries
-them and adds vectors up; it can withhold, but not alter. It signs what it asks for, so that two views of one attempt
-are evidence.
+Three messages of set-up (S1 keys, S2 deal and parcels, S3 agreement), then for each attempt at a round three exchanges
+(R1 a masked vector, R2 a signature under the list of survivors, R3 what opens the sum), or R1 and R3 where nobody was
+lost. The coordinator carries them and adds vectors up; it can withhold, but not alter. It signs what it asks for, so
+that two views of one attempt are evidence.
 
 A party signs LABEL_SECAGG || 0x00 || canonical JSON (RFC 8785) of a message's ``header``, which names its kind first,
 so that no signature can be taken for another's.

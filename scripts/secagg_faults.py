@@ -49,15 +49,24 @@ REASONS: Final = {
 ORDER: Final = ("S1", "S2", "S3", "end of set-up", "R1", "R2", "R3")
 """What a site takes part in."""
 
+AT_ONCE: Final = "R2 and R3"
+"""What stands for R2 and R3 where nobody was lost."""
+
 ANSWERS: Final = ("S1 answer", "S2 answer", "S3 answer", "R1 answer", "R2 answer", "R3 answer")
 """What the coordinator gets."""
 
 
+def way(after: str) -> tuple[str, ...]:
+    """The exchanges of a receiver up to this one."""
+    if after == AT_ONCE:
+        return (*ORDER[:-2], AT_ONCE)
+    order = ANSWERS if after in ANSWERS else ORDER
+    return order[: order.index(after) + 1] if after else ()
+
+
 def before(exchange: str) -> str:
     """The exchange that comes before this one for the same receiver; none before the first."""
-    order = ANSWERS if exchange in ANSWERS else ORDER
-    place = order.index(exchange)
-    return order[place - 1] if place else ""
+    return ("", *way(exchange))[-2]
 
 
 def honest_input(session: Mapping[str, Any], exchange: str, receiver: str, sender: str = "", number: int = 1) -> Any:
@@ -92,6 +101,7 @@ def honest_input(session: Mapping[str, Any], exchange: str, receiver: str, sende
         },
         "R2": lambda: {"proposal": proposal, "survivors": survivors},
         "R3": lambda: {"proposal": proposal, "consents": attempt["consents"]},
+        AT_ONCE: lambda: {"proposal": proposal, "survivors": survivors},
         "S1 answer": lambda: of("keys", "keys"),
         "S2 answer": lambda: of("deals", "deal") | {"parcels": parcels("dealer", sender)},
         "S3 answer": lambda: of("agreements", "agreement"),
@@ -116,6 +126,7 @@ def refused(casts: Mapping[str, Any], sessions: Mapping[str, Any]) -> list[dict[
         *_of_proposals(casts, sessions),
         *_of_lists(casts, sessions),
         *_of_openings(casts, sessions),
+        *_of_whole_lists(casts, sessions),
     ]
 
 
@@ -340,3 +351,40 @@ def _of_openings(casts: Mapping[str, Any], sessions: Mapping[str, Any]) -> list[
         at("quorum", COORDINATOR, "t - 1 signatures", remove("/consents/0")),
         at("turn", COORDINATOR, "opening before this site signed a list", after="R1"),
     ]
+
+
+def _of_whole_lists(casts: Mapping[str, Any], sessions: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All five have uploaded, so nobody's signature is waited for; whatever is bent must be noticed here."""
+    at, cast, session = At(AT_ONCE, "bergen", "five", 2), casts["five"], sessions["five"]
+    uploads = {site: each["message"] for site, each in session["attempts"][1]["uploads"].items()}
+    aarau, bergen, cork, delft, evora = uploads.values()
+    honest = honest_input(session, AT_ONCE, "bergen", number=2)["survivors"]
+    first = session["attempts"][0]
+    own = signed(Upload, bergen, cast.identities["bergen"], content=ZEROS)
+    second = signed(Upload, aarau, cast.identities["aarau"], content=ZEROS)
+
+    def asked(*listed: Mapping[str, Any], **changes: Any) -> list[dict[str, Any]]:
+        """A list that the coordinator has signed."""
+        found = tuple(read(Upload, each) for each in listed)
+        return other("/survivors", honest, signed(Survivors, honest, cast.coordinator, uploads=found, **changes))
+
+    others = (bergen, cork, delft, evora)
+    unsigned = aarau | {"signature": flipped(aarau["signature"])}
+    another = asked(*uploads.values(), proposal=first["proposal"]["hash"])
+    earlier, four = first["uploads"]["aarau"]["message"], (aarau, bergen, cork, delft)
+    late = At("R2", "bergen", "five", 2)
+    return [
+        at("members", COORDINATOR, "a list that lacks one who was proposed", *asked(*four)),
+        at("members", COORDINATOR, "a list of t - 1", *asked(aarau, bergen, cork)),
+        at("members", COORDINATOR, "a survivor twice", *asked(aarau, bergen, cork, cork, delft, evora)),
+        at("signature", COORDINATOR, "a signature changed", bent("/survivors/signature", honest["signature"])),
+        at("signature", COORDINATOR, "an unsigned upload", *asked(unsigned, *others)),
+        at("bound", COORDINATOR, "a list for another proposal", *another),
+        at("bound", COORDINATOR, "an upload to another round", *asked(earlier, *others)),
+        at("own", COORDINATOR, "this site's upload, with another hash", *asked(aarau, own, cork, delft, evora)),
+        at("turn", COORDINATOR, "a list for what was not masked", after="end of set-up"),
+        at("second", COORDINATOR, "another upload of one site, after a list was signed", *asked(second, *others),
+           after="R2"),
+        late("second", COORDINATOR, "a list that lacks one, after the whole one was opened", *asked(*four),
+             after=AT_ONCE),
+    ]  # fmt: skip

@@ -344,10 +344,8 @@ class Conductor:
 
     def _unasked(self, number: int) -> RoundRecord:
         """A tick for which there is no session: who did not answer the greeting, and what stands in others' way."""
-        reports = {
-            site: Report(Outcome.LOST, self._standing[site].value if site in self._standing else ABSENT)
-            for site in self.sites
-        }
+        words = {site: self._standing.get(site) for site in self.sites}
+        reports = {site: Report(Outcome.LOST, ABSENT if word is None else word.value) for site, word in words.items()}
         before = model_hash(self._study.progress.state.model)
         absent = tuple(site for site in self.sites if self._standing.get(site) is not Standing.APPROVED)
         return RoundRecord(number, RoundState.VOID, reports, before, before, absent)
@@ -360,7 +358,8 @@ class Conductor:
             if self._session_over(number):
                 self._set_up()
                 kept = None
-        opened = self._study.open_round(time.monotonic(), attempt)
+        among = self._among(number, attempt, kept)
+        opened = self._study.open_round(time.monotonic(), attempt, among)
         sums = opened.sums
         summed = (
             kept is not None
@@ -368,22 +367,38 @@ class Conductor:
             and isinstance(sums, MaskedSum)
             and self.folder.restore_sum(sums.desk)
         )
+        session = "" if self._study.desk is None else self._study.desk.session.digest
         self._show(state="running", round_number=number, attempt=attempt, phase="training")
         if summed and kept is not None and isinstance(sums, MaskedSum):
             sums.restored()
             opened.restore({site: Report(Outcome(word), text) for site, (word, text) in kept.reports.items()})
         else:
-            self.folder.keep_attempt(Attempt(number, attempt, "asked", {}))
+            self.folder.keep_attempt(Attempt(number, attempt, "asked", {}, session, among))
             self._ask_for_vectors(opened)
         opened.settle(time.monotonic())
         if opened.state is RoundState.CLOSED and isinstance(sums, MaskedSum):
             if not summed:
                 self.folder.keep_sum(sums.desk)
                 reports = {site: (r.outcome.value, r.detail) for site, r in opened.reports.items()}
-                self.folder.keep_attempt(Attempt(number, attempt, "summed", reports))
+                self.folder.keep_attempt(Attempt(number, attempt, "summed", reports, session, among))
             self._show(phase="opening the sum")
             open_sum(opened, self._asking)
         return opened
+
+    def _among(self, number: int, attempt: int, kept: Attempt | None) -> tuple[str, ...]:
+        """Whom of the session a tick is proposed to: who answered its greeting, if they are enough; none: everybody.
+
+        So a tick has its sum in two exchanges while a hospital is away, which three would take that count on it. An
+        attempt that began before the coordinator was restarted is proposed as it was.
+        """
+        desk = self._study.desk
+        if self._campaign is None or desk is None:
+            return ()
+        slot = number, attempt, desk.session.digest
+        if kept is not None and (kept.round_number, kept.attempt, kept.session) == slot:
+            return kept.among
+        here = tuple(site for site in desk.sites if self._standing.get(site) is Standing.APPROVED)
+        return here if len(here) >= desk.session.threshold else ()
 
     def _ask_for_vectors(self, opened: Round) -> None:
         sums, desk = opened.sums, self._study.desk
@@ -397,7 +412,7 @@ class Conductor:
             starting = [begin(self.plan, desk)] if isinstance(desk, SetupDesk) and site not in self._begun else []
             asks[site] = [*self._recorder.beside(site), *starting, train]
         for site in set(self.sites) - set(sites):
-            opened.lost(site, time.monotonic(), NO_PART if proposal is None or self._heard(site) else ABSENT)
+            opened.lost(site, time.monotonic(), self._unasked_for(site))
         for outcome in self._exchange("train.round", asks, self.plan.deadline_seconds):
             site, now = outcome.site, time.monotonic()
             if not isinstance(outcome, Answered):
@@ -413,9 +428,12 @@ class Conductor:
                     opened.lost(site, now, error.message)
             self._show(sites={s: r.outcome.value for s, r in opened.reports.items()})
 
-    def _heard(self, site: str) -> bool:
-        """Whether a site answered the last greeting; in a study of rounds nobody asks."""
-        return self._campaign is None or site in self._standing
+    def _unasked_for(self, site: str) -> str:
+        """Why a site is not asked for a vector; in a study of rounds who is in the session is."""
+        word = self._standing.get(site)
+        if self._campaign is None or word is Standing.APPROVED:
+            return NO_PART
+        return ABSENT if word is None else word.value
 
     def _settled(self, record: RoundRecord) -> None:
         if self._campaign is not None:

@@ -12,7 +12,7 @@ from wardround.privacy.secagg.scale import session_for
 from wardround.privacy.secagg.server import SetupDesk
 from wardround.protocol.errors import ProtocolViolation, Unavailable, WardroundError
 from wardround.protocol.identity import Identity
-from wardround.protocol.incoming import Ask, AskAgreement, AskConsent, AskDeal, AskKeys, AskOpening, Begin
+from wardround.protocol.incoming import Ask, AskAgreement, AskConsent, AskDeal, AskKeys, AskOpening, AskWhole, Begin
 from wardround.protocol.messages import Cosigned, Done, Gossiped, Greeting, Recalled, Signed
 from wardround.protocol.outgoing import Stored, is_answer, parse_answer, parse_step
 from wardround.protocol.plan import StudyPlan
@@ -91,7 +91,8 @@ def begin(plan: StudyPlan, desk: SetupDesk) -> Begin:
 def open_sum(opened: Round, asking: Asking) -> None:
     """R2 and R3 of a closed round: afterwards its total can be taken, or it is void and says why.
 
-    Who is silent once is asked no more; others may still open the sum.
+    One exchange where everybody's vector came, and two otherwise. Who is silent once is asked no more; others may
+    still open the sum.
     """
     sums, plan = opened.sums, opened.request.plan
     if opened.state is not RoundState.CLOSED or not isinstance(sums, MaskedSum):
@@ -99,13 +100,17 @@ def open_sum(opened: Round, asking: Asking) -> None:
     desk = sums.desk
     try:
         survivors = desk.survivors()
-        asks: dict[str, Ask] = {site: AskConsent(plan, desk.proposal, survivors) for site in _speaking(opened)}
-        for site, said in asking("query.consent", asks):
-            if (consent := _taken(opened, site, said, Consent)) is not None:
-                with _Named(opened, site):
-                    desk.add_consent(consent)
-        consents = desk.consents()
-        asks = {site: AskOpening(plan, desk.proposal, consents) for site in _speaking(opened)}
+        asks: dict[str, Ask]
+        if desk.whole:
+            asks = {site: AskWhole(plan, desk.proposal, survivors) for site in survivors.sites}
+        else:
+            asks = {site: AskConsent(plan, desk.proposal, survivors) for site in survivors.sites}
+            for site, said in asking("query.consent", asks):
+                if (consent := _taken(opened, site, said, Consent)) is not None:
+                    with _Named(opened, site):
+                        desk.add_consent(consent)
+            consents = desk.consents()
+            asks = {site: AskOpening(plan, desk.proposal, consents) for site in _speaking(opened)}
         for site, said in asking("query.open", asks):
             if (opening := _taken(opened, site, said, Opening)) is not None:
                 with _Named(opened, site):

@@ -6,7 +6,7 @@ and goes on bit for bit.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -125,11 +125,14 @@ class Study:
             rule=self._strategy.local_rule(state, self.plan.local.learning_rate),
         )
 
-    def open_round(self, now: float, attempt: int = 1) -> Round:
-        """An attempt at the next round, open for every participant of the plan from ``now`` (seconds) on."""
+    def open_round(self, now: float, attempt: int = 1, among: Sequence[str] = ()) -> Round:
+        """An attempt at the next round, open for every participant of the plan from ``now`` (seconds) on.
+
+        ``among``: the sites of the session that are proposed for a sum under masks (sorted, at least t); none: all.
+        """
         request = self.request(attempt)
         participants = tuple(participant.site for participant in self.plan.participants)
-        sums, quorum = self._sums(request)
+        sums, quorum = self._sums(request, among)
         deadline = now + self.plan.deadline_seconds
         return Round(request, participants, sums, quorum, deadline, self.plan.must_include)
 
@@ -188,14 +191,13 @@ class Study:
             self._squared += 0.0 if update is None else float(np.square(update).sum())
             yield at, total
 
-    def _sums(self, request: RoundRequest) -> tuple[Adding, int]:
+    def _sums(self, request: RoundRequest, among: Sequence[str]) -> tuple[Adding, int]:
         """What adds the round's vectors up, and how many it takes at least."""
         sizes = self._strategy.part_sizes(self.plan.layout.size)
         if not self.plan.privacy.secure_aggregation:
             return OpenSum(sizes), self.plan.min_sites
         if self.desk is None:
             raise UsageError("this study needs a session of secure aggregation", "set one up with its sites first")
-        desk = AttemptDesk(
-            self.desk, self.desk.proposal(request.round_number, request.attempt, request.model_hash, VECTOR)
-        )
+        asked = request.round_number, request.attempt, request.model_hash
+        desk = AttemptDesk(self.desk, self.desk.proposal(*asked, VECTOR, among))
         return MaskedSum(desk, quantizer_for(self.plan, sizes), sizes), self.desk.session.threshold

@@ -5,7 +5,7 @@ from datetime import date
 from typing import Protocol
 
 from wardround.protocol.errors import Unavailable, WardroundError
-from wardround.protocol.incoming import Ask, AskAgreement, AskConsent, AskDeal, AskKeys, AskOpening, Begin
+from wardround.protocol.incoming import Ask, AskAgreement, AskConsent, AskDeal, AskKeys, AskOpening, AskWhole, Begin
 from wardround.protocol.messages import Done
 from wardround.protocol.outgoing import Outgoing, bytes_to_send, outgoing
 from wardround.protocol.secagg import Agreement, Consent, Deal, Keys, Parcel, Proposal, Session, Survivors
@@ -24,6 +24,7 @@ class Party(Protocol):
     def begin(self, agreements: tuple[Agreement, ...]) -> None: ...
     def consent(self, proposal: Proposal, survivors: Survivors) -> Outgoing: ...
     def open(self, proposal: Proposal, consents: tuple[Consent, ...]) -> Outgoing: ...
+    def open_whole(self, proposal: Proposal, survivors: Survivors) -> Outgoing: ...
 
 
 def asking(parties: Mapping[str, Party], today: date, reaches: Reaches = lambda exchange, site: True) -> Asking:
@@ -58,4 +59,6 @@ def answer_of(party: Party, site: str, ask: Ask, today: date) -> Outgoing:
             return party.consent(ask.proposal, ask.survivors)
         case AskOpening():
             return party.open(ask.proposal, ask.consents)
+        case AskWhole():
+            return party.open_whole(ask.proposal, ask.survivors)
     raise ValueError(f"{type(ask).__name__} is no request of secure aggregation")

@@ -51,8 +51,8 @@ class RobustStudy(Study):
         # What the rule makes of the updates is no sum of them.
         return None
 
-    def _sums(self, request: RoundRequest) -> tuple[Adding, int]:
-        sums, quorum = super()._sums(request)
+    def _sums(self, request: RoundRequest, among: Sequence[str]) -> tuple[Adding, int]:
+        sums, quorum = super()._sums(request, among)
         if not isinstance(sums, OpenSum):
             raise UsageError("a robust rule needs single updates", "simulate it with secagg=off")
         return _RobustSum(FedAvg().part_sizes(self.plan.layout.size), self), quorum

@@ -1,5 +1,8 @@
 """One site in the rounds of a session: it masks once, signs one list of survivors, and opens once. Sans-I/O.
 
+Where everybody who was proposed has uploaded, the list names nobody as lost and needs no other site's signature: the
+site makes it its one list and opens at once (``open_whole``; why that is safe: docs/secure-aggregation.md).
+
 The caller passes each message of the coordinator in and sends what comes back; that a list was signed must be on disk
 before the signature leaves. ``open`` also gives an ``Opened`` record: it must be on disk before the opening leaves,
 and is given to every later ``SitePlayer``, because it outlives the session: a site that has opened a sum over its
@@ -34,6 +37,7 @@ ATTEMPT_TRANSITIONS: Final[dict[tuple[AttemptState | None, str], AttemptState]] 
     (None, "mask"): AttemptState.MASKED,
     (AttemptState.MASKED, "consent"): AttemptState.LISTED,
     (AttemptState.LISTED, "open"): AttemptState.OPENED,
+    (AttemptState.MASKED, "open whole"): AttemptState.OPENED,
 }
 """What a site answers in an attempt, once each; a repeat of the same request gets the same answer."""
 
@@ -132,14 +136,11 @@ class SitePlayer:
             ProtocolViolation: the list is not one that this site may sign, or another was signed before.
         """
         attempt = self._answered(proposal)
-        if attempt.consent is not None and attempt.survivors is not None:
-            if attempt.survivors.hash != survivors.hash:
-                self._end("two lists of survivors for one attempt", attempt.survivors, survivors)
-            return attempt.consent
-        self._check_survivors(attempt, survivors)
-        attempt.consent = Consent(self._me, survivors.hash).signed_by(self._ready.identity)
-        attempt.survivors = survivors
-        attempt.state = ATTEMPT_TRANSITIONS[attempt.state, "consent"]
+        self._listed(attempt, survivors)
+        if attempt.consent is None:
+            attempt.consent = Consent(self._me, survivors.hash).signed_by(self._ready.identity)
+        if attempt.state is AttemptState.MASKED:
+            attempt.state = ATTEMPT_TRANSITIONS[attempt.state, "consent"]
         return attempt.consent
 
     def open(self, proposal: Proposal, consents: Sequence[Consent]) -> tuple[Opened, Opening]:
@@ -152,18 +153,45 @@ class SitePlayer:
         if survivors is None:
             raise ProtocolViolation(COORDINATOR, "it asks to open before this site has signed a list of survivors")
         self._check_consents(survivors, consents)
-        record = Opened(attempt.inputs, survivors.sites)
-        if attempt.opening is None:
-            attempt.state = ATTEMPT_TRANSITIONS[attempt.state, "open"]
-            attempt.opening = self._opening(attempt, survivors)
-            self._opened = {**self._opened, record.inputs: record.survivors}
-        return record, attempt.opening
+        return self._open(attempt, survivors, "open")
+
+    def open_whole(self, proposal: Proposal, survivors: Survivors) -> tuple[Opened, Opening]:
+        """R2 and R3 in one, where nobody was lost: shares of everybody's masks, after every upload was verified.
+
+        The list is the one that this site signs in this attempt, and no key of a pair is in the opening. The record
+        must be on disk, as a list that was signed and as a sum that was opened, before the opening is sent.
+
+        Raises:
+            ProtocolViolation: as ``consent``; or somebody who was proposed is not on the list, which needs signatures.
+        """
+        attempt = self._answered(proposal)
+        if survivors.sites != proposal.participants:
+            self._check_asked(survivors)
+            raise ProtocolViolation(COORDINATOR, "it asks to open at once, and the list lacks some who were proposed")
+        self._listed(attempt, survivors)
+        return self._open(attempt, survivors, "open whole" if attempt.state is AttemptState.MASKED else "open")
 
     def forget(self, round_number: int) -> None:
         """Drop the vectors of a round whose total is published; its decisions stay."""
         for (number, _), attempt in self._attempts.items():
             if number == round_number:
                 attempt.vector = None
+
+    def _listed(self, attempt: _Attempt, survivors: Survivors) -> None:
+        """Hold the attempt to this list: checked when it is the first one, and the session ends with another."""
+        if attempt.survivors is None:
+            self._check_survivors(attempt, survivors)
+            attempt.survivors = survivors
+        elif attempt.survivors.hash != survivors.hash:
+            self._end("two lists of survivors for one attempt", attempt.survivors, survivors)
+
+    def _open(self, attempt: _Attempt, survivors: Survivors, how: str) -> tuple[Opened, Opening]:
+        record = Opened(attempt.inputs, survivors.sites)
+        if attempt.opening is None:
+            attempt.state = ATTEMPT_TRANSITIONS[attempt.state, how]
+            attempt.opening = self._opening(attempt, survivors)
+            self._opened = {**self._opened, record.inputs: record.survivors}
+        return record, attempt.opening
 
     def _opening(self, attempt: _Attempt, survivors: Survivors) -> Opening:
         proposal = attempt.proposal

@@ -86,9 +86,16 @@ class SetupDesk:
         parcels = tuple(self._parcels[pair] for pair in sorted(self._parcels))
         return self.keys(), self.deals(), parcels, self.agreements()
 
-    def proposal(self, round_number: int, attempt: int, model_hash: str, vector: str) -> Proposal:
-        """R1 to everybody who agreed on this session (U0)."""
-        sites = tuple(message.site for message in self.agreements())
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Everybody who agreed on this session (U0), sorted."""
+        return tuple(message.site for message in self.agreements())
+
+    def proposal(
+        self, round_number: int, attempt: int, model_hash: str, vector: str, among: Sequence[str] = ()
+    ) -> Proposal:
+        """R1 to the session's sites that are ``among`` these (sorted, at least t), or to all of them."""
+        sites = tuple(among) or self.sites
         made = Proposal(self.session.digest, round_number, attempt, sites, model_hash, vector)
         return made.signed_by(self.identity)
 
@@ -178,6 +185,11 @@ class AttemptDesk:
             uploads = tuple(self._uploads[site] for site in sorted(self._uploads))
             self._survivors = Survivors(self.proposal.hash, uploads).signed_by(self._desk.identity)
         return self._survivors
+
+    @property
+    def whole(self) -> bool:
+        """Whether everybody who was proposed has uploaded: then no list has to be signed before the sum is opened."""
+        return self.survivors().sites == self.proposal.participants
 
     def add_consent(self, consent: Consent) -> None:
         """R2, from a site."""

@@ -59,7 +59,10 @@ def attempt(
     values: Mapping[str, Integers],
     lost: Sequence[Collection[str]] = ((), (), ()),
 ) -> Transcript:
-    """R1 to R3 of one attempt; ``lost[k]`` are the sites that do not answer exchange k + 1, or any later one."""
+    """R1 to R3 of one attempt; ``lost[k]`` are the sites that do not answer exchange k + 1, or any later one.
+
+    Where everybody's upload came, R2 is not needed, and ``lost[1]`` are silent when the sum is opened.
+    """
     noted, table = Transcript(), AttemptDesk(desk, proposal)
     gone: set[str] = set()
 
@@ -72,15 +75,17 @@ def attempt(
     survivors = noted.sent(table.survivors())
 
     gone |= set(lost[1])
-    for site in table.survivors().sites:
+    whole = table.whole
+    for site in () if whole else survivors.sites:
         if site not in gone:
             table.add_consent(noted.sent(players[site].consent(proposal, survivors)))
-    consents = noted.sent(table.consents())
+    consents = () if whole else noted.sent(table.consents())
 
     gone |= set(lost[2])
-    for site in table.survivors().sites:
+    for site in survivors.sites:
         if site not in gone:
-            record, opening = players[site].open(proposal, consents)
+            player = players[site]
+            record, opening = player.open_whole(proposal, survivors) if whole else player.open(proposal, consents)
             noted.opened.append(record)  # on disk before the opening is sent
             table.add_opening(noted.sent(opening))
     noted.total = table.total()

@@ -8,7 +8,7 @@ study of its own does that, at its own pace.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -37,12 +37,18 @@ _UPLOADS: Final = TypeAdapter(tuple[Upload, ...])
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Which attempt at which round runs, and whether its vectors were all added up ("summed") or not ("asked")."""
+    """Which attempt at which round runs, and whether its vectors were all added up ("summed") or not ("asked").
+
+    ``session`` and ``among``: the digest of the session, and whom of it was proposed. A second, other proposal for the
+    same attempt would end the session.
+    """
 
     round_number: int
     attempt: int
     phase: str
     reports: dict[str, tuple[str, str]]
+    session: str = ""
+    among: tuple[str, ...] = ()
 
 
 class StudyFolder:
@@ -104,11 +110,13 @@ class StudyFolder:
     def attempt(self) -> Attempt | None:
         """The attempt that ran when the coordinator ended, or None."""
         kept = self.path / "attempt.json"
-        return Attempt(**json.loads(kept.read_bytes())) if kept.exists() else None
+        if not kept.exists():
+            return None
+        found = json.loads(kept.read_bytes())
+        return Attempt(**found | {"among": tuple(found.get("among", ()))})
 
     def keep_attempt(self, attempt: Attempt) -> None:
-        body = {name: getattr(attempt, name) for name in ("round_number", "attempt", "phase", "reports")}
-        write_checkpoint(self.path / "attempt.json", json.dumps(body).encode())
+        write_checkpoint(self.path / "attempt.json", json.dumps(asdict(attempt)).encode())
 
     def keep_sum(self, desk: AttemptDesk) -> None:
         """What was added up, before the first site is asked to sign the list of survivors."""

@@ -263,11 +263,44 @@ def test_no_hospital_loses_a_tick_to_a_restart_of_its_daemon(masked: World) -> N
     assert sum(kind == "query.deal" for _, kind in masked.kinds) == 2, "north joins another session"
 
 
-def test_a_masked_tick_takes_the_three_exchanges_of_a_round_and_its_greeting_comes_before(masked: World) -> None:
-    """R1, R2 and R3 of secure aggregation; in a tick in which nobody comes or goes."""
+def test_a_masked_tick_takes_two_exchanges_and_its_greeting_comes_before(masked: World) -> None:
+    """Vectors, and what opens their sum; also while west is away, which is not proposed to."""
     for tick in (2, 3, 4, 5, 6, 7):
         kinds = [kind for at, kind in masked.kinds if at == tick]
-        assert kinds == ["query.hello", "train.round", "query.consent", "query.open"], tick
+        assert kinds == ["query.hello", "train.round", "query.open"], tick
+
+
+def test_a_hospital_that_is_lost_in_a_tick_and_a_coordinator_that_is_restarted_in_one(
+    tmp_path: Any, make_live_of: Live
+) -> None:
+    """West is greeted and lost in tick 2, which needs signatures then. It is away in tick 3, in which the coordinator
+    ends after the first vector, and back when that is asked again: as before, or there would be two proposals."""
+    world = World(make_live_of, tmp_path, planned(5, ticks=4))
+    back = False
+
+    def away(tick: int, site: str) -> bool:
+        lost = tick == 2 and world.kinds[-1][1] != "query.hello"
+        return site == "west" and (lost or (tick == 3 and not back))
+
+    def told(seen: Any) -> None:
+        if seen.round_number == 3 and {"replied", "waiting"} <= set(seen.sites.values()):
+            raise Crash
+
+    world.away, conductor = away, world.conductor()
+    conductor._told = told
+    with pytest.raises(Crash):
+        conductor.run()
+    back = True
+    world.run()
+    kinds = [kind for at, kind in world.kinds if at == 2]
+    assert kinds == ["query.hello", "train.round", "query.consent", "query.open"]
+    receipts = world.folder.receipts()
+    assert [receipt.state for receipt in receipts] == ["closed"] * 4
+    assert [receipt.line["west"].outcome for receipt in receipts] == ["replied", "lost", "lost", "replied"]
+    assert sum(kind == "query.deal" for _, kind in world.kinds) == 1, "nobody has left the session"
+    for _, ledger in world.ledgers():
+        # With round 0 are heads of ledgers that a coordinator offers anew after its restart.
+        assert not [fact for fact in ledger.facts() if isinstance(fact, Refuse) and fact.round_number]
 
 
 def test_masked_figures_are_the_exact_ones_within_their_noise(masked: World) -> None:

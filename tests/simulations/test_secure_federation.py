@@ -130,13 +130,8 @@ def test_one_lost_before_and_one_after_the_upload_void_the_round_with_five_sites
 
 def test_below_the_threshold_nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    original = SecureSite.open
-
-    def noted(self: SecureSite, *arguments: Any) -> Any:
-        asked.append(self.name)
-        return original(self, *arguments)
-
-    monkeypatch.setattr(SecureSite, "open", noted)
+    for step in ("consent", "open", "open_whole"):
+        monkeypatch.setattr(SecureSite, step, lambda self, *arguments: asked.append(self.name))
     gone = [Fault(name, number, FaultKind.UNREACHED) for name in NAMES[:2] for number in (1, 2, 3)]
     with pytest.raises(Unavailable):
         simulated(PRIVATE, faults=gone)
@@ -182,7 +177,7 @@ def test_a_reply_that_is_masked_again_becomes_the_same_integers() -> None:
 
 
 def test_a_round_in_which_a_site_was_dropped_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = SecureSite.consent
+    original = SecureSite.open_whole
 
     def lying(self: SecureSite, proposal: Any, survivors: Any) -> Any:
         if self.name == NAMES[3]:
@@ -198,11 +193,11 @@ def test_a_round_in_which_a_site_was_dropped_says_so(monkeypatch: pytest.MonkeyP
         original_start(self)
 
     monkeypatch.setattr(Experiment, "__post_init__", started)
-    monkeypatch.setattr(SecureSite, "consent", lying)
+    monkeypatch.setattr(SecureSite, "open_whole", lying)
     done, _ = simulated(PRIVATE, rounds=1)
     assert [each.state for each in done.result.rounds] == ["closed"]
     assert done.result.rounds[0].sites[NAMES[3]].outcome == Outcome.REPLIED
-    assert "survivors" in done.result.rounds[0].sites[NAMES[3]].detail
+    assert "the list lacks some who were proposed" in done.result.rounds[0].sites[NAMES[3]].detail
 
 
 def test_a_result_says_which_sums_were_opened_and_claims_no_more_epsilon_for_it() -> None:

@@ -97,7 +97,7 @@ class Watched:
             self._point()
             made = method(*arguments)
             if isinstance(made, Outgoing):
-                about = asked(*arguments) if name in ("consent", "open") else {}
+                about = asked(*arguments) if name in ("consent", "open", "open_whole") else {}
                 self._log.note(step=name, bytes=bytes_to_send(made).hex(), **about)
             self._point()
             return made
@@ -161,7 +161,7 @@ def aggregate(folder: Path, log: Log, point: Callable[[], None]) -> None:
         for party in parties.values():
             party.begin(begin(PLAN, study.desk).agreements)
         point()
-        absent = (*PEERS, "nobody")[attempt % 4]
+        absent = (*PEERS, "nobody")[(attempt + 1) % 4]
         if one_round(study, sites, parties, absent, attempt, log, point):
             write_checkpoint(kept, study.progress.to_bytes())
             point()

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from wardround.client.store.folder import SiteFolder
 from wardround.console.cli import app
 from wardround.privacy.secagg.server import AttemptDesk
+from wardround.protocol.errors import Unavailable
 from wardround.protocol.identity import Identity
 from wardround.protocol.messages import Masked, Refusal
 from wardround.protocol.secagg import Consent, Upload, signed_bytes
@@ -177,6 +178,89 @@ def test_a_share_and_a_seed_of_one_site_never_leave_in_one_attempt(consortium: M
     without = here.listed(whole.proposal, *(upload for upload in whole.uploads if upload.site != "cork"))
     here.attack(ME, "two lists of survivors", 1, "consent", proposal, without)
     assert here.sites[ME].gave("seeds", proposal) == 0 and here.sites[ME].gave("shares", proposal) == 5
+
+
+def test_a_whole_list_is_opened_at_once_and_no_key_of_a_pair_leaves(consortium: Make) -> None:
+    """The control of what follows: the same sum as by signatures, and the ledger says the same of it."""
+    here = consortium()
+    desk = here.set_up()
+    proposal, later = here.propose(desk), here.propose(desk, 2)
+    table = here.uploads(desk, proposal)
+    here.nothing_left(proposal)
+    opened = here.whole(table)
+    assert opened.tolist() == here.total(table).tolist(), "signatures change nothing"
+    here.total(here.uploads(desk, later))
+    for name in NAMES:
+        site = here.sites[name]
+        assert (site.gave("shares", proposal), site.gave("seeds", proposal)) == (5, 0)
+        assert site.gave("own", proposal) == site.gave("pairs", proposal) == 0
+        facts = [fact for fact in site.ledger.facts() if fact.kind in ("sign_survivors", "open_sum")]
+        assert [fact.kind for fact in facts] == ["sign_survivors", "open_sum"] * 2
+        assert {fact.survivors for fact in facts[:2]} == {table.survivors().hash}
+
+
+@pytest.mark.parametrize("lacks", [1, 2, 4])
+def test_a_list_that_lacks_somebody_is_not_opened_at_once(consortium: Make, lacks: int) -> None:
+    """It would need keys of pairs with who is not on it, and t signatures before."""
+    here = consortium()
+    desk = here.set_up()
+    proposal = here.propose(desk)
+    whole = here.uploads(desk, proposal).survivors()
+    kept = [upload for upload in whole.uploads if upload.site == ME or upload.site > NAMES[lacks]][: 5 - lacks]
+    here.attack(
+        ME, "the list lacks some who were proposed", 1, "open_whole", proposal, here.listed(whole.proposal, *kept)
+    )
+    here.nothing_left(proposal)
+    # The rule was broken, the session is not: what may be opened still is.
+    assert here.sites[ME].said("open_whole", proposal, whole).seeds == ()
+
+
+@pytest.mark.parametrize("first", ["whole", "part"])
+def test_a_whole_list_and_a_part_of_it_never_meet_at_one_site(consortium: Make, first: str) -> None:
+    here = consortium()
+    desk = here.set_up()
+    proposal = here.propose(desk)
+    whole = here.uploads(desk, proposal).survivors()
+    part = here.listed(whole.proposal, *whole.uploads[:4])
+    if first == "whole":
+        here.sites[ME].open_whole(proposal, whole)
+        here.attack(ME, "two lists of survivors", 1, "consent", proposal, part)
+    else:
+        here.consents(proposal, part, (ME,))
+        here.attack(ME, "two lists of survivors", 1, "open_whole", proposal, whole)
+        here.nothing_left(proposal, ME)
+    assert here.sites[ME].gave("seeds", proposal) == 0
+    assert len(here.sites[ME].process.evidence.all()) == 2, "both lists are kept with the coordinator's signature"
+
+
+def test_a_whole_list_to_some_and_a_part_to_others_opens_one_sum(consortium: Make) -> None:
+    """Two open all five at once; the three others cannot be led to a list of four, which takes four signatures."""
+    here = consortium()
+    desk = here.set_up()
+    proposal = here.propose(desk)
+    table = here.uploads(desk, proposal)
+    whole = table.survivors()
+    part = here.listed(whole.proposal, *(upload for upload in whole.uploads if upload.site != ME))
+    for name in ("aarau", ME):
+        table.add_opening(here.sites[name].said("open_whole", proposal, whole))
+    consents = here.consents(proposal, part, NAMES[2:])
+    for name in NAMES[2:]:
+        here.attack(name, "below the plan's threshold", 1, "open", proposal, consents)
+        assert here.sites[name].gave("shares", proposal) == here.sites[name].gave("seeds", proposal) == 0
+    with pytest.raises(Unavailable, match="2 survivors opened"):
+        table.total()
+
+
+def test_a_feigned_void_after_a_whole_opening_does_not_buy_a_subset(consortium: Make) -> None:
+    here = consortium()
+    desk = here.set_up()
+    here.whole(here.uploads(desk, here.propose(desk)))
+    again = here.propose(desk, 1, 2, participants=NAMES[:4])
+    table = here.uploads(desk, again)
+    for name in NAMES[:4]:
+        here.attack(name, "a second sum over inputs", 1, "open_whole", again, table.survivors())
+    here.nothing_left(again)
+    here.whole(here.uploads(desk, here.propose(desk, 1, 3)))
 
 
 def test_replayed_rounds_and_sessions_get_nothing_new(consortium: Make) -> None:

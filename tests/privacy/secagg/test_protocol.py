@@ -417,7 +417,7 @@ def test_steps_of_the_set_up_have_one_order() -> None:
         made["aarau"].keys()
     with pytest.raises(ProtocolViolation, match="is not possible"):
         made["aarau"].agree([], [])
-    assert len(SETUP_TRANSITIONS) == 4 and len(ATTEMPT_TRANSITIONS) == 3
+    assert len(SETUP_TRANSITIONS) == 4 and len(ATTEMPT_TRANSITIONS) == 4
 
 
 @pytest.mark.parametrize(

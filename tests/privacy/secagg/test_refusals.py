@@ -70,11 +70,11 @@ class Receiver:
         self.attempt = next(each for each in session["attempts"] if each["round"] == number)
         if self.site == "coordinator":
             self.desk, self.table = SetupDesk(self.cast.session, self.cast.coordinator), None
-            order, senders = scripts["ANSWERS"], self.cast.sites
+            senders: tuple[str, ...] = self.cast.sites
         else:
             self.setup = self.cast.setup(self.site)
-            order, senders = scripts["ORDER"], ("",)
-        for exchange in order[: order.index(after) + 1] if after else ():
+            senders = ("",)
+        for exchange in scripts["way"](after):
             for sender in senders:
                 data = scripts["honest_input"](session, exchange, self.site, sender, number)
                 if data is not None:
@@ -83,7 +83,7 @@ class Receiver:
     def give(self, exchange: str, data: dict[str, Any]) -> None:
         if self.site == "coordinator":
             self._add_set_up(exchange, data) if exchange.startswith("S") else self._add(exchange, data)
-        elif exchange in ("R1", "R2", "R3"):
+        elif exchange in ("R1", "R2", "R3", "R2 and R3"):
             self._play(exchange, data)
         else:
             self._set_up(exchange, data)
@@ -107,6 +107,8 @@ class Receiver:
             self.player.mask(proposal, data["model_hash"], np.array(data["values"], np.int64))
         elif exchange == "R2":
             self.player.consent(proposal, self.parse(Survivors, data["survivors"]))
+        elif exchange == "R2 and R3":
+            self.player.open_whole(proposal, self.parse(Survivors, data["survivors"]))
         else:
             self.player.open(proposal, self._all(Consent, data["consents"]))
 
@@ -136,7 +138,7 @@ SAYS = {
     "signature": ("does not belong to its message", "has not signed what is asked", "is not one that this site made",
                   "is not under this list"),
     "session": ("for another session", "does not belong to this session"),
-    "members": ("each once",),
+    "members": ("each once", "lacks some who were proposed"),
     "quorum": ("enough sites", "too few sites agreed", "below the plan's threshold"),
     "own": ("other keys for this site", "another deal of this site", "this site's own upload", "this one is not among"),
     "seen": ("other keys than this site", "another set-up than this site"),
