@@ -32,6 +32,11 @@ settings.register_profile(
 )  # fmt: skip
 settings.load_profile("steady")
 
+# As many processes test as there are processors. Were each to compute with as many threads again, they would wait for
+# one another, spinning: ten times the time for a network on two processors. Read when torch is first imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 END_TO_END = "tests/end_to_end/"
 
 LONGEST = (
