@@ -377,11 +377,22 @@ class Desk:
         )
         if line.outcome == "replied" and not released:
             return "says that this site took part, and its ledger has nothing of it"
+        if not self._was_trained(receipt):
+            return "names another model than the receipt of the training, which this site holds"
         named = next((one for one in receipt.witnessed if one.site == self.folder.site), None)
         signed = state.countersigned
         if named is not None and not state.recovered and any(signed.get(w, 0) < named.size for w in named.witnesses):
             return "names a witness whose signature this site's ledger does not hold"
         return None
+
+    def _was_trained(self, receipt: Receipt) -> bool:
+        """Whether the model that was evaluated came out of its round of training, as far as this site knows."""
+        held = self.studies.get(receipt.plan)
+        follows = None if held is None else held.plan.follows
+        if follows is None or receipt.round_number > len(follows.rounds):
+            return receipt.evaluated is None
+        trained = self.receipts.closed(follows.plan, follows.rounds[receipt.round_number - 1])
+        return trained is None or receipt.evaluated == trained.model_after
 
     def _finish(self, plan: str, ask: Finish) -> Outgoing:
         held = self.studies.get(plan)

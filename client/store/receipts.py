@@ -26,6 +26,15 @@ class Receipts:
             ).fetchone()
         return None if row is None else parse_receipt(bytes(row[0]))
 
+    def closed(self, plan: str, round_number: int) -> Receipt | None:
+        """The receipt of the attempt at a round that was closed, if this site holds it: no further one follows."""
+        with explained("the site's receipts"):
+            rows = self._store.execute(
+                "SELECT content FROM receipts WHERE plan = ? AND round_number = ?", (plan, round_number)
+            ).fetchall()
+        found = (parse_receipt(bytes(content)) for (content,) in rows)
+        return next((receipt for receipt in found if receipt.state == "closed"), None)
+
     def void_since_last_closed(self, plan: str) -> list[Receipt]:
         """The rounds that ended void after the last one that closed, in their order: a later round made others good."""
         found: list[Receipt] = []

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable
+from contextlib import closing
 from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +23,9 @@ from wardround.conf.schema import Configuration, parse_configuration
 from wardround.console.commands.stats import table_command
 from wardround.console.commands.study import fetch_command
 from wardround.console.plan_words import in_words
-from wardround.protocol.incoming import Train
+from wardround.protocol.incoming import SignReceipt, Train, ask_bytes
 from wardround.protocol.messages import Refusal, RefusalCode, Reply
-from wardround.protocol.outgoing import parse_answer
+from wardround.protocol.outgoing import is_answer, parse_answer
 from wardround.protocol.parameters import Vector, model_hash
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.receipt import chain_fault
@@ -95,6 +96,21 @@ def test_each_plan_charges_its_own_patients_and_no_others(consortium: Any, mode:
     for number in SCHEDULE:
         area = figure(read(beside, sums), number, "AUROC")
         assert area.low is not None and area.high is not None and 0.5 < area.high <= 1
+
+
+def test_a_hospital_signs_no_receipt_of_another_model_than_came_out_of_the_training(consortium: Any) -> None:
+    plan, beside = planned(configured("local"))
+    training, evaluating = trained_and_evaluated(consortium, plan, beside)
+    true, others = evaluating.folder.receipts()[1], training.folder.receipts()
+    name, folder = next(iter(consortium.folders.items()))
+    for evaluated, signs in ((others[0].model_after, False), (None, False), (true.evaluated, True)):
+        receipt = true.model_copy(update={"evaluated": evaluated, "signatures": ()}).signed_by(consortium.coordinator)
+        ask = b"".join(bytes(part) for part in ask_bytes(SignReceipt(receipt.canonical.decode())))
+        # As if it came for the first time: the one that was signed is told from any other without a look at its model.
+        with closing(open_store(folder.database)) as store, store:
+            store.execute("DELETE FROM receipts WHERE plan = ? AND round_number = 2", (beside.digest,))
+        (answer,) = consortium.desk(name).answer("query.receipt", beside.digest, [ask])
+        assert is_answer(answer.content, name) is not signs, "a refusal is an answer, a signature none"
 
 
 def test_a_coordinator_that_dies_in_one_exchange_after_another_costs_no_test_patient_a_second_charge(
