@@ -161,7 +161,8 @@ def _patience(task: Indicators) -> float:
 def _terms(given: CampaignFile, local: bool) -> PrivacyTerms:
     asked, sites, mode = given.privacy, len(given.hospitals), PrivacyMode(given.privacy.mode)
     possible = sites >= SMALLEST and not local
-    masked = {"auto": possible and mode is not PrivacyMode.NONE, "on": True, "off": False}[given.secagg]
+    auto = mode is PrivacyMode.DIST or (possible and mode is PrivacyMode.LOCAL)
+    masked = {"auto": auto, "on": True, "off": False}[given.secagg]
     if mode is PrivacyMode.NONE:
         return PrivacyTerms(mode=mode, secure_aggregation=masked, update_range=asked.update_range)
     needed = ("epsilon", "epsilon_consortium") if mode is PrivacyMode.DIST else ("epsilon",)
