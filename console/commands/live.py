@@ -140,7 +140,7 @@ def _before(plan: StudyPlan, given: CampaignFile) -> list[str]:
 def _fit(cost: CurveCost, domain: str) -> str:
     fits = "" if cost.fits else "; it does not fit"
     return (
-        f"{cost.site}: {cost.share:.1%} of {domain}'s lifetime budget (cap ε {cost.epsilon_cap:g} at δ "
+        f"{cost.site}: {cost.share:.1%} of the lifetime budget of {domain} (cap ε {cost.epsilon_cap:g} at δ "
         f"{cost.domain_delta:g}); {cost.more_studies} more such campaigns would fit{fits}."
     )
 

@@ -103,11 +103,28 @@ def test_a_page_can_be_made_again_and_is_never_written_over(ran: tuple[str, Path
     assert isinstance(done.exception, UsageError)
 
 
+def test_a_campaign_of_shares_is_told_with_both_promises_both_budgets_and_what_it_gains(tmp_path: Path) -> None:
+    """Three hospitals: h = 2, so intervals are narrower by 1.41 at most, whichever limit binds."""
+    for limit, gain, why in ((6, "1.41", False), (3, "1.00", True)):
+        given = shown_file() | {"privacy": {"mode": "dist", "epsilon": limit, "epsilon_consortium": 3}}
+        (tmp_path / "file.yaml").write_text(yaml.safe_dump(given))
+        done = CliRunner().invoke(app, ["live", "simulate", str(tmp_path / "file.yaml")])
+        assert done.exit_code == 0, done.output
+        text = " ".join(done.output.split())
+        assert "against everyone, whoever colludes" in text
+        assert "against the coordinator, or one other hospital, by itself" in text
+        assert "at least 2 shares of noise that they do not know" in text
+        assert text.count("of the lifetime budget of a fresh domain (cap") == 3
+        assert text.count("of the lifetime budget of a fresh domain 'consortium' (cap") == 3
+        assert f"Intervals are {gain} times narrower than in mode local with ε 3 against everyone; 1.41" in text
+        assert (f"ε {limit} against everyone asks for more noise than it does." in text) is why
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"hospital": {}}, "no setting 'hospital'"),
-        ({"privacy": {"mode": "dist", "epsilon": 1}}, "privacy"),
+        ({"privacy": {"mode": "dist", "epsilon": 1}}, "needs an epsilon_consortium"),
         ({"made_up": {"away": [{"site": "mars", "first": 1, "last": 2}]}}, "takes no part"),
         ({"privacy": {"mode": "local", "epsilon": 30}}, "budget"),
     ],
