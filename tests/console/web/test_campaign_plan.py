@@ -39,9 +39,6 @@ DOMAIN_DELTA = 1e-4
 
 PASSPHRASE = "four words that nobody guesses"
 
-SHARED = {"mode": "dist", "epsilon": 6, "epsilon_consortium": 3}
-"""Terms under which five hospitals share the noise: h = 3."""
-
 
 @pytest.fixture
 def plan(world: Any, helpers: Any) -> StudyPlan:
@@ -53,8 +50,8 @@ def plan(world: Any, helpers: Any) -> StudyPlan:
 @pytest.fixture
 def shared(world: Any, helpers: Any) -> StudyPlan:
     """A campaign whose hospitals add shares of noise, at a site with a budget on every curve that it needs."""
-    made: StudyPlan = world.proposed(helpers.campaign_of(privacy=SHARED))
-    world.opened("test", "consortium")
+    made: StudyPlan = world.proposed(helpers.campaign_of(shared=True))
+    world.opened("test")
     return made
 
 
@@ -208,7 +205,7 @@ def test_the_words_of_a_campaign_of_shares_name_both_promises_and_the_shares(sha
         "Epsilon of the whole study: at most 6 at delta",
         "Against the coordinator and at most 1 other hospital only: at most 3 at delta",
         f"its share of Gaussian noise, of standard deviation {noise:g}",
-        f"at least 3 shares that those who may collude do not know, of {noise * sqrt(3):.3f} together",
+        f"at least 3 shares that those who may collude do not know, of {round(noise * sqrt(3), 3):g} together",
         "A tick needs 4 of 5 hospitals: 1 may be offline.",
     ):
         assert part in text, part

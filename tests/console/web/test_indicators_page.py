@@ -171,7 +171,7 @@ def test_before_the_first_tick_the_page_says_why_and_what_it_will_cost(
 
 
 def test_the_coordinators_page_names_both_promises_of_a_campaign_of_shares(new_hub: Any, helpers: Any) -> None:
-    plan = helpers.campaign_of(privacy={"mode": "dist", "epsilon": 6, "epsilon_consortium": 3})
+    plan = helpers.campaign_of(shared=True)
     new_hub.registry.propose(plan)
     StudyFolder.create(new_hub.folder.studies, plan)
     with helpers.new_client(new_hub.app()) as client:
