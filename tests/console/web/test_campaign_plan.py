@@ -284,6 +284,20 @@ def test_papers_say_what_was_published_and_that_it_was_charged_once(world: Any, 
         assert once(plan, DOMAIN_DELTA).replace(".", "," if language == "fr" else ".") in text
 
 
+def test_papers_name_both_curves_of_a_campaign_of_shares(world: Any, shared: StudyPlan) -> None:
+    world.granted(shared, *DOMAINS, "consortium")
+    world.published(shared, 3, *DOMAINS, "consortium")
+    source = read_source(world.folder)
+    page = render(sign(statement(source, shared.digest, kind=Kind.STATEMENT, language="en"), source.identity), ".html")
+    text = " ".join(unescape(re.sub(r"<[^>]+>", " ", page.decode())).split())
+    share = shared.round_event("north")
+    assert isinstance(share, TreeGaussian)
+    for domain, shares in (("training", 1), ("test", 1), ("consortium", 3)):
+        event = share.model_copy(update={"noise_multiplier": share.noise_multiplier * sqrt(shares)})
+        assert f"charged once on '{domain}'" in text and rounded_up(epsilon([event], DOMAIN_DELTA)) in text, domain
+    assert "dist: each site adds a share of the noise" in text
+
+
 @pytest.mark.server("chromium")
 def test_the_script_signs_what_a_campaign_of_shares_is_on_the_consortiums_curve(
     world: Any, visits: Any, shared: StudyPlan, allowed: None
