@@ -58,7 +58,7 @@ soak: .venv/.setup ## kill sites at every write and processes at random, feed th
 	@WARDROUND_SOAK=1 $(BIN)/python -m pytest -s tests/client/crash tests/end_to_end/test_processes.py $(ARGS)
 	@WARDROUND_SOAK=1 $(BIN)/python -m pytest tests/client/connectors_emr tests/client/nonsense tests/protocol/test_nonsense.py \
 	    tests/console/web/test_openapi.py --hypothesis-show-statistics $(ARGS)
-	@WARDROUND_SOAK=1 $(BIN)/python -m pytest tests/strategies/statistics $(ARGS)
+	@WARDROUND_SOAK=1 $(BIN)/python -m pytest tests/strategies/statistics tests/simulations/test_shared_campaign.py $(ARGS)
 
 live-soak: .venv/.setup ## a campaign of 90 days in minutes over processes: a week offline, a restart of everything
 	@WARDROUND_SOAK=1 $(BIN)/python -m pytest -s tests/end_to_end/test_campaign_processes.py $(ARGS)

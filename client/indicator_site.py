@@ -4,6 +4,8 @@ As in ``client.site``, ``work`` is a generator that stops after every phase, and
 The whole campaign is one block of the ledger, reserved and started before the first event is read, and every tick is a
 release of it. What a tick took (``client.contributions``), the noised bytes, and the note of their hash are one
 transaction: after a crash a tick either leaves again byte for byte, or nothing of it ever left and it is done anew.
+So a tick has one vector here for ever, whatever attempts and sessions it is asked in. One charge is enough because of
+it, and in mode dist, where its noise is a share, the promise against those who may collude rests on it (ADR 0033).
 """
 
 import os
@@ -33,7 +35,7 @@ from wardround.protocol.ledger import BlockState, Refuse, Release, Reserve, Star
 from wardround.protocol.messages import Refusal, RefusalCode, Reply, RoundRequest, join_contribution
 from wardround.protocol.outgoing import Outgoing, outgoing, parse_answer
 from wardround.protocol.parameters import Contribution
-from wardround.protocol.plan import StudyPlan
+from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.strategies import TreeSums, strategy_for
 
 
@@ -80,6 +82,7 @@ class IndicatorSite:
         self._seal = seal
         self._place = [participant.site for participant in plan.participants].index(name)
         self._held: Contributions | None = None
+        self._unkept: set[int] = set()
 
     @property
     def name(self) -> str:
@@ -112,6 +115,10 @@ class IndicatorSite:
             return self.refuse(request, RefusalCode.UNAVAILABLE, error.message)
         if request.round_number <= last:
             return self.refuse(request, RefusalCode.PROTOCOL, f"tick {last} was answered, and time does not go back")
+        if request.round_number in self._unkept:
+            # The masks of its session hold that vector still: another one beside it would be a second release.
+            reason = f"tick {request.round_number} has a vector that could not be kept; it gets no other one"
+            return self.refuse(request, RefusalCode.UNAVAILABLE, reason)
         if request.round_number > self._task.ended(self._now()):
             return self.refuse(request, RefusalCode.PROTOCOL, f"tick {request.round_number} is not over")
         try:
@@ -150,7 +157,7 @@ class IndicatorSite:
         return outgoing(Refusal(self._name, request.plan, request.round_number, request.attempt, code))
 
     def _charged_domains(self) -> tuple[str, ...]:
-        needed = CONSORTIUM_DOMAIN in self.ledger.state.domains
+        needed = self.plan.privacy.mode is PrivacyMode.DIST or CONSORTIUM_DOMAIN in self.ledger.state.domains
         return (*self._domains, CONSORTIUM_DOMAIN) if needed else self._domains
 
     def _blocks(self) -> dict[str, Block | None]:
@@ -238,8 +245,10 @@ class IndicatorSite:
 
     def _release(self, request: RoundRequest, reply: Reply, step: Step | None) -> Outgoing:
         """Note the hash of what leaves, and keep the bytes and the step, in one transaction, before they leave."""
+        tick = request.round_number
         answer, kept = self._seal(reply), outgoing(reply)
-        content, tick = digest(LABEL_RELEASE, answer.content), request.round_number
+        self._unkept.add(tick)
+        content = digest(LABEL_RELEASE, answer.content)
         blocks = [block.name for block in self._blocks().values() if block is not None]
         facts = (Release(block=block, attempt=request.attempt, content=content, round_number=tick) for block in blocks)
         writers = [self._replies.writer(request, kept.content)]
@@ -251,4 +260,5 @@ class IndicatorSite:
                 write(connection)
 
         self.ledger.record(*facts, also=store)
+        self._unkept.discard(tick)
         return answer

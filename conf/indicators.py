@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from wardround.conf.noise import least_noise
 from wardround.conf.planning import governance_of
 from wardround.conf.schema import StudySection, usage_error
 from wardround.privacy.budget import delta_for
 from wardround.protocol.errors import UsageError, did_you_mean
 from wardround.protocol.identity import SiteId
-from wardround.protocol.indicators import Indicators
+from wardround.protocol.indicators import Indicators, alone
 from wardround.protocol.parameters import initial_weights, model_hash
 from wardround.protocol.plan import (
     InitialModel,
@@ -28,7 +29,7 @@ from wardround.protocol.plan import (
     StrategySpec,
     StudyPlan,
 )
-from wardround.protocol.secagg import SMALLEST
+from wardround.protocol.secagg import SMALLEST, honest
 
 
 class _Section(BaseModel):
@@ -36,10 +37,15 @@ class _Section(BaseModel):
 
 
 class Cost(_Section):
-    """``mode`` none: without noise, for a simulation only."""
+    """``mode`` dist: every hospital adds a share of the noise; none: without noise, for a simulation only."""
 
-    mode: Literal["local", "none"] = "local"
-    epsilon: float | None = Field(default=None, gt=0, description="of the whole campaign")
+    mode: Literal["local", "dist", "none"] = "local"
+    epsilon: float | None = Field(
+        default=None, gt=0, description="of the whole campaign, against everyone: in mode dist of one share alone"
+    )
+    epsilon_consortium: float | None = Field(
+        default=None, gt=0, description="mode dist: against the coordinator and the hospitals that may collude"
+    )
     delta: float | None = Field(default=None, gt=0, lt=0.01, description="null: that of the smallest hospital")
     update_range: float = Field(default=16.0, gt=0)
 
@@ -83,6 +89,7 @@ class CampaignFile(_Section):
     )
     attempts: int = Field(default=3, ge=2, le=10, description="at a tick, where on_absence is 'wait'")
     epsilon_cap: float = Field(default=8.0, gt=0, description="lifetime budget of a data domain")
+    consortium_cap: float = Field(default=8.0, gt=0, description="mode dist: that of the domain 'consortium'")
     made_up: MadeUp = MadeUp()
 
 
@@ -108,6 +115,11 @@ def read_campaign(file: Path) -> CampaignFile:
 def campaign_plan(given: CampaignFile, today: date) -> StudyPlan:
     """The plan. Raises UsageError where it contradicts itself, or asks for what no noise reaches."""
     hospitals = sorted(given.hospitals.items())
+    if given.privacy.mode == "dist" and len(hospitals) < SMALLEST:
+        raise UsageError(
+            f"privacy mode 'dist' shares noise between {SMALLEST} hospitals at least: {alone(len(hospitals))}",
+            "write privacy.mode: local",
+        )
     try:
         task = Indicators.model_validate({**given.indicators, "hospitals": len(hospitals)})
         layout, local = task.layout(0), task.on_absence == "local"
@@ -130,7 +142,7 @@ def campaign_plan(given: CampaignFile, today: date) -> StudyPlan:
             ),
             local=LocalTraining(steps=1, learning_rate=1.0),
             rounds=task.ticks,
-            min_sites=1 if local else min(SMALLEST, len(hospitals)),
+            min_sites=_least(len(hospitals), local),
             deadline_seconds=given.deadline_seconds or _patience(task),
             attempts=given.attempts if task.on_absence == "wait" else 1,
             participants=tuple(Participant(site=site, declared_patients=count) for site, count in hospitals),
@@ -147,25 +159,35 @@ def _patience(task: Indicators) -> float:
 
 
 def _terms(given: CampaignFile, local: bool) -> PrivacyTerms:
-    possible, protected = len(given.hospitals) >= SMALLEST and not local, given.privacy.mode == "local"
-    masked = {"auto": possible and protected, "on": True, "off": False}[given.secagg]
-    if not protected:
-        return PrivacyTerms(mode=PrivacyMode.NONE, secure_aggregation=masked, update_range=given.privacy.update_range)
-    if given.privacy.epsilon is None:
-        raise UsageError("privacy mode 'local' needs an epsilon for the whole campaign", "write privacy.epsilon")
-    from wardround.privacy.accounting import calibrate_noise_multiplier
-
+    asked, sites, mode = given.privacy, len(given.hospitals), PrivacyMode(given.privacy.mode)
+    possible = sites >= SMALLEST and not local
+    auto = mode is PrivacyMode.DIST or (possible and mode is PrivacyMode.LOCAL)
+    masked = {"auto": auto, "on": True, "off": False}[given.secagg]
+    if mode is PrivacyMode.NONE:
+        return PrivacyTerms(mode=mode, secure_aggregation=masked, update_range=asked.update_range)
+    needed = ("epsilon", "epsilon_consortium") if mode is PrivacyMode.DIST else ("epsilon",)
+    if missing := [name for name in needed if getattr(asked, name) is None]:
+        raise UsageError(
+            f"privacy mode '{mode}' needs an {missing[0]} for the whole campaign", f"write privacy.{missing[0]}"
+        )
     most = min(delta_for(count) for count in given.hospitals.values())
-    delta = given.privacy.delta or most
+    delta = asked.delta or most
     if delta > most:
         raise UsageError(f"delta {delta:g} is above that of the smallest hospital, {most:g}", "leave delta out")
+    shares = honest(sites, _least(sites, local)) if possible else 1
     return PrivacyTerms(
-        mode=PrivacyMode.LOCAL,
+        mode=mode,
         secure_aggregation=masked,
-        update_range=given.privacy.update_range,
+        update_range=asked.update_range,
         clip_norm=1.0,
-        noise_multiplier=calibrate_noise_multiplier(given.privacy.epsilon, delta, 1.0, 1),
+        noise_multiplier=least_noise(mode, asked.epsilon, asked.epsilon_consortium, delta, 1.0, 1, shares),
         sampling_probability=1.0,
         delta=delta,
-        epsilon=given.privacy.epsilon,
+        epsilon=asked.epsilon,
+        epsilon_consortium=asked.epsilon_consortium,
     )
+
+
+def _least(sites: int, local: bool) -> int:
+    """Hospitals without which a tick has no sum."""
+    return 1 if local else min(SMALLEST, sites)

@@ -19,9 +19,10 @@ from wardround.console.reports.numbers import rough
 from wardround.privacy.accounting import epsilon, rounded_up
 from wardround.privacy.continual import event_level_noise
 from wardround.privacy.meaning import AGAINST, conditions
+from wardround.privacy.shares import who_may_collude
 from wardround.protocol.events import TreeGaussian
 from wardround.protocol.indicators import Indicator, Indicators, Level
-from wardround.protocol.plan import StudyPlan
+from wardround.protocol.plan import Claim, StudyPlan
 from wardround.strategies.cusum import Raised
 from wardround.strategies.series import Expected, Figure, of, unit_of
 
@@ -45,6 +46,13 @@ def promises(plan: StudyPlan) -> list[str]:
             f"and all {task.levels} levels of its tree, charged once to every data domain before the first event is "
             "read."
         )
+        if terms.claim is Claim.EPSILON_BOTH:
+            both = plan.consortium_event(plan.participants[0].site)
+            said.append(
+                f"ε {rounded_up(epsilon([both], terms.delta))} {conditions(terms.delta, who_may_collude(plan))}; "
+                f"rounded up. For the same whole campaign, charged once to the domain 'consortium': every sum that is "
+                f"opened has at least {plan.honest_sites} shares of noise that they do not know."
+            )
         bounds = ", ".join(f"{each.name} {each.contributions}" for each in task.indicators)
         said.append(f"A patient counts with so many contributions in the whole campaign: {bounds}; later ones do not.")
         alone = event.model_copy(update={"noise_multiplier": event_level_noise(task, event.noise_multiplier)})

@@ -343,6 +343,15 @@ class StudyPlan(Part):
         """How often ``round_event`` is charged to a domain by the whole study: a campaign of indicators once."""
         return 1 if isinstance(self.task, Indicators) else self.rounds
 
+    @property
+    def repeats_answers(self) -> bool:
+        """Whether another attempt at a round gets the same vector again, under the same charge.
+
+        In mode local, and in every campaign of indicators. In mode dist an attempt at a round of training or statistics
+        is another batch with noise of its own, and is charged.
+        """
+        return self.privacy.mode is PrivacyMode.LOCAL or isinstance(self.task, Indicators)
+
     @cached_property
     def sum_threshold(self) -> int:
         """t: sites that a sum under secure aggregation holds at least; all of them where nothing else protects it."""
@@ -503,10 +512,10 @@ def _check_indicators(plan: StudyPlan, task: Indicators) -> None:
     terms, sites = plan.privacy, len(plan.participants)
     if plan.contract is not None:
         raise ValueError("indicators are made of events and not of a table: the plan has no data contract")
-    if terms.mode is PrivacyMode.DIST:
+    if terms.mode is PrivacyMode.DIST and task.on_absence == "local":
         raise ValueError(
-            "indicators have no privacy mode 'dist': a tick that is void there needs other noise and another "
-            "charge, and the whole campaign is charged once"
+            "on_absence 'local' adds in the open, where each hospital's own noise must be full; in privacy mode 'dist' "
+            "it is a share: write 'gap' or 'wait'"
         )
     if sites < SMALLEST and terms.secure_aggregation:
         raise ValueError(f"there is no secure sum among {sites}: {alone(sites)}")

@@ -23,7 +23,7 @@ from wardround.protocol.incoming import Ask, Cosign, Gossip, Keep, Recall, SignR
 from wardround.protocol.messages import Cosigned, Done, Gossiped, Recalled, Signed
 from wardround.protocol.outgoing import Stored
 from wardround.protocol.owners import COORDINATOR
-from wardround.protocol.plan import PrivacyMode, StudyPlan
+from wardround.protocol.plan import StudyPlan
 from wardround.protocol.receipt import FIRST, Receipt, ReceiptSignature, SiteLine, Witnessed
 from wardround.protocol.roster import Roster
 from wardround.protocol.secagg import colluding
@@ -76,7 +76,7 @@ class Recorder:
             return before
         asked = {} if before is None else {line.site: line.rounds_asked for line in before.sites}
         again = before is not None and before.round_number == record.round_number
-        counted = 0 if again and self._plan.privacy.mode is PrivacyMode.LOCAL else 1
+        counted = 0 if again and self._plan.repeats_answers else 1
         lines = tuple(
             self._line(site, report.outcome.value, report.detail, asked.get(site, 0) + counted)
             for site, report in sorted(record.reports.items())
@@ -245,7 +245,7 @@ def _curve_of(plan: StudyPlan) -> "Future[list[float]] | None":
     event, delta = plan.round_event(plan.participants[0].site), plan.privacy.delta
     if not isinstance(event, PoissonGaussian) or delta is None:
         return None
-    most = plan.charges * (plan.attempts if plan.privacy.mode is PrivacyMode.DIST else 1)
+    most = plan.charges * (1 if plan.repeats_answers else plan.attempts)
 
     def compute() -> list[float]:
         from wardround.privacy.accounting import epsilon, epsilon_after_rounds

@@ -12,8 +12,9 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Final
 
+from wardround.client.asking import domains_for
 from wardround.client.feeds.events import Feed
-from wardround.client.governance import budget_for, grant_for
+from wardround.client.governance import CONSORTIUM_DOMAIN, TRAINING_DOMAIN, budget_for, grant_for
 from wardround.client.indicator_site import IndicatorSite
 from wardround.client.population import usual_domains
 from wardround.client.secure import SECRET_SIZE, SecureSite
@@ -83,11 +84,12 @@ class Campaign:
         *,
         reachable: Reachable = lambda tick, site: True,
         epsilon_cap: float = 8.0,
+        consortium_cap: float = 8.0,
         folder: Path | None = None,
     ) -> None:
         if not isinstance(plan.task, Indicators):
             raise UsageError("this plan publishes no indicators", "give the plan of a campaign of indicators")
-        check_cost(plan, epsilon_cap)
+        check_cost(plan, epsilon_cap, consortium_cap)
         self.plan, self._task, self._reachable = plan, plan.task, reachable
         self.domains = usual_domains(plan.task)
         self._coordinator = Identity.generate(COORDINATOR)
@@ -110,8 +112,9 @@ class Campaign:
         for house in self.houses.values():
             ledger = Ledger(house.store, house.name, clock=lambda: self._now)
             delta = delta_for(plan.declared_patients(house.name))
-            for domain in self.domains:
-                ledger.record(budget_for(plan, epsilon_cap, delta, domain))
+            for domain in domains_for(plan, TRAINING_DOMAIN):
+                cap = consortium_cap if domain == CONSORTIUM_DOMAIN else epsilon_cap
+                ledger.record(budget_for(plan, cap, delta, domain))
                 ledger.record(grant_for(plan, house.name, domain))
             self._start(house)
         self.study = Study(plan, strategy_for(plan))

@@ -6,6 +6,8 @@ away in all of its ticks, and is else replaced by its two halves. So a hospital 
 was void, costs a few more nodes and nothing else: what came in meanwhile is in the first tick afterwards
 (``client.contributions``).
 
+The noise of a node is that of every hospital in its sum: the full noise of each, or in mode dist as many shares.
+
 Nothing is made up for who is away. A tick without a sum has no figure; a count says how many hospitals it is of; a
 level has no figure while a hospital is away, because what is there of its patients is not known.
 """

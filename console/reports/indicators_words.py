@@ -6,7 +6,7 @@ from typing import Final
 from wardround.console.i18n import N_, _, marked, ngettext, numeral, spoken
 from wardround.console.reports.numbers import rough
 from wardround.protocol.indicators import Count, Indicator, Indicators, Level, Total
-from wardround.protocol.plan import StudyPlan
+from wardround.protocol.plan import Claim, StudyPlan
 from wardround.protocol.secagg import SMALLEST, threshold
 from wardround.strategies.series import expected, unit_of
 
@@ -55,12 +55,22 @@ def charge_words(task: Indicators) -> str:
 
 def mechanism_words(plan: StudyPlan) -> str:
     """What protects the patients."""
+    noise = plan.privacy.noise_multiplier or 0.0
+    if plan.privacy.claim is Claim.EPSILON_BOTH:
+        words = _(
+            "all sums of the campaign, of all levels and indicators, are scaled so that one patient with everything of "
+            "theirs moves them together by a vector of length 1 at most; each hospital adds its share of Gaussian "
+            "noise, of standard deviation %(noise)s, and every sum that is opened has at least %(shares)s shares that "
+            "those who may collude do not know, of %(together)s together"
+        )
+        together = numeral(round(noise * plan.honest_sites**0.5, 3))
+        return words % {"noise": numeral(noise), "shares": numeral(plan.honest_sites), "together": together}
     words = _(
         "all sums of the campaign, of all levels and indicators, are scaled so that one patient with everything of "
         "theirs moves them together by a vector of length 1 at most, and each gets Gaussian noise of standard "
         "deviation %(noise)s"
     )
-    return words % {"noise": numeral(plan.privacy.noise_multiplier or 0.0)}
+    return words % {"noise": numeral(noise)}
 
 
 def absence_words(plan: StudyPlan) -> str:

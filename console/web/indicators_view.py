@@ -17,7 +17,7 @@ from wardround.privacy.accounting import epsilon
 from wardround.privacy.continual import event_level_noise
 from wardround.protocol.events import TreeGaussian
 from wardround.protocol.indicators import Indicator, Level
-from wardround.protocol.plan import StudyPlan
+from wardround.protocol.plan import Claim, StudyPlan
 from wardround.strategies.cusum import Raised
 from wardround.strategies.series import Expected, Figure, expected, of, unit_of
 
@@ -98,12 +98,21 @@ class Present:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """``consortium``: against the coordinator and those who may collude, else against everyone."""
+
+    epsilon: float | None
+    consortium: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
-    """Of the whole campaign; ``epsilon`` None: the accountant's own check failed. ``single``: of one event alone, which
-    is neither charged nor promised."""
+    """Of the whole campaign: ``curves`` has an epsilon against everyone and, in mode dist, one against those who may
+    collude; None: the accountant's own check failed. ``single``: of one event alone, which is neither charged nor
+    promised."""
 
     delta: float
-    epsilon: float | None
+    curves: tuple[Curve, ...]
     single: float | None
     bounds: str
 
@@ -230,12 +239,16 @@ def absence(plan: StudyPlan, campaign: Campaign) -> list[str]:
 
 def cost(plan: StudyPlan, campaign: Campaign) -> Cost | None:
     """What the whole campaign costs; None without differential privacy."""
-    event, delta = plan.round_event(plan.participants[0].site), plan.privacy.delta
+    site, delta = plan.participants[0].site, plan.privacy.delta
+    event, together = plan.round_event(site), plan.consortium_event(site)
     if not isinstance(event, TreeGaussian) or delta is None:
         return None
     alone = event.model_copy(update={"noise_multiplier": event_level_noise(campaign.task, event.noise_multiplier)})
     bounds = ", ".join(f"{each.name} {numeral(each.contributions)}" for each in campaign.task.indicators)
-    return Cost(delta, _epsilon(event, delta), _epsilon(alone, delta), bounds)
+    curves = [Curve(_epsilon(event, delta), consortium=False)]
+    if plan.privacy.claim is Claim.EPSILON_BOTH and isinstance(together, TreeGaussian):
+        curves.append(Curve(_epsilon(together, delta), consortium=True))
+    return Cost(delta, tuple(curves), _epsilon(alone, delta), bounds)
 
 
 @lru_cache(maxsize=64)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from datetime import UTC, date, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -15,10 +16,14 @@ from typer.testing import CliRunner
 from wardround.conf.indicators import CampaignFile, campaign_plan
 from wardround.console.cli import app
 from wardround.console.plan_words import in_words
+from wardround.console.reports.numbers import rough
+from wardround.privacy.accounting import epsilon, rounded_up
 from wardround.protocol.errors import UsageError
 from wardround.protocol.plan import StudyPlan
+from wardround.protocol.secagg import colluding
 from wardround.server.folder import CoordinatorFolder
 from wardround.server.store.registry import Registry
+from wardround.strategies.series import expected
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -53,6 +58,25 @@ def test_the_file_of_the_page_asks_what_it_says() -> None:
     text = (DOCS / "indicators.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
     plan = campaign_plan(CampaignFile.model_validate(yaml.safe_load(text)), date(2026, 1, 1))
     assert (plan.rounds, len(plan.participants), plan.privacy.epsilon) == (90, 5, 3.0)
+
+
+def test_what_the_page_says_that_shared_noise_gains_is_what_plans_give() -> None:
+    """Every row of its table, from the plan's own expected error and the accountant."""
+    text = (DOCS / "indicators.md").read_text(encoding="utf-8")
+    file: dict[str, Any] = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    terms = yaml.safe_load(text.split("## Shared noise", 1)[1].split("```yaml\n")[1].split("```")[0])
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", text.split("## Shared noise", 1)[1].split("## Who", 1)[0], re.M)
+    assert [int(sites) for sites, _ in rows] == [4, 5, 10, 20]
+    for sites, said in rows:
+        file["hospitals"] = {f"h{number:02d}": 20_000 for number in range(int(sites))}
+        whole = campaign_plan(CampaignFile.model_validate(file), date(2026, 1, 1))
+        shared = campaign_plan(CampaignFile.model_validate(file | terms), date(2026, 1, 1))
+        beds = [expected(plan)[1].usual for plan in (whole, shared)]
+        noise = [plan.privacy.noise_multiplier or 0.0 for plan in (whole, shared)]
+        alone = rounded_up(epsilon([shared.round_event("h00")], 1e-6))
+        count = f"{shared.sum_threshold}, {colluding(int(sites))}, {shared.honest_sites}"
+        given = (count, *(f"{one:g}" for one in noise), *map(rough, beds), f"{beds[0] / beds[1]:.2f}", alone)
+        assert said.split(" | ") == list(given)
 
 
 def test_cost_and_expected_error_come_before_any_figure(ran: tuple[str, Path]) -> None:
@@ -103,11 +127,28 @@ def test_a_page_can_be_made_again_and_is_never_written_over(ran: tuple[str, Path
     assert isinstance(done.exception, UsageError)
 
 
+def test_a_campaign_of_shares_is_told_with_both_promises_both_budgets_and_what_it_gains(tmp_path: Path) -> None:
+    """Three hospitals: h = 2, so intervals are narrower by 1.41 at most, whichever limit binds."""
+    for limit, gain, why in ((6, "1.41", False), (3, "1.00", True)):
+        given = shown_file() | {"privacy": {"mode": "dist", "epsilon": limit, "epsilon_consortium": 3}}
+        (tmp_path / "file.yaml").write_text(yaml.safe_dump(given))
+        done = CliRunner().invoke(app, ["live", "simulate", str(tmp_path / "file.yaml")])
+        assert done.exit_code == 0, done.output
+        text = " ".join(done.output.split())
+        assert "against everyone, whoever colludes" in text
+        assert "against the coordinator, or one other hospital, by itself" in text
+        assert "at least 2 shares of noise that they do not know" in text
+        assert text.count("of the lifetime budget of a fresh domain (cap") == 3
+        assert text.count("of the lifetime budget of a fresh domain 'consortium' (cap") == 3
+        assert f"Intervals are {gain} times narrower than in mode local with ε 3 against everyone; 1.41" in text
+        assert (f"ε {limit} against everyone asks for more noise than it does." in text) is why
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"hospital": {}}, "no setting 'hospital'"),
-        ({"privacy": {"mode": "dist", "epsilon": 1}}, "privacy"),
+        ({"privacy": {"mode": "dist", "epsilon": 1}}, "needs an epsilon_consortium"),
         ({"made_up": {"away": [{"site": "mars", "first": 1, "last": 2}]}}, "takes no part"),
         ({"privacy": {"mode": "local", "epsilon": 30}}, "budget"),
     ],

@@ -138,7 +138,7 @@ class Consortium:
             if plan.privacy.mode is PrivacyMode.NONE:
                 waiver = Waive(domain=domain, plan=plan.digest, reason="public data of 1988, no patient at risk")
                 ledger.record(signed(waiver))
-            attempts = plan.attempts if plan.privacy.mode is not PrivacyMode.LOCAL else 1
+            attempts = 1 if plan.repeats_answers else plan.attempts
             ledger.record(signed(grant_for(plan, site, domain, attempts)))
         ledger.close()
 

@@ -15,6 +15,7 @@ from wardround.client.desk import Switches
 from wardround.client.feeds.events import Event
 from wardround.client.store.verify import verify_file
 from wardround.conf.indicators import CampaignFile, campaign_plan
+from wardround.privacy.accounting import epsilon
 from wardround.privacy.budget import cost, fixed_order
 from wardround.protocol.errors import UsageError
 from wardround.protocol.identity import Identity
@@ -42,6 +43,7 @@ ASKED: list[dict[str, Any]] = [
     {"name": "minutes", "what": "total", "event": "waiting", "upper": 90, "unit": "min", "contributions": 3},
 ]
 EXACT = {"privacy": {"mode": "none"}, "secagg": "off"}
+SHARED = {"privacy": {"mode": "dist", "epsilon": 4.5, "epsilon_consortium": 3.0}}
 UNPROTECTED = "allow_unprotected: true\nallow_mask_only: true\n"
 
 Live = Callable[..., Any]
@@ -370,10 +372,12 @@ def test_with_three_hospitals_one_that_is_offline_voids_the_tick_and_the_campaig
     assert [figure.tick for figure in beds if figure.value is None] == [3, 4, 5, 6, 7]
 
 
+@pytest.mark.parametrize("terms", [{}, SHARED], ids=["local", "dist"])
 def test_where_the_plan_says_wait_a_tick_is_tried_again_before_the_next_one_is_over(
-    tmp_path: Any, make_live_of: Live
+    tmp_path: Any, make_live_of: Live, terms: dict[str, Any]
 ) -> None:
-    plan = planned(3, ticks=4, indicators={"on_absence": "wait"})
+    """And no attempt is a charge, on any curve, in any receipt."""
+    plan = planned(3, ticks=4, indicators={"on_absence": "wait"}, **terms)
     world = World(make_live_of, tmp_path, plan)
     until = START + timedelta(days=2, hours=12)
     world.away = lambda tick, site: site == "north" and START + timedelta(days=2) <= world.clock.now < until
@@ -387,8 +391,19 @@ def test_where_the_plan_says_wait_a_tick_is_tried_again_before_the_next_one_is_o
         (3, 1, "closed"),
         (4, 1, "closed"),
     ]
-    for _, ledger in world.ledgers():
-        assert ledger.charged(plan.digest, "training") == 1
+    limits = {"training": plan.privacy.epsilon, "test": plan.privacy.epsilon}
+    limits |= {"consortium": plan.privacy.epsilon_consortium} if terms else {}
+    for site, ledger in world.ledgers():
+        for domain in limits:
+            assert ledger.charged(plan.digest, domain) == 1, site
+    for folder in world.made.folders.values():
+        found = {each.domain: each.epsilon for each in verify_file(folder.database).domains}
+        assert found.keys() == limits.keys()
+        assert all(0.95 * limits[domain] < found[domain] <= limits[domain] for domain in ("training", *found)), found
+    own = plan.round_event("north")
+    assert {line.epsilon_at_most for receipt in world.folder.receipts() for line in receipt.sites} == {
+        epsilon([own], plan.privacy.delta or 0.0)
+    }
 
 
 def test_a_stop_is_heard_while_the_next_tick_is_awaited_and_the_campaign_goes_on_when_it_is_resumed(

@@ -36,10 +36,16 @@ PATIENTS = 20_000
 ENGINES = ("east", "middle", "north")
 """Hospitals with an HL7 v2 engine beside the view."""
 
+TERMS = {
+    "local": {"mode": "local", "epsilon": 3.0},
+    "dist": {"mode": "dist", "epsilon": 6.0, "epsilon_consortium": 3.0},
+}
+"""By privacy mode."""
+
 pytestmark = pytest.mark.slow
 
 
-def planned(sites: Sequence[str], start: datetime) -> StudyPlan:
+def planned(sites: Sequence[str], mode: str, start: datetime) -> StudyPlan:
     """Bounds that no patient of these events meets, so that the exact totals are known."""
     indicators = {
         "start": start, "tick": "day", "ticks": TICKS, "rehearsal_seconds": SECONDS,
@@ -60,7 +66,7 @@ def planned(sites: Sequence[str], start: datetime) -> StudyPlan:
         "permitted_use": "Planning of beds and staff; nothing about single patients",
     }  # fmt: skip
     given = {"study": study, "hospitals": dict.fromkeys(sites, PATIENTS), "indicators": indicators}
-    more = {"privacy": {"mode": "local", "epsilon": 3.0}, "deadline_seconds": 20.0 if SOAK else 10.0}
+    more = {"privacy": TERMS[mode], "deadline_seconds": 20.0 if SOAK else 10.0}
     return campaign_plan(CampaignFile.model_validate(given | more), datetime.now(UTC).date())
 
 
@@ -148,11 +154,16 @@ def check(deployed: Any, plan: StudyPlan, folder: Any, told: dict[str, list[Told
             assert stream[:, number].sum() == pytest.approx(total, abs=1e-6), (site, indicator.name)
     for site, place in deployed.consortium.folders.items():
         ledger = place.ledger()
-        for domain in ("test", "training"):
+        limits = {"test": plan.privacy.epsilon, "training": plan.privacy.epsilon}
+        if plan.privacy.epsilon_consortium is not None:
+            limits["consortium"] = plan.privacy.epsilon_consortium
+        for domain in limits:
             assert ledger.charged(plan.digest, domain) == 1, site
         ledger.close()
-        found = verify_file(place.database)
-        assert all(each.blocks == 1 and (each.epsilon or 9) <= 3.0 for each in found.domains), site
+        found = {each.domain: each for each in verify_file(place.database).domains}
+        assert found.keys() == limits.keys(), site
+        for domain, limit in limits.items():
+            assert found[domain].blocks == 1 and 0 < (found[domain].epsilon or 0) <= (limit or 0), (site, domain)
         assert not witnessing(place.database, site).alarms, site
     assert kept_alarms(folder.witness) == []
 
@@ -162,16 +173,20 @@ def away(receipts: Sequence[Any], site: str) -> list[int]:
 
 
 FIVE = ("east", "middle", "north", "south", "west")
-RUNS = [FIVE, ("east",), ("east", "south")] if SOAK else [("east", "middle", "south", "west")]
+FOUR = ("east", "middle", "south", "west")
+RUNS = (
+    [(FIVE, "local"), (FIVE, "dist"), (("east",), "local"), (("east", "south"), "local")] if SOAK else [(FOUR, "dist")]
+)
+"""Of who takes part, and the privacy mode. In dist, all that local needs runs too, and the second curve besides."""
 
 
-@pytest.mark.parametrize("sites", RUNS, ids=len)
+@pytest.mark.parametrize(("sites", "mode"), RUNS, ids=[f"{len(sites)}-{mode}" for sites, mode in RUNS])
 def test_a_campaign_over_processes_survives_a_week_offline_and_a_restart_of_everything(
-    deploy: Callable[..., Any], make_live_of: Callable[..., Any], sites: tuple[str, ...]
+    deploy: Callable[..., Any], make_live_of: Callable[..., Any], sites: tuple[str, ...], mode: str
 ) -> None:
     """The series is continuous and every budget exact."""
     began = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=60 if SOAK else 20)
-    plan = planned(sites, began)
+    plan = planned(sites, mode, began)
     told = told_in(plan)
     policy = "allow_rehearsals: true\n"
     deployed = deploy(sites, make=lambda path, key: make_live_of(path, key, told, ENGINES, policy))
@@ -201,7 +216,7 @@ def test_a_campaign_over_processes_survives_a_week_offline_and_a_restart_of_ever
     hospitals.join()
     deployed.close()
     receipts = study.receipts()
-    print(f"{len(sites)} hospitals, {TICKS} ticks: {(datetime.now(UTC) - began).total_seconds():.0f} s")
+    print(f"{len(sites)} hospitals, {mode}, {TICKS} ticks: {(datetime.now(UTC) - began).total_seconds():.0f} s")
     print({site: away(receipts, site) for site in sites}, [r.round_number for r in receipts if r.state == "void"])
     # On a busy machine a hospital may answer too late; that is what a gap is for.
     assert sum(receipt.state == "closed" for receipt in receipts) >= (TICKS - 4 if SOAK else TICKS // 3)

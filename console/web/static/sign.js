@@ -79,13 +79,13 @@ function eventOf(plan, site, domain) {
     return { ...frame, kind: "unprotected", releases: plan.task.name === "indicators" ? plan.rounds : 1 };
   }
   const declared_patients = participants.find((one) => one.site === site)?.declared_patients;
-  if (plan.task.name === "indicators") {
-    const contributions = Math.max(...plan.task.indicators.map((one) => one.contributions));
-    const tree = { kind: "tree_gaussian", noise_multiplier: sigma, sampling_probability: 1.0, steps: 1, declared_patients };
-    return { ...frame, ...tree, ticks: plan.task.ticks, contributions };
-  }
   const shares = domain === CONSORTIUM && privacy.mode === "dist" ? honest(participants.length, plan.min_sites) : 1;
   const noise_multiplier = sigma * Math.sqrt(shares);
+  if (plan.task.name === "indicators") {
+    const contributions = Math.max(...plan.task.indicators.map((one) => one.contributions));
+    const tree = { kind: "tree_gaussian", noise_multiplier, sampling_probability: 1.0, steps: 1, declared_patients };
+    return { ...frame, ...tree, ticks: plan.task.ticks, contributions };
+  }
   return { ...frame, kind: "poisson_gaussian", noise_multiplier, sampling_probability, steps: local.steps, declared_patients };
 }
 

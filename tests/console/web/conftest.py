@@ -197,8 +197,12 @@ def campaign_of(
     on_absence: str = "gap",
     confidence: float = 0.95,
     title: str = "Admissions and beds in the hospitals of the region",
+    shared: bool = False,
 ) -> StudyPlan:
-    """A campaign of indicators over days at these hospitals, of which this site, ``north``, is one."""
+    """A campaign of indicators over days at these hospitals, of which this site, ``north``, is one.
+
+    ``shared``: in mode dist, epsilon 6 of one share and 3 of the h = 3 that five hospitals have; else local, epsilon 3.
+    """
     asked = {
         "start": "2026-01-05T00:00:00Z",
         "ticks": ticks,
@@ -226,7 +230,7 @@ def campaign_of(
         },
         "hospitals": dict.fromkeys(names, 20000),
         "indicators": asked,
-        "privacy": {"mode": "local", "epsilon": 3},
+        "privacy": {"mode": "dist", "epsilon": 6, "epsilon_consortium": 3} if shared else {"epsilon": 3},
     }
     return campaign_plan(CampaignFile.model_validate(given), date(2026, 1, 1))
 

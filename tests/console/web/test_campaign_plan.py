@@ -6,6 +6,7 @@ of the pages.
 
 import re
 from html import unescape
+from math import sqrt
 from typing import Any
 
 import pytest
@@ -42,6 +43,14 @@ PASSPHRASE = "four words that nobody guesses"
 @pytest.fixture
 def plan(world: Any, helpers: Any) -> StudyPlan:
     made: StudyPlan = world.proposed(helpers.campaign_of())
+    world.opened("test")
+    return made
+
+
+@pytest.fixture
+def shared(world: Any, helpers: Any) -> StudyPlan:
+    """A campaign whose hospitals add shares of noise, at a site with a budget on every curve that it needs."""
+    made: StudyPlan = world.proposed(helpers.campaign_of(shared=True))
     world.opened("test")
     return made
 
@@ -170,6 +179,52 @@ def test_an_officer_is_shown_the_cost_of_one_charge_and_signs_one_block(
     assert "the whole campaign, not charged yet" in text_of(client_as("officer").get(f"/studies/{plan.digest}/decide"))
 
 
+def both_of(plan: StudyPlan) -> tuple[str, str]:
+    """(against everyone, against the coordinator and one other hospital): of one share, and of three."""
+    share, delta = plan.round_event("north"), plan.privacy.delta or 0.0
+    assert isinstance(share, TreeGaussian)
+    three = share.model_copy(update={"noise_multiplier": share.noise_multiplier * sqrt(3)})
+    return rounded_up(epsilon([share], delta)), rounded_up(epsilon([three], delta))
+
+
+def test_an_officer_is_shown_and_signs_both_curves_of_a_campaign_of_shares(
+    client_as: Any, shared: StudyPlan, allowed: None
+) -> None:
+    page = client_as("officer").get(f"/studies/{shared.digest}/decide")
+    text, (alone, together) = text_of(page), both_of(shared)
+    assert re.findall(r'data-part="domain">(\w+)<', page.text) == ["test", "training", "consortium"]
+    assert re.findall(r'data-part="blocks">(\d+)<', page.text) == ["1", "1", "1"]
+    assert text.count(f"ε at most {alone}") == 2 and text.count(f"ε at most {together}") == 1
+    assert "against the coordinator and as many hospitals as a plan counts as colluding" in text
+
+
+def test_the_words_of_a_campaign_of_shares_name_both_promises_and_the_shares(shared: StudyPlan) -> None:
+    text = "\n".join(in_words(shared))
+    noise = shared.privacy.noise_multiplier or 0.0
+    for part in (
+        "Epsilon of the whole study: at most 6 at delta",
+        "Against the coordinator and at most 1 other hospital only: at most 3 at delta",
+        f"its share of Gaussian noise, of standard deviation {noise:g}",
+        f"at least 3 shares that those who may collude do not know, of {round(noise * sqrt(3), 3):g} together",
+        "A tick needs 4 of 5 hospitals: 1 may be offline.",
+    ):
+        assert part in text, part
+    with speaking("fr"):
+        assert "sa part de bruit gaussien" in "\n".join(in_words(shared))
+
+
+def test_pages_of_a_campaign_of_shares_name_both_promises(world: Any, client_as: Any, shared: StudyPlan) -> None:
+    alone, together = both_of(shared)
+    for path in ("", "/indicators"):
+        text = text_of(client_as("officer").get(f"/studies/{shared.digest}{path}"))
+        assert text.count(alone) and text.count(together), path
+        assert "against the coordinator and as many hospitals as a plan counts as colluding" in text, path
+    world.granted(shared, *DOMAINS, "consortium")
+    world.published(shared, 3, *DOMAINS, "consortium")
+    assert "3 of 90" in text_of(client_as("officer").get(f"/studies/{shared.digest}/indicators"))
+    assert "a whole campaign: 1 charged" in text_of(client_as("officer").get("/budget/consortium"))
+
+
 def test_a_tick_that_is_tried_again_is_not_charged_again(world: Any, client_as: Any, helpers: Any) -> None:
     plan = world.proposed(helpers.campaign_of(on_absence="wait"))
     assert plan.attempts == 3
@@ -227,6 +282,38 @@ def test_papers_say_what_was_published_and_that_it_was_charged_once(world: Any, 
         assert "gradient" not in text.casefold() and "admission, discharge, wait" in text
         assert {"en": "charged once on 'training'", "fr": "débitée une fois sur « training »"}[language] in text
         assert once(plan, DOMAIN_DELTA).replace(".", "," if language == "fr" else ".") in text
+
+
+def test_papers_name_both_curves_of_a_campaign_of_shares(world: Any, shared: StudyPlan) -> None:
+    world.granted(shared, *DOMAINS, "consortium")
+    world.published(shared, 3, *DOMAINS, "consortium")
+    source = read_source(world.folder)
+    page = render(sign(statement(source, shared.digest, kind=Kind.STATEMENT, language="en"), source.identity), ".html")
+    text = " ".join(unescape(re.sub(r"<[^>]+>", " ", page.decode())).split())
+    share = shared.round_event("north")
+    assert isinstance(share, TreeGaussian)
+    for domain, shares in (("training", 1), ("test", 1), ("consortium", 3)):
+        event = share.model_copy(update={"noise_multiplier": share.noise_multiplier * sqrt(shares)})
+        assert f"charged once on '{domain}'" in text and rounded_up(epsilon([event], DOMAIN_DELTA)) in text, domain
+    assert "dist: each site adds a share of the noise" in text
+
+
+@pytest.mark.server("chromium")
+def test_the_script_signs_what_a_campaign_of_shares_is_on_the_consortiums_curve(
+    world: Any, visits: Any, shared: StudyPlan, allowed: None
+) -> None:
+    """The noise of three shares, to the last bit but one; of one, or of four, it signs nothing."""
+    with visits.page(world, "officer") as window:
+        window.goto(f"/studies/{shared.digest}/decide")
+        script = """async (shares) => {
+          const { check, shownOn } = await import('/static/sign.js');
+          const request = JSON.parse(document.querySelector('#request').textContent);
+          const event = request.facts.find((one) => one.domain === 'consortium').event;
+          event.noise_multiplier *= Math.sqrt(shares / 3);
+          try { return await check(request, shownOn(document)); } catch (error) { return error.words ?? String(error); }
+        }"""
+        assert window.evaluate(script, 3) == shared.digest
+        assert window.evaluate(script, 1) == window.evaluate(script, 4) == "differs"
 
 
 @pytest.mark.server("chromium")

@@ -170,6 +170,23 @@ def test_before_the_first_tick_the_page_says_why_and_what_it_will_cost(
         assert "Nothing is released before" not in study
 
 
+def test_the_coordinators_page_names_both_promises_of_a_campaign_of_shares(new_hub: Any, helpers: Any) -> None:
+    plan = helpers.campaign_of(shared=True)
+    new_hub.registry.propose(plan)
+    StudyFolder.create(new_hub.folder.studies, plan)
+    with helpers.new_client(new_hub.app()) as client:
+        helpers.log_in(client, new_hub, "researcher")
+        at = f"/studies/{plan.digest}/indicators"
+        promised = text_of(client.get(at)).split("What it costs", 1)[1]
+        found = json.loads(client.get(f"{at}/series.json").text)["privacy"]
+    share = plan.round_event("north")
+    for shares, against in ((1, "everyone, whoever colludes"), (3, "the coordinator and as many hospitals")):
+        event = share.model_copy(update={"noise_multiplier": share.noise_multiplier * shares**0.5})
+        said = f"ε at most {rounded_up(epsilon([event], 1e-6))} at δ = 0.000001; for any one patient"
+        assert said in promised and f"against {against}" in promised.split(said, 1)[1]
+    assert "against the coordinator together with at most 1 other hospital" in found[1]
+
+
 def test_a_void_tick_is_a_gap_and_the_page_says_so(live_copy: Any, seats: Any) -> None:
     plan, place = live_copy.plans["campaign"], place_of(live_copy)
     before = place.progress(plan)
