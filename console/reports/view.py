@@ -202,7 +202,10 @@ class View:
 
     def evaluation(self) -> list[evaluation_charts.Plot]:
         """The figures of all test patients over the rounds of the schedule."""
-        return [] if self.result.evaluation is None else evaluation_charts.plots(self.result.evaluation)
+        found = self.result.evaluation
+        return (
+            [] if found is None else evaluation_charts.plots([(one.after_round, one.figures) for one in found.rounds])
+        )
 
     def training(self, metric: str) -> list[Panel]:
         """The metric over rounds, a panel for each hospital."""

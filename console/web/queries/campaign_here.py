@@ -1,6 +1,6 @@
 """A campaign of indicators as a hospital sees it while it runs: what it has answered, and whom its receipts name.
 
-The table of sums comes with the last tick (``campaigns.CampaignReader.at_hospital``). Until then the coordinator's page
+The table of sums comes with the last tick (``tables.TableReader.at_hospital``). Until then the coordinator's page
 shows the series; here stands what this hospital's own ledger and its receipts say.
 """
 
@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from wardround.client.population import usual_domains
 from wardround.client.store.receipts import Receipts
 from wardround.client.store.studies import Studies
-from wardround.console.web.queries.campaigns import Campaign, CampaignReader
+from wardround.console.web.queries.campaigns import Campaign, campaign
 from wardround.console.web.queries.site import SiteQueries, StudyLine, study_line
+from wardround.console.web.queries.tables import TableReader
 from wardround.protocol.errors import ProtocolViolation
 from wardround.protocol.indicators import Indicators
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.receipt import Receipt
 
-TABLES = CampaignReader()
+TABLES = TableReader(campaign)
 """Keeps what it read of released tables, for every hospital of this process."""
 
 

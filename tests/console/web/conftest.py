@@ -892,7 +892,8 @@ def helpers() -> SimpleNamespace:
     return SimpleNamespace(
         PASSWORD=PASSWORD, PORT=PORT, HOSTILE=HOSTILE, WEAK=WEAK, Served=Served, csrf=csrf, log_in=log_in,
         new_client=new_client, plan_of=plan_of, REASON=REASON, Asker=Asker, filled=filled,
-        missing_headers=missing_headers, World=World, BROKEN=BROKEN, campaign_of=campaign_of,
+        missing_headers=missing_headers, World=World, BROKEN=BROKEN, campaign_of=campaign_of, HubWorld=HubWorld,
+        short_folder=short_folder, Face=Face, identity=Identity.generate,
     )  # fmt: skip
 
 

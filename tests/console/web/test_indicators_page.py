@@ -20,7 +20,6 @@ from typer.testing import CliRunner
 from wardround.client.released import keep_model
 from wardround.console.cli import app
 from wardround.console.web.indicators_view import live_words
-from wardround.console.web.pages.coordinator_indicators import follows
 from wardround.console.web.queries.campaigns import Attendance, Campaign, campaign
 from wardround.console.web.queries.coordinator import CoordinatorQueries
 from wardround.privacy.accounting import epsilon, rounded_up
@@ -191,9 +190,9 @@ def test_a_table_that_no_receipt_names_is_not_believed(live_copy: Any, seats: An
     queries = CoordinatorQueries(live_copy.folder)
     newest = campaign(plan, live_copy.truth[DONE], DONE)
     between = campaign(plan, live_copy.truth[DONE - 1], DONE - 1)
-    study = queries.study(plan.digest)
-    assert follows(study, newest) and follows(study, between), "a receipt is written before the checkpoint"
-    assert not follows(study, campaign(plan, live_copy.truth[DONE - 2], DONE - 2))
+    study, start = queries.study(plan.digest), plan.model.hash
+    assert all(study.names(one.table, start) for one in (newest, between)), "a receipt is written before the checkpoint"
+    assert not study.names(campaign(plan, live_copy.truth[DONE - 2], DONE - 2).table, start)
 
 
 @pytest.mark.parametrize("content", [b"", b"junk\nmore", b'{"plan": "x", "rounds_done": 1}\n', b"\xff" * 100])
