@@ -5,13 +5,14 @@ A figure that is not shown has no place in any picture: what stands for it says 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Protocol
 
 from markupsafe import Markup
 
 from wardround.console.i18n import _
 from wardround.console.reports.numbers import four_digits
-from wardround.console.reports.panel import TOP, WIDTH, estimate, frame, of_probabilities, shown
+from wardround.console.reports.panel import WIDTH, estimate, frame, of_probabilities, shown
 from wardround.console.reports.svg import Point, Scale, around, line, nice_step, path, picture, tag, text
 
 OF_A_CURVE: Final = ("observed at ", "predicted at ")
@@ -74,6 +75,10 @@ def over_rounds(key: str, name: str, found: Sequence[tuple[int, Ends | None]], *
     ends = [end for _, figure in found if figure is not None for end in figure.all]
     reach = (0.0, 1.0) if share or not ends else _around(ends)
     x, y, marks = frame(148, reach, (0.5, len(found) + 0.5), [])
+    places = [(x(place), None if figure is None else y(figure.value)) for place, (_, figure) in enumerate(found, 1)]
+    for (left, before), (right, after_it) in pairwise(places):
+        if before is not None and after_it is not None:
+            marks.append(path([(left, before), (right, after_it)], "between"))
     every = max(1, -(-len(found) // _MOST_LABELS))
     for place, (after, figure) in enumerate(found, 1):
         if place % every == 0 or len(found) <= _MOST_LABELS:
@@ -103,7 +108,7 @@ def calibration(key: str, name: str, found: Sequence[tuple[Ends | None, Ends | N
     if len(there) < len(found):
         missing = _("%(count)s of %(all)s bins not shown") % {"count": len(found) - len(there), "all": len(found)}
         said.append(missing)
-        marks.append(text(x.end, TOP, missing, "label", "end"))
+        marks.append(text(x.end - 4, y.start - 6, missing, "label", "end"))
     return picture(key, WIDTH, 248, name, "; ".join(said), *marks, class_="panel")
 
 
@@ -119,7 +124,7 @@ def histogram(key: str, name: str, cuts: Sequence[float], found: Sequence[tuple[
     for place, (_name, figure) in enumerate(found):
         left, width = x(place) + gap, x(place + 1) - x(place) - 2 * gap
         if figure is None:
-            marks.append(tag("rect", x=left, y=y.end, width=width, height=y.start - y.end, class_="void-band"))
+            marks.append(_field(left, width, y))
             continue
         top, foot = sorted((y(figure.value), y(0.0)))
         marks.append(tag("rect", x=left, y=top, width=width, height=max(foot - top, 0.5), class_="bar-of"))
@@ -135,10 +140,10 @@ def histogram(key: str, name: str, cuts: Sequence[float], found: Sequence[tuple[
     return picture(key, WIDTH, 152, name, said, *marks, class_="panel")
 
 
-def survival(key: str, name: str, unit: str, found: Sequence[tuple[float, Ends | None]]) -> Markup:
+def survival(key: str, name: str, axis: str, unit: str, found: Sequence[tuple[float, Ends | None]]) -> Markup:
     """The share that lives on, as steps at the times of the grid, each with its interval; it begins at 1.
 
-    Where a figure is not shown the steps end, and go on after it.
+    Where a figure is not shown the steps end, and go on after it. ``axis``: what stands below.
     """
     last = found[-1][0]
     x, y, marks = frame(178, (0.0, 1.0), (0.0, last), [])
@@ -148,15 +153,15 @@ def survival(key: str, name: str, unit: str, found: Sequence[tuple[float, Ends |
     before: Point | None = (x(0.0), y(1.0))
     for time, figure in found:
         if figure is None:
-            marks += _none(x(time), y)
+            marks.append(_field(x(time) - 4, 8.0, y))
             before = None
             continue
         at = x(time), y(figure.value)
         if before is not None:
             marks.append(path([before, (at[0], before[1]), at], "shared-line"))
-        marks += estimate(*at[:1], y, figure.value, figure.low, figure.high)
+        marks += estimate(at[0], y, figure.value, figure.low, figure.high)
         before = at
-    marks.append(text((x.start + x.end) / 2, 178, unit, "label", "middle"))
+    marks.append(text((x.start + x.end) / 2, 178, axis, "label", "middle"))
     said = "; ".join(f"{four_digits(time)} {unit}: {_said(figure)}" for time, figure in found)
     return picture(key, WIDTH, 182, name, said, *marks, class_="panel")
 
@@ -170,11 +175,13 @@ def _around(ends: Sequence[float]) -> tuple[float, float]:
     return around(ends, nice_step((max(ends) - min(ends)) / 3 if max(ends) > min(ends) else abs(max(ends)) / 3))
 
 
+def _field(left: float, width: float, y: Scale) -> Markup:
+    """What stands where a figure is not shown."""
+    return tag("rect", x=left, y=y.end, width=width, height=y.start - y.end, class_="void-band")
+
+
 def _none(at: float, y: Scale) -> list[Markup]:
-    return [
-        tag("rect", x=at - 7, y=y.end, width=14.0, height=y.start - y.end, class_="void-band"),
-        text(at, y.start - 6, _("none"), "label", "middle"),
-    ]
+    return [_field(at - 7, 14.0, y), text(at, y.start - 6, _("none"), "label", "middle")]
 
 
 def _said(figure: Ends | None) -> str:

@@ -3,8 +3,9 @@
 A figure that is hidden has no number here, in no table, picture or file, and says why.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Final
 
 from markupsafe import Markup
@@ -23,7 +24,7 @@ from wardround.console.reports.figures_words import (
 from wardround.console.reports.statistics_words import asked
 from wardround.console.statistics_table import as_csv, as_json, promises
 from wardround.console.web.given import given
-from wardround.console.web.i18n import _
+from wardround.console.web.i18n import _, number
 from wardround.console.web.queries.figures import Figures
 from wardround.console.web.queries.studies import Figure as Cost
 from wardround.console.web.queries.studies import figures as costs_of
@@ -33,6 +34,9 @@ from wardround.strategies.statistics import Cell
 
 MOST_ROWS: Final = 150
 """Figures of one question in its table; the files have all."""
+
+FEW_HIDDEN: Final = 3
+"""So many neighbours that are hidden for one reason have one row together."""
 
 MOST_PICTURES: Final = 12
 """Of one question: of its first groups."""
@@ -90,8 +94,8 @@ def questions(figures: Figures) -> list[Question]:
     if not figures.cells:
         return []
     return [
-        _question(figures, number, query, words)
-        for number, (query, (_, words)) in enumerate(zip(figures.task.queries, asked(figures.task), strict=True), 1)
+        _question(figures, place, query, words)
+        for place, (query, (_name, words)) in enumerate(zip(figures.task.queries, asked(figures.task), strict=True), 1)
     ]
 
 
@@ -113,25 +117,40 @@ def download(figures: Figures, form: str) -> Response:
     return Response(content, media_type=kind, headers={"content-disposition": kept})
 
 
-def _question(figures: Figures, number: int, query: Query, words: str) -> Question:
+def _question(figures: Figures, place: int, query: Query, words: str) -> Question:
     plan = figures.plan
     cells = [cell for cell in figures.cells if cell.query == query.name]
-    # Of a training the newest look stands first.
-    newest = sorted(cells, key=lambda cell: -(cell.after or 0))
+    # Of a training the newest look stands first, and in it what is of all patients.
+    newest = sorted(
+        cells, key=lambda cell: (-(cell.after or 0), figures.task.follows is not None and not _of_all(cell))
+    )
     over: tuple[Panel, ...] = ()
     if looks := figures.looks:
         mine = [(after, [cell for cell in found if cell.query == query.name]) for after, found in looks]
-        over = tuple(Panel(plot.name, plot.chart) for plot in plots(mine, f"over-{number}", name_words))
+        over = tuple(Panel(plot.name, plot.chart) for plot in plots(mine, f"over-{place}", name_words))
     last = [cell for cell in newest if cell.after == newest[0].after]
+    rows = list(_rows(plan, newest))
     return Question(
         query.name,
         words,
-        tuple(_row(plan, cell) for cell in newest[:MOST_ROWS]),
+        tuple(rows[:MOST_ROWS]),
         over,
-        tuple(_panels(plan, query, number, last)),
-        max(0, len(newest) - MOST_ROWS),
+        tuple(_panels(plan, query, place, last)),
+        max(0, len(rows) - MOST_ROWS),
         sum(cell.value is None for cell in cells),
     )
+
+
+def _rows(plan: StudyPlan, cells: Sequence[Cell]) -> Iterator[Row]:
+    """One for each figure; of neighbours of a group that are hidden for the same reason one together."""
+    rows = [_row(plan, cell) for cell in cells]
+    for _key, run in groupby(rows, lambda row: (row.after, row.group, row.why)):
+        found = list(run)
+        if not found[0].why or len(found) < FEW_HIDDEN:
+            yield from found
+            continue
+        places = {"first": found[0].figure, "last": found[-1].figure, "count": number(len(found))}
+        yield replace(found[0], figure=_("%(first)s … %(last)s (%(count)s figures)") % places)
 
 
 def _row(plan: StudyPlan, cell: Cell) -> Row:
@@ -147,11 +166,15 @@ def _row(plan: StudyPlan, cell: Cell) -> Row:
     )
 
 
+def _of_all(cell: Cell) -> bool:
+    return set(cell.group) <= {"all"}
+
+
 def _group(names: Sequence[str]) -> str:
     return " · ".join(given(name_words(name)) for name in names)
 
 
-def _panels(plan: StudyPlan, query: Query, number: int, cells: Sequence[Cell]) -> list[Panel]:
+def _panels(plan: StudyPlan, query: Query, question: int, cells: Sequence[Cell]) -> list[Panel]:
     """The pictures of a statistic that is a curve or a histogram: one for each of its groups and hospitals."""
     of_groups: dict[tuple[str, tuple[str, ...]], list[Cell]] = {}
     for cell in cells:
@@ -159,7 +182,7 @@ def _panels(plan: StudyPlan, query: Query, number: int, cells: Sequence[Cell]) -
     made = []
     for place, ((site, group), found) in enumerate(of_groups.items(), 1):
         name = _group(group_names(plan, found[0])[: len(group) + bool(site)]) or _("all")
-        chart = _chart(query, f"panel-{number}-{place}", f"{query.name}, {name}", found)
+        chart = _chart(query, f"panel-{question}-{place}", f"{query.name}, {name}", found)
         if chart is not None:
             made.append(Panel(name, chart))
         if len(made) == MOST_PICTURES:
@@ -178,10 +201,12 @@ def _chart(query: Query, key: str, name: str, cells: Sequence[Cell]) -> Markup |
             if len(lived) < len(query.times):
                 return None  # The test between groups, which is of all of them.
             unit = lived[0].quantity.removeprefix("survival at ").partition(" ")[2]
+            axis = query.time if unit in ("", "1") else f"{query.time} ({unit})"
             return survival(
-                key, name, "" if unit == "1" else unit, list(zip(query.times, map(Ends.of, lived), strict=True))
+                key, name, given(axis), given(unit), list(zip(query.times, map(Ends.of, lived), strict=True))
             )
         case Evaluation():
             observed, predicted = ([cell for cell in cells if cell.quantity.startswith(each)] for each in OF_A_CURVE)
-            return calibration(key, name, [(Ends.of(p), Ends.of(o)) for p, o in zip(predicted, observed, strict=True)])
+            bins = [(Ends.of(p), Ends.of(o)) for p, o in zip(predicted, observed, strict=True)]
+            return calibration(key, name, bins) if any(None not in each for each in bins) else None
     return None
