@@ -14,7 +14,7 @@ from wardround.client.store.folder import SiteFolder
 from wardround.client.store.ledger import Ledger
 from wardround.client.store.members import Members
 from wardround.client.store.memory import SiteMemory
-from wardround.client.store.results import kept_model
+from wardround.client.store.results import keep_report, kept_model
 from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.parameters import model_hash
 from wardround.protocol.plan import StudyPlan
@@ -24,7 +24,10 @@ from wardround.strategies import strategy_from
 def site_report(
     folder: SiteFolder, plan: StudyPlan, settings: SiteSettings, ledger: Ledger, members: Members, rounds_in_sum: int
 ) -> SiteResult:
-    """The site's own row: its own model and the shared one on its own test patients, and what the study cost here."""
+    """The site's own row: its own model and the shared one on its own test patients, and what the study cost here.
+
+    It is kept in the site's folder, where the site's own console shows it.
+    """
     cohort = cohort_of(plan, folder, settings, members)
     task = site_task(plan, folder, released=False)
     strategy, model = strategy_from(plan.strategy), kept_model(folder, plan)
@@ -35,7 +38,9 @@ def site_report(
     domains = members.domains(cohort.train_ids or ())
     charged = max(ledger.charged(plan.digest, domain) for domain in domains)
     epsilon_site = _epsilon(plan, folder.site, charged)
-    return row(plan, task, cohort, compared, compared.verdicts, rounds_in_sum=rounds_in_sum, epsilon_site=epsilon_site)
+    found = row(plan, task, cohort, compared, compared.verdicts, rounds_in_sum=rounds_in_sum, epsilon_site=epsilon_site)
+    keep_report(folder, plan, found)
+    return found
 
 
 def _epsilon(plan: StudyPlan, site: str, charged: int) -> float | None:

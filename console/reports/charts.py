@@ -1,4 +1,4 @@
-"""The pictures of the report: intervals, curves over rounds, ROC, calibration, epsilon, who took part.
+"""The pictures of the report: intervals, curves over rounds, epsilon, who took part; ``curves`` has the others.
 
 Each function makes one picture of one hospital, so any number of hospitals is a grid of small pictures with common
 scales, and no picture needs a colour for each hospital. Own model: dashed and hollow. Shared model: solid and filled.
@@ -10,10 +10,10 @@ from markupsafe import Markup
 
 from wardround.console.reports.findings import Mark
 from wardround.console.reports.numbers import NOT_ESTIMABLE, decimal, interval
-from wardround.console.reports.panel import TOP, WIDTH, frame, of_probabilities
+from wardround.console.reports.panel import TOP, WIDTH, frame
 from wardround.console.reports.svg import Point, Scale, dot, line, path, picture, tag, text, thin, tick_text
 from wardround.privacy.accounting import rounded_up
-from wardround.simulations.result import CurveResult, EstimateResult, MadeUpHospital
+from wardround.simulations.result import EstimateResult, MadeUpHospital
 
 MOST_POINTS = 240
 MOST_CELLS = 120
@@ -92,35 +92,6 @@ def over_rounds(
     marks.append(text((x.start + x.end) / 2, 148, "round", "label", "middle"))
     said = f"from {decimal(values[0][1])} in round {values[0][0]} to {decimal(values[-1][1])} in round {values[-1][0]}"
     return picture(key, WIDTH, 152, words, said if values else NOT_ESTIMABLE, *marks, class_="panel")
-
-
-def roc(key: str, words: str, own: CurveResult, shared: CurveResult) -> Markup:
-    """Sensitivity against 1 - specificity on the hospital's test patients."""
-    x, y, marks = of_probabilities("1 \N{MINUS SIGN} specificity", "sensitivity")
-    for kind, curve in (("own", own), ("shared", shared)):
-        if curve.roc:
-            marks.append(path(_corners([(x(a), y(b)) for a, b in curve.roc]), f"{kind}-line"))
-    there = [kind for kind, curve in (("own", own), ("shared", shared)) if curve.roc]
-    said = f"curves of the {' and '.join(there)} model; the diagonal is chance"
-    return picture(key, WIDTH, 248, words, said, *marks, class_="panel")
-
-
-def calibration(key: str, words: str, own: CurveResult, shared: CurveResult) -> Markup:
-    """Observed share against predicted probability; the area of a dot grows with its patients."""
-    x, y, marks = of_probabilities("predicted probability", "observed share")
-    most = max((n for curve in (own, shared) for _, _, n in curve.calibration), default=1)
-    for kind, curve in (("own", own), ("shared", shared)):
-        points = [(x(p), y(o)) for p, o, _ in curve.calibration]
-        marks += [
-            dot(px, py, 2.0 + 5.0 * (n / most) ** 0.5, f"{kind}-dot see-through")
-            for (px, py), (_, _, n) in zip(points, curve.calibration, strict=True)
-        ]
-    said = "; ".join(
-        f"{kind} model: " + ", ".join(f"predicted {p:.2f}, observed {o:.2f}, {n} patients" for p, o, n in c.calibration)
-        for kind, c in (("own", own), ("shared", shared))
-        if c.calibration
-    )
-    return picture(key, WIDTH, 248, words, said, *marks, class_="panel")
 
 
 def spending(
@@ -230,20 +201,6 @@ def _void_bands(x: Scale, y: Scale, void: Sequence[int]) -> list[Markup]:
         )
         for r in thin(void, MOST_POINTS)
     ]
-
-
-def _corners(points: Sequence[Point]) -> list[Point]:
-    """Only the points at which the curve turns: an ROC curve has many on one line."""
-    kept: list[Point] = []
-    for point in points:
-        if len(kept) > 1 and _straight(kept[-2], kept[-1], point):
-            kept.pop()
-        kept.append(point)
-    return kept
-
-
-def _straight(a: Point, b: Point, c: Point) -> bool:
-    return abs((b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1])) < 1e-6
 
 
 def _worst(marks: Sequence[Mark], most: int) -> list[Mark]:

@@ -7,7 +7,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from wardround.console.reports import benefits, charts, evaluation_charts, findings, numbers
+from wardround.console.reports import benefits, charts, curves, evaluation_charts, findings, numbers
 from wardround.console.reports.svg import around, nice_step, thin
 from wardround.privacy.accounting import rounded_up
 from wardround.protocol.errors import UsageError
@@ -231,7 +231,7 @@ class View:
         return [
             Panel(
                 site,
-                charts.roc(self._key("r", site), f"ROC at {site.site}", site.own.curves, site.shared.curves),
+                curves.roc(self._key("r", site), f"ROC at {site.site}", site.own.curves, site.shared.curves),
                 note="" if site.own.curves.roc else f"own {numbers.NOT_ESTIMABLE}",
             )
             if site.own.curves.roc or site.shared.curves.roc
@@ -243,7 +243,7 @@ class View:
         return [
             Panel(
                 site,
-                charts.calibration(
+                curves.calibration(
                     self._key("c", site), f"Calibration at {site.site}", site.own.curves, site.shared.curves
                 ),
                 note="" if site.own.curves.calibration else f"own {numbers.NOT_ESTIMABLE}",
