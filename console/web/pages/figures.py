@@ -5,10 +5,10 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from wardround.console.web.figures_own import own_figures
 from wardround.console.web.figures_view import costs, download, questions
 from wardround.console.web.guards import Viewer, console
 from wardround.console.web.i18n import N_, _
-from wardround.console.web.own_figures_view import own_figures
 from wardround.console.web.page import Page
 from wardround.console.web.queries.figures_here import FiguresHere, figures_here
 from wardround.console.web.rendering import render

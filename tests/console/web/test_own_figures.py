@@ -29,6 +29,7 @@ from wardround.client.store.studies import Studies
 from wardround.conf.planning import make_plan
 from wardround.conf.statistics import parse_statistics
 from wardround.console.web import pages
+from wardround.console.web.figures_own import own_figures
 from wardround.console.web.pages import PAGES, figures
 from wardround.console.web.roles import ROLES, Face, Role
 from wardround.protocol.errors import UsageError
@@ -57,7 +58,7 @@ def report_of(own: float = MARK) -> SiteResult:
         shared=ModelResult(
             metrics={"auroc": EstimateResult(value=0.853127, low=0.77, high=0.91),
                      "accuracy": EstimateResult(value=0.77, low=0.68, high=0.85)},
-            curves=CurveResult(roc=roc, calibration=calibration),
+            curves=CurveResult(roc=((0.0, 0.0), (0.05, 0.7), (0.3, 0.95), (1.0, 1.0)), calibration=((0.3, 0.33, 63),)),
         ),
         gain={"auroc": EstimateResult(value=0.1186, low=0.02, high=0.21)},
         benefit=(BenefitResult(model="shared", metric="auroc", comparisons=1, verdict="helps",
@@ -111,8 +112,8 @@ def test_the_hospitals_own_people_see_its_own_figures_and_that_nobody_else_does(
     for part in (
         "AUROC 0.7345 [0.6345 to 0.8345] 0.8531 [0.77 to 0.91] 0.1186 [0.02 to 0.21]",
         "Accuracy not estimable 0.77 [0.68 to 0.85]",
-        "Shared model: it helps, better by 0.1186 (interval 0.02 to 0.21).",
-        "goes on with this one: shared model.",
+        "Shared model: it helps, by 0.1186 (interval 0.02 to 0.21).",
+        "fall-back keeps here: shared model.",
         "137 for training, 63 for testing",
         "one class only",
         "no message to the coordinator or another hospital",
@@ -165,7 +166,7 @@ def test_a_coordinators_console_shows_no_own_figure_whatever_lies_in_its_folder(
 def test_no_page_of_a_coordinator_can_reach_the_code_that_reads_own_figures() -> None:
     """By what its modules import, directly or through others of the console."""
     root = Path(pages.__file__).parent.parent
-    owns = {"wardround.console.web.own_figures_view", "wardround.console.web.queries.figures_here"}
+    owns = {"wardround.console.web.figures_own", "wardround.console.web.queries.figures_here"}
 
     def imported(name: str, found: set[str]) -> set[str]:
         path = root / Path(*name.removeprefix("wardround.console.web").strip(".").split("."))
@@ -189,6 +190,18 @@ def test_no_page_of_a_coordinator_can_reach_the_code_that_reads_own_figures() ->
         if page.face is Face.COORDINATOR:
             assert not reached & owns, module
     assert owns <= imported("wardround.console.web.pages.figures", set()), "the control"
+
+
+def test_a_model_that_harms_is_said_with_what_it_costs(world: Any) -> None:
+    worse = EstimateResult(value=-0.05, low=-0.09, high=-0.01)
+    harms = BenefitResult(model="personalised", metric="auroc", comparisons=1, verdict="harms", better_by=worse)
+    none = harms.model_copy(update={"verdict": "none", "reason": "fewer than 30 test patients"})
+    found = own_figures(report_of().model_copy(update={"benefit": (harms, none), "kept": None}))
+    assert [words.replace("\N{MINUS SIGN}", "-") for words in found.verdicts] == [
+        "Personalised model: it harms, by 0.05 (interval 0.01 to 0.09).",
+        "Personalised model: no verdict; better by -0.05 (interval -0.09 to -0.01).",
+    ]
+    assert "fewer than 30 test patients" in found.reasons
 
 
 def test_a_report_is_for_the_sites_own_account_and_one_that_is_broken_is_said(world: Any, client_as: Any) -> None:

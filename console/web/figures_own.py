@@ -100,9 +100,7 @@ def _verdicts(report: SiteResult) -> Iterator[str]:
         if (words := _verdict(one)) is not None:
             yield words
     if report.kept is not None:
-        yield _("By the plan's fall-back this hospital goes on with this one: %(model)s.") % {
-            "model": _(MODELS[report.kept.model])
-        }
+        yield _("What the plan's fall-back keeps here: %(model)s.") % {"model": _(MODELS[report.kept.model])}
 
 
 def _verdict(found: BenefitResult) -> str | None:
@@ -111,17 +109,18 @@ def _verdict(found: BenefitResult) -> str | None:
     if by.value is None or by.low is None or by.high is None:
         return None
     words = {
-        "helps": _("%(model)s: it helps, better by %(by)s (interval %(low)s to %(high)s)."),
-        "harms": _("%(model)s: it harms, better by %(by)s (interval %(low)s to %(high)s)."),
-        "not shown": _("%(model)s: no difference can be shown, better by %(by)s (interval %(low)s to %(high)s)."),
-        "none": _("%(model)s: no verdict, better by %(by)s (interval %(low)s to %(high)s)."),
+        "helps": _("%(model)s: it helps, by %(by)s (interval %(low)s to %(high)s)."),
+        "harms": _("%(model)s: it harms, by %(by)s (interval %(low)s to %(high)s)."),
+        "not shown": _("%(model)s: no difference can be shown; better by %(by)s (interval %(low)s to %(high)s)."),
+        "none": _("%(model)s: no verdict; better by %(by)s (interval %(low)s to %(high)s)."),
     }[found.verdict]
+    value, low, high = (-by.value, -by.high, -by.low) if found.verdict == "harms" else (by.value, by.low, by.high)
     model = _(MODELS[found.model])
     return words % {
         "model": f"{model[:1].upper()}{model[1:]}",
-        "by": four_digits(by.value),
-        "low": four_digits(by.low),
-        "high": four_digits(by.high),
+        "by": four_digits(value),
+        "low": four_digits(low),
+        "high": four_digits(high),
     }
 
 
