@@ -380,4 +380,5 @@ def test_the_page_reads_well_on_a_desk_and_a_telephone(
             assert window.locator("svg.panel >> visible=true").count() >= panels
             screenshot(window, f"coordinator-figures-{name}-{language}-{width}")
             assert axe(window) == [] and window.faults == []
+            assert "\\x" not in window.inner_text("main"), "a French space is a space"
             assert window.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
