@@ -198,7 +198,7 @@ class SiteDaemon:
         return self.switches.stopping
 
     def _finished(self, plan: StudyPlan, model: Vector) -> None:
-        from wardround.client.released import keep_model
+        from wardround.client.store.results import keep_model
 
         keep_model(self.folder, plan, model)
         log.info("study finished plan=%s", plan.digest[:12])

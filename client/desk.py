@@ -26,6 +26,7 @@ from wardround.client.store.folder import SiteFolder
 from wardround.client.store.ledger import Ledger
 from wardround.client.store.members import Members
 from wardround.client.store.receipts import Receipts
+from wardround.client.store.results import keep_series
 from wardround.client.store.roster import PinnedRoster
 from wardround.client.store.studies import Studies
 from wardround.client.store.witness import Witness
@@ -60,6 +61,7 @@ from wardround.protocol.incoming import (
     Train,
     parse_ask,
 )
+from wardround.protocol.indicators import Indicators
 from wardround.protocol.ledger import Refuse
 from wardround.protocol.messages import (
     Cosigned,
@@ -74,7 +76,7 @@ from wardround.protocol.messages import (
 )
 from wardround.protocol.outgoing import Outgoing, outgoing
 from wardround.protocol.owners import COORDINATOR
-from wardround.protocol.parameters import model_hash
+from wardround.protocol.parameters import Vector, model_hash
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.receipt import Receipt, parse_receipt
 from wardround.protocol.witness import NONCE_SIZE
@@ -256,8 +258,26 @@ class Desk:
         if isinstance(hospital, SecureSite):
             if ask.proposal is None:
                 raise ProtocolViolation(COORDINATOR, "it asked for a vector in the open, and the plan asks for masks")
-            return hospital.answer(ask.request, ask.proposal, today)
-        return hospital.answer(ask.request, today)
+            answer = hospital.answer(ask.request, ask.proposal, today)
+        else:
+            answer = hospital.answer(ask.request, today)
+        self._keep_series(plan, ask.request.model)
+        return answer
+
+    def _keep_series(self, plan: str, table: Vector) -> None:
+        """Of a campaign: keep the table that a tick brought, for this site's own people, if the last receipt names it.
+
+        The answer does not depend on it: a full disk costs a plot and no tick.
+        """
+        held, last = self.studies.get(plan), self.receipts.newest(plan)
+        if held is None or not isinstance(held.plan.task, Indicators) or not last:
+            return
+        if table.shape != (held.plan.layout.size,) or model_hash(table) != last[0].model_after:
+            return
+        try:
+            keep_series(self.folder, held.plan, table)
+        except OSError as error:
+            log.warning("the series is not kept plan=%s reason=%s", plan[:12], error.strerror)
 
     def _secure_step(self, plan: str, ask: Ask) -> Outgoing:
         hospital = self._hospital(plan)

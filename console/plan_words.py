@@ -8,6 +8,7 @@ direction of writing (CWE-150). ``plan_changes`` says what changed since she las
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from wardround.console.i18n import _, ngettext, numeral
 from wardround.console.reports import indicators_words, statistics_words
@@ -53,6 +54,10 @@ class Section:
     columns: tuple[ColumnTerm, ...] = ()
 
 
+_NO_BREAK: Final = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
+"""Spaces that French has before its colons and between thousands: they are shown as what they are."""
+
+
 def plain(text: str) -> str:
     """``text`` on one line, as a terminal may show it: what is not printable is escaped, wide gaps are closed."""
     return re.sub(r"(?<=\S) {2,}", " ", shown_line(text))
@@ -60,7 +65,9 @@ def plain(text: str) -> str:
 
 def shown_line(text: str) -> str:
     """A line of others' code: as ``plain``, but its spaces stay, for they mean something."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return "".join(
+        char if char.isprintable() or char in _NO_BREAK else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def in_words(plan: StudyPlan) -> Iterator[str]:

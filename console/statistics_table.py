@@ -14,11 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from wardround.console.plan_words import plain
-from wardround.privacy.accounting import rounded_up
+from wardround.console.reports.figures_words import group_names
+from wardround.console.reports.numbers import four_digits
+from wardround.privacy.accounting import epsilon, rounded_up
 from wardround.privacy.meaning import AGAINST, conditions
 from wardround.privacy.shares import who_may_collude
-from wardround.protocol.contract import CodeColumn
-from wardround.protocol.plan import Claim, StudyPlan
+from wardround.protocol.events import PoissonGaussian
+from wardround.protocol.plan import Claim, PrivacyMode, StudyPlan
 from wardround.protocol.statistics import Statistics
 from wardround.strategies.statistics import Cell
 
@@ -52,19 +54,22 @@ def errors(plan: StudyPlan, cells: Sequence[Cell]) -> Table:
         elif cell.low is None or cell.high is None:
             reach = "no interval"
         else:
-            reach = f"{_number((cell.high - cell.low) / 2)} {_unit(cell)}".rstrip()
+            reach = f"{four_digits((cell.high - cell.low) / 2)} {_unit(cell)}".rstrip()
         table.add_row(Text(named, "bold"), _group(plan, cell), Text(cell.quantity), reach)
         before = cell.query
     return table
 
 
-def promises(plan: StudyPlan, epsilon: float | None, consortium: float | None) -> list[str]:
-    """What the figures cost, with everything that an epsilon needs beside it."""
-    terms = plan.privacy
-    if epsilon is None or terms.delta is None:
+def promises(plan: StudyPlan) -> list[str]:
+    """What the figures of the study, run once, cost, with everything that an epsilon needs beside it."""
+    terms, site = plan.privacy, plan.participants[0].site
+    event, together = plan.round_event(site), plan.consortium_event(site)
+    if not isinstance(event, PoissonGaussian) or terms.delta is None:
         return ["No differential privacy: no epsilon bounds what these figures tell of a patient."]
-    lines = [f"ε {rounded_up(epsilon)} {conditions(terms.delta, AGAINST)}; rounded up."]
-    if consortium is not None and terms.claim is Claim.EPSILON_BOTH:
+    own = epsilon([event] * plan.rounds, terms.delta)
+    lines = [f"ε {rounded_up(own)} {conditions(terms.delta, AGAINST)}; rounded up."]
+    if terms.mode is PrivacyMode.DIST and terms.claim is Claim.EPSILON_BOTH:
+        consortium = epsilon([together] * plan.rounds, terms.delta)
         lines.append(f"ε {rounded_up(consortium)} {conditions(terms.delta, who_may_collude(plan))}; rounded up.")
     return lines
 
@@ -109,19 +114,15 @@ def _table(title: str, *columns: str) -> Table:
 def _value(cell: Cell) -> Text:
     if cell.value is None:
         return Text(cell.note, "dim")
-    text = Text(f"{_number(cell.value)} {_unit(cell)}".rstrip())
+    text = Text(f"{four_digits(cell.value)} {_unit(cell)}".rstrip())
     if cell.low is not None and cell.high is not None:
-        text.append(f" [{_number(cell.low)}, {_number(cell.high)}]", "dim")
+        text.append(f" [{four_digits(cell.low)}, {four_digits(cell.high)}]", "dim")
     return text
 
 
 def _group(plan: StudyPlan, cell: Cell) -> Text:
     """The hospital, where it is one's own figure, and the group by what the contract says that its codes mean."""
-    query = next(query for query in _task(plan).queries if query.name == cell.query)
-    meanings = {c.name: c.codes for c in plan.contract_or_fail.columns if isinstance(c, CodeColumn)}
-    words = [meanings.get(by.column, {}).get(name, name) for by, name in zip(query.by, cell.group, strict=False)]
-    named = (cell.site,) if cell.site else ()
-    return Text(" · ".join(map(plain, (*named, *words, *cell.group[len(words) :]))))
+    return Text(" · ".join(map(plain, group_names(plan, cell))))
 
 
 def _covers(cell: Cell) -> str:
@@ -130,11 +131,6 @@ def _covers(cell: Cell) -> str:
 
 def _unit(cell: Cell) -> str:
     return "" if cell.unit == "1" else cell.unit
-
-
-def _number(value: float) -> str:
-    """Whole from 1,000 on, else four digits."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _task(plan: StudyPlan) -> Statistics:

@@ -30,6 +30,7 @@ OF_A_SUBJECT = {
         "reports/task_words.py",
         "reports/words.py",
     ),
+    "figures": ("reports/curves.py", "reports/figure_charts.py", "reports/figures_words.py"),
     "entries": ("paper/entry_words.py", "paper/kinds.py"),
     "paper": (
         "paper/anchor_words.py",

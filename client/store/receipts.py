@@ -50,6 +50,15 @@ class Receipts:
                 found.append(receipt)
         return found[::-1]
 
+    def newest(self, plan: str, most: int = 1) -> list[Receipt]:
+        """The last receipts of a study, the newest first."""
+        with explained("the site's receipts"):
+            rows = self._store.execute(
+                "SELECT content FROM receipts WHERE plan = ? ORDER BY round_number DESC, attempt DESC LIMIT ?",
+                (plan, most),
+            ).fetchall()
+        return [parse_receipt(bytes(content)) for (content,) in rows]
+
     def of(self, plan: str) -> list[Receipt]:
         """The receipts of a study in the order of its rounds."""
         with explained("the site's receipts"):

@@ -13,11 +13,9 @@ from wardround.conf.schema import Configuration
 from wardround.conf.statistics import read_statistics
 from wardround.console.cli_stats import Form
 from wardround.console.statistics_table import as_csv, as_json, errors, figures, promises
-from wardround.privacy.accounting import epsilon
 from wardround.privacy.meaning import ADJACENCY, UNIT
 from wardround.privacy.planner import site_costs
 from wardround.protocol.errors import UsageError
-from wardround.protocol.events import PoissonGaussian
 from wardround.protocol.plan import PrivacyMode, StudyPlan
 from wardround.protocol.statistics import Statistics
 from wardround.strategies.statistics import Cell, expected, read
@@ -83,7 +81,7 @@ def table_command(folder: Path, form: Form) -> None:
 
 
 def _print(plan: StudyPlan, cells: list[Cell], form: Form, attribution: str) -> None:
-    said = promises(plan, *_epsilons(plan))
+    said = promises(plan)
     if form == "json":
         typer.echo(as_json(plan, cells, said))
         return
@@ -95,18 +93,8 @@ def _print(plan: StudyPlan, cells: list[Cell], form: Form, attribution: str) -> 
         typer.echo(line)
 
 
-def _epsilons(plan: StudyPlan) -> tuple[float | None, float | None]:
-    """epsilon_site, and epsilon_consortium in mode dist, of the study run once."""
-    terms, site = plan.privacy, plan.participants[0].site
-    event, together = plan.round_event(site), plan.consortium_event(site)
-    if not isinstance(event, PoissonGaussian) or terms.delta is None:
-        return None, None
-    dist = terms.mode is PrivacyMode.DIST
-    return epsilon([event] * plan.rounds, terms.delta), epsilon([together] * plan.rounds, terms.delta) if dist else None
-
-
 def _cost(plan: StudyPlan, configuration: Configuration) -> list[str]:
-    lines = promises(plan, *_epsilons(plan))
+    lines = promises(plan)
     if plan.privacy.mode is PrivacyMode.NONE:
         return lines
     lines.append(f"Noise: {plan.privacy.noise_multiplier:g} times what {UNIT} can move the sums by ({ADJACENCY}).")

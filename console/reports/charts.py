@@ -1,4 +1,4 @@
-"""The pictures of the report: intervals, curves over rounds, ROC, calibration, epsilon, who took part.
+"""The pictures of the report: intervals, curves over rounds, epsilon, who took part; ``curves`` has the others.
 
 Each function makes one picture of one hospital, so any number of hospitals is a grid of small pictures with common
 scales, and no picture needs a colour for each hospital. Own model: dashed and hollow. Shared model: solid and filled.
@@ -10,11 +10,11 @@ from markupsafe import Markup
 
 from wardround.console.reports.findings import Mark
 from wardround.console.reports.numbers import NOT_ESTIMABLE, decimal, interval
+from wardround.console.reports.panel import TOP, WIDTH, frame
 from wardround.console.reports.svg import Point, Scale, dot, line, path, picture, tag, text, thin, tick_text
 from wardround.privacy.accounting import rounded_up
-from wardround.simulations.result import CurveResult, EstimateResult, MadeUpHospital
+from wardround.simulations.result import EstimateResult, MadeUpHospital
 
-WIDTH, LEFT, RIGHT, TOP = 240.0, 32.0, 6.0, 8.0
 MOST_POINTS = 240
 MOST_CELLS = 120
 
@@ -80,7 +80,7 @@ def over_rounds(
     void: Sequence[int],
 ) -> Markup:
     """A metric of the shared model after each round at one hospital, its own model's level, the mean over hospitals."""
-    x, y, marks = _frame(150, reach, (0.5, last_round + 0.5), _round_ticks(last_round))
+    x, y, marks = frame(150, reach, (0.5, last_round + 0.5), _round_ticks(last_round))
     marks += _void_bands(x, y, void)
     marks.append(path([(x(r), y(v)) for r, v in thin(mean, MOST_POINTS)], "mean-line"))
     if own is not None:
@@ -94,41 +94,6 @@ def over_rounds(
     return picture(key, WIDTH, 152, words, said if values else NOT_ESTIMABLE, *marks, class_="panel")
 
 
-def roc(key: str, words: str, own: CurveResult, shared: CurveResult) -> Markup:
-    """Sensitivity against 1 - specificity on the hospital's test patients."""
-    x, y, marks = _frame(246, (0.0, 1.0), (0.0, 1.0), [0, 0.5, 1])
-    marks.append(line(x(0), y(0), x(1), y(1), "reference"))
-    for kind, curve in (("own", own), ("shared", shared)):
-        if curve.roc:
-            marks.append(path(_corners([(x(a), y(b)) for a, b in curve.roc]), f"{kind}-line"))
-    marks.append(text((x.start + x.end) / 2, 244, "1 \N{MINUS SIGN} specificity", "label", "middle"))
-    marks.append(text(x.start, 8, "sensitivity", "label"))
-    there = [kind for kind, curve in (("own", own), ("shared", shared)) if curve.roc]
-    said = f"curves of the {' and '.join(there)} model; the diagonal is chance"
-    return picture(key, WIDTH, 248, words, said, *marks, class_="panel")
-
-
-def calibration(key: str, words: str, own: CurveResult, shared: CurveResult) -> Markup:
-    """Observed share against predicted probability; the area of a dot grows with its patients."""
-    x, y, marks = _frame(246, (0.0, 1.0), (0.0, 1.0), [0, 0.5, 1])
-    marks.append(line(x(0), y(0), x(1), y(1), "reference"))
-    most = max((n for curve in (own, shared) for _, _, n in curve.calibration), default=1)
-    for kind, curve in (("own", own), ("shared", shared)):
-        points = [(x(p), y(o)) for p, o, _ in curve.calibration]
-        marks += [
-            dot(px, py, 2.0 + 5.0 * (n / most) ** 0.5, f"{kind}-dot see-through")
-            for (px, py), (_, _, n) in zip(points, curve.calibration, strict=True)
-        ]
-    marks.append(text((x.start + x.end) / 2, 244, "predicted probability", "label", "middle"))
-    marks.append(text(x.start, 8, "observed share", "label"))
-    said = "; ".join(
-        f"{kind} model: " + ", ".join(f"predicted {p:.2f}, observed {o:.2f}, {n} patients" for p, o, n in c.calibration)
-        for kind, c in (("own", own), ("shared", shared))
-        if c.calibration
-    )
-    return picture(key, WIDTH, 248, words, said, *marks, class_="panel")
-
-
 def spending(
     key: str,
     words: str,
@@ -140,7 +105,7 @@ def spending(
     void: Sequence[int],
 ) -> Markup:
     """epsilon_site after each round as steps, with the plan's limit."""
-    x, y, marks = _frame(130, (0.0, most), (0.0, float(last_round)), _round_ticks(last_round))
+    x, y, marks = frame(130, (0.0, most), (0.0, float(last_round)), _round_ticks(last_round))
     marks += _void_bands(Scale(x.low + 0.5, x.high + 0.5, x.start, x.end), y, void)
     if limit is not None:
         marks.append(line(x.start, y(limit), x.end, y(limit), "limit-line"))
@@ -216,23 +181,6 @@ def swatch(kind: str) -> Markup:
     return tag("svg", *shapes, viewBox="0 0 28 14", width=28, height=14, class_="swatch", aria_hidden="true")
 
 
-def _frame(
-    height: float, reach: tuple[float, float], rounds: tuple[float, float], below: Sequence[float]
-) -> tuple[Scale, Scale, list[Markup]]:
-    """Scales of a panel whose lowest text stands at ``height``, with its grid and tick labels."""
-    x = Scale(*rounds, LEFT, WIDTH - RIGHT)
-    y = Scale(*reach, height - 30, TOP + 6)
-    marks = []
-    for tick in y.ticks(4):
-        marks.append(line(x.start, y(tick), x.end, y(tick), "grid"))
-        marks.append(text(x.start - 5, y(tick) + 3.5, tick_text(tick), "tick", "end"))
-    marks.append(line(x.start, y.start, x.end, y.start, "axis"))
-    for tick in below:
-        end = tick == below[-1] and len(below) > 1 and x(tick) > x.end - 8
-        marks.append(text(x(tick), y.start + 14, tick_text(tick), "tick", "end" if end else "middle"))
-    return x, y, marks
-
-
 def _round_ticks(last: int) -> list[float]:
     scale = Scale(0, last, 0, 1)
     ticks = [1.0, *(tick for tick in scale.ticks(3) if tick > 1 + last / 8 and tick == int(tick))]
@@ -253,20 +201,6 @@ def _void_bands(x: Scale, y: Scale, void: Sequence[int]) -> list[Markup]:
         )
         for r in thin(void, MOST_POINTS)
     ]
-
-
-def _corners(points: Sequence[Point]) -> list[Point]:
-    """Only the points at which the curve turns: an ROC curve has many on one line."""
-    kept: list[Point] = []
-    for point in points:
-        if len(kept) > 1 and _straight(kept[-2], kept[-1], point):
-            kept.pop()
-        kept.append(point)
-    return kept
-
-
-def _straight(a: Point, b: Point, c: Point) -> bool:
-    return abs((b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1])) < 1e-6
 
 
 def _worst(marks: Sequence[Mark], most: int) -> list[Mark]:

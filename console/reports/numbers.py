@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Final
 
-from wardround.console.i18n import _
+from wardround.console.i18n import _, marked, spoken
 
 if TYPE_CHECKING:
     # For the checker only: a console's pages show numbers where no simulation and none of its libraries is installed.
@@ -96,6 +96,12 @@ def percent_up(share: float) -> str:
 def rough(value: float) -> str:
     """A noised figure as exactly as it is worth: whole from 100 on, else three digits."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def four_digits(value: float) -> str:
+    """A figure of a statistic: whole from 1,000 on, else four digits, with the reader's marks."""
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return marked(text, spoken()).replace("-", "\N{MINUS SIGN}")
 
 
 def plural(count: int, one: str, many: str = "") -> str:

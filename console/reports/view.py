@@ -7,7 +7,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from wardround.console.reports import benefits, charts, evaluation_charts, findings, numbers
+from wardround.console.reports import benefits, charts, curves, evaluation_charts, findings, numbers
 from wardround.console.reports.svg import around, nice_step, thin
 from wardround.privacy.accounting import rounded_up
 from wardround.protocol.errors import UsageError
@@ -202,7 +202,10 @@ class View:
 
     def evaluation(self) -> list[evaluation_charts.Plot]:
         """The figures of all test patients over the rounds of the schedule."""
-        return [] if self.result.evaluation is None else evaluation_charts.plots(self.result.evaluation)
+        found = self.result.evaluation
+        return (
+            [] if found is None else evaluation_charts.plots([(one.after_round, one.figures) for one in found.rounds])
+        )
 
     def training(self, metric: str) -> list[Panel]:
         """The metric over rounds, a panel for each hospital."""
@@ -228,7 +231,7 @@ class View:
         return [
             Panel(
                 site,
-                charts.roc(self._key("r", site), f"ROC at {site.site}", site.own.curves, site.shared.curves),
+                curves.roc(self._key("r", site), f"ROC at {site.site}", site.own.curves, site.shared.curves),
                 note="" if site.own.curves.roc else f"own {numbers.NOT_ESTIMABLE}",
             )
             if site.own.curves.roc or site.shared.curves.roc
@@ -240,7 +243,7 @@ class View:
         return [
             Panel(
                 site,
-                charts.calibration(
+                curves.calibration(
                     self._key("c", site), f"Calibration at {site.site}", site.own.curves, site.shared.curves
                 ),
                 note="" if site.own.curves.calibration else f"own {numbers.NOT_ESTIMABLE}",

@@ -233,7 +233,9 @@ def units_of(contract: DataContract) -> dict[str, str]:
 
 
 def _shown(cell: Cell, own_count: bool, smallest: float) -> Cell:
-    if cell.value is None or cell.patients is None:
+    if cell.value is None:
+        return replace(cell, patients=None)
+    if cell.patients is None:
         return cell
     if cell.patients < smallest:
         return replace(cell.hidden(HIDDEN), patients=None)

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load
 
 from wardround.client.desk import Switches
 from wardround.client.feeds.events import Event
+from wardround.client.store.results import SERIES, keep_model, place_of
 from wardround.client.store.verify import verify_file
 from wardround.conf.indicators import CampaignFile, campaign_plan
 from wardround.privacy.accounting import epsilon
@@ -23,6 +25,7 @@ from wardround.protocol.incoming import SignReceipt, ask_bytes
 from wardround.protocol.ledger import BlockState, Refuse, Release, Start
 from wardround.protocol.outgoing import is_answer
 from wardround.protocol.owners import COORDINATOR
+from wardround.protocol.parameters import model_hash
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.receipt import chain_fault
 from wardround.server import conductor as conductor_module
@@ -103,6 +106,8 @@ class World:
         self.folder = StudyFolder.create(path / "hub", plan)
         self.away: Callable[[int, str], bool] = options.pop("away", lambda tick, site: False)
         self.kinds: list[tuple[int, str]] = []
+        self.kept: dict[str, dict[int, str]] = {}
+        """Site -> round -> the hash of the table that it kept when it was last looked at in that round."""
         self.wanted = Wanted.RUNNING
         self.start_desks()
 
@@ -211,6 +216,11 @@ def masked(tmp_path_factory: pytest.TempPathFactory, make_live_of: Live) -> Worl
     restarted: list[int] = []
 
     def told(seen: Any) -> None:
+        for site, folder in world.made.folders.items():
+            path = place_of(folder.path, plan) / SERIES
+            if path.exists():
+                table = plan.layout.join(load(path.read_bytes()))
+                world.kept.setdefault(site, {})[seen.round_number] = model_hash(table)
         if seen.round_number == 8 and not restarted:
             restarted.append(8)
             world.desks["north"] = world.desk("north")
@@ -247,6 +257,40 @@ def test_every_tick_has_its_receipt_and_each_costs_no_more_than_the_campaign(mas
         away = {"west"} if receipt.round_number in (3, 4) else set()
         assert set(receipt.verified_signers(known)) == set(NAMES) - away, "who is back signs the last one it missed"
         assert all(line.epsilon_at_most is not None and 2.9 < line.epsilon_at_most <= 3.0 for line in receipt.sites)
+
+
+def test_each_hospital_keeps_the_table_that_the_newest_tick_brought_it_and_one_file_of_it(masked: World) -> None:
+    """When round k is under way a hospital has what tick k - 1 left; west has nothing newer while it is away."""
+    after = {receipt.round_number: receipt.model_after for receipt in masked.folder.receipts()}
+    assert len(set(after.values())) == 9 and set(masked.kept) == set(NAMES)
+    for site, kept in masked.kept.items():
+        for number in range(3, 9):
+            newest = 2 if site == "west" and number in (4, 5) else number - 1
+            assert kept[number] == after[newest], (site, number)
+    for folder in masked.made.folders.values():
+        assert [file.name for file in place_of(folder.path, masked.plan).iterdir()] == [SERIES], "one file, and no rest"
+
+
+def test_a_table_that_the_last_receipt_does_not_name_is_not_kept(masked: World) -> None:
+    desk, folder = masked.desk("north"), masked.made.folders["north"]
+    path = place_of(folder.path, masked.plan) / SERIES
+    before = path.read_bytes()
+    for table in (masked.model + np.float32(1), masked.model[1:], np.zeros_like(masked.model)):
+        desk._keep_series(masked.plan.digest, table)
+        assert path.read_bytes() == before
+    desk._keep_series(masked.plan.digest, masked.model)
+    assert path.read_bytes() != before, "the control: one that it names"
+    keep_model(folder, masked.plan, masked.model)
+    assert not path.exists(), "at the end it is the model"
+    path.write_bytes(before)
+
+
+def test_a_disk_that_is_full_costs_a_plot_and_no_tick(masked: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("wardround.client.desk.keep_series", full)
+    masked.desk("north")._keep_series(masked.plan.digest, masked.model)
 
 
 def test_a_hospital_signs_no_receipt_of_a_tick_that_its_ledger_does_not_know(masked: World) -> None:

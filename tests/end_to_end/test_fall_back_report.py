@@ -4,10 +4,11 @@ from typing import Any
 
 from wardround.client.admission import cohort_of
 from wardround.client.fall_back import in_rounds
-from wardround.client.released import keep_model, site_report
+from wardround.client.released import site_report
 from wardround.client.settings import read_settings
 from wardround.client.store.database import open_store
 from wardround.client.store.members import Members
+from wardround.client.store.results import keep_model
 from wardround.console.reports.benefits import sentences, site_words
 
 

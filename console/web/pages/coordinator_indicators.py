@@ -62,7 +62,7 @@ def indicators(request: Request, looks: Viewer, digest: str, span: str = "") -> 
         away="" if campaign is None else away_words(campaign),
         alarms=[] if campaign is None else alarm_words(campaign),
         cost=None if campaign is None else cost(campaign.plan, campaign),
-        odd=campaign is not None and not follows(study, campaign),
+        odd=campaign is not None and not study.names(campaign.table, campaign.plan.model.hash),
         legend=legend(),
     )
 
@@ -108,14 +108,6 @@ def words_of(study: HubStudy, campaign: Campaign | None) -> dict[str, str]:
         "step": _("none now") if now is None else step_words(now.number, now.attempt, now.phase),
         **({} if campaign is None else live_words(campaign)),
     }
-
-
-def follows(study: HubStudy, campaign: Campaign) -> bool:
-    """Whether the table is the one of the last receipt, or of the one before while that is being written."""
-    known = [line.model for line in study.lines[-2:]]
-    if len(study.lines) < 2:
-        known.append(campaign.plan.model.hash)
-    return campaign.table in (*known, "")
 
 
 def _study(request: Request, digest: str) -> HubStudy:

@@ -1,29 +1,34 @@
-"""A campaign of indicators as a hospital sees it while it runs: what it has answered, and whom its receipts name.
+"""A campaign of indicators as a hospital sees it: what it has answered, whom its receipts name, and the series so far.
 
-The table of sums comes with the last tick (``campaigns.CampaignReader.at_hospital``). Until then the coordinator's page
-shows the series; here stands what this hospital's own ledger and its receipts say.
+The table of sums comes with each tick, as the tick before left it, and is kept if a receipt names it
+(``client.desk``): so the coordinator's page may be a tick ahead. The last one comes with the end of the campaign.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from wardround.client.population import usual_domains
 from wardround.client.store.receipts import Receipts
 from wardround.client.store.studies import Studies
-from wardround.console.web.queries.campaigns import Campaign, CampaignReader
+from wardround.console.web.queries.campaigns import Campaign, campaign
 from wardround.console.web.queries.site import SiteQueries, StudyLine, study_line
+from wardround.console.web.queries.tables import TableReader
 from wardround.protocol.errors import ProtocolViolation
 from wardround.protocol.indicators import Indicators
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.receipt import Receipt
 
-TABLES = CampaignReader()
-"""Keeps what it read of released tables, for every hospital of this process."""
+TABLES = TableReader(campaign)
+"""Keeps what it read of tables, for every hospital of this process."""
+
+LOOKED_AT: Final = 64
+"""Receipts, the newest, among which the one of the kept table is looked for: it is the last or the one before."""
 
 
 @dataclass(frozen=True, slots=True)
 class CampaignHere:
     """``answered``: ticks that left this hospital; ``last``: the newest of them, 0 for none. ``receipt``: the newest
-    that this hospital signed, None: none yet. ``series``: empty before the campaign is over."""
+    that this hospital signed, None: none yet. ``series``: as of tick ``series.done``, empty before the first came."""
 
     plan: StudyPlan
     line: StudyLine
@@ -50,11 +55,11 @@ def campaign_here(queries: SiteQueries, digest: str) -> CampaignHere | None:
         ticks = {tick for block in blocks for tick, _ in state.parts.get(block.name, ())}
         over = any(block.name in state.ended for block in blocks)
         try:
-            receipts = Receipts(store).of(digest)
+            receipts = Receipts(store).newest(digest, LOOKED_AT)
         except (ProtocolViolation, ValueError):
             receipts = []
         line = study_line(books, held)
-    series = TABLES.at_hospital(queries.folder.path, held.plan)
+    series = TABLES.at_hospital(queries.folder.path, held.plan, receipts)
     return CampaignHere(
         held.plan,
         line,
@@ -62,6 +67,6 @@ def campaign_here(queries: SiteQueries, digest: str) -> CampaignHere | None:
         over,
         len(ticks),
         max(ticks, default=0),
-        receipts[-1] if receipts else None,
+        receipts[0] if receipts else None,
         series,
     )

@@ -15,12 +15,14 @@ from cryptography.x509 import load_pem_x509_certificates
 
 from wardround.console.commands.coordinator import running
 from wardround.console.web.queries.alarms import AlarmLine, alarm_line, ordered
-from wardround.console.web.queries.campaigns import Campaign, CampaignReader
+from wardround.console.web.queries.campaigns import Campaign, campaign
+from wardround.console.web.queries.figures import Figures, figures
 from wardround.console.web.queries.hub_links import Links
 from wardround.console.web.queries.hub_releases import Release, ReleaseReader
 from wardround.console.web.queries.hub_rounds import Cell, ReceiptReader, RoundLine, now_in_round
 from wardround.console.web.queries.hub_store import Hub, HubStore, Told
 from wardround.console.web.queries.hub_witnesses import WitnessTable, witness_table
+from wardround.console.web.queries.tables import TableReader
 from wardround.protocol.errors import WardroundError
 from wardround.protocol.indicators import Indicators
 from wardround.protocol.invitation import key_fingerprint
@@ -28,6 +30,7 @@ from wardround.protocol.messages import Standing
 from wardround.protocol.owners import COORDINATOR
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.roster import Roster, under_the_coordinator
+from wardround.protocol.statistics import Statistics
 from wardround.server.folder import CoordinatorFolder
 from wardround.server.store.registry import OVER, RUNNING, STOPPED, StudyRow
 from wardround.server.store.studies import StudyFolder
@@ -77,7 +80,9 @@ class Current:
 class HubStudy:
     """A study of the coordinator.
 
-    ``campaign``: it publishes indicators. ``note``: why it needs people, in the coordinator's words. ``done``: rounds
+    ``campaign``: it publishes indicators; ``counts``: it is a statistics study. ``trains``, of a study that evaluates a
+    model in training, the digest of the training; ``evaluated``, of a training, of the study that evaluates its model:
+    each "" where this coordinator has none. ``note``: why it needs people, in the coordinator's words. ``done``: rounds
     that are over, ``void`` of them without a sum. ``epsilon``: what the study may have cost one patient so far, at
     ``delta``. ``fault``: of its receipts.
     """
@@ -103,6 +108,18 @@ class HubStudy:
     faulty: str
     released: bool
     campaign: bool
+    counts: bool
+    trains: str
+    evaluated: str
+
+    def names(self, table: str, start: str) -> bool:
+        """Whether ``table`` (a hash) is that of the last receipt, or of the one before while that is being written.
+
+        Args:
+            start: the hash of what the study starts from.
+        """
+        known = [line.model for line in self.lines[-2:]]
+        return table in (*known, "") or (len(self.lines) < 2 and table == start)
 
     @property
     def approved(self) -> tuple[str, ...]:
@@ -198,7 +215,8 @@ class CoordinatorQueries:
         self.store = HubStore(folder)
         self._receipts = ReceiptReader()
         self._releases = ReleaseReader()
-        self._campaigns = CampaignReader()
+        self._campaigns = TableReader(campaign)
+        self._figures = TableReader(figures)
         self._links = Links(folder) if links is None else links
         self._clock = clock
 
@@ -220,9 +238,18 @@ class CoordinatorQueries:
         return next((row.plan for row in self.store.read().studies if row.plan.digest == digest), None)
 
     def campaign(self, digest: str) -> Campaign | None:
-        """The series of a campaign of indicators, or None. Raises UsageError where it cannot be read, or is none."""
+        """The series of a campaign of indicators; None: there is none. Raises UsageError where it cannot be read."""
         plan = self.plan(digest)
-        return None if plan is None else self._campaigns.at_coordinator(self.store.place(plan), plan)
+        if plan is None or not isinstance(plan.task, Indicators):
+            return None
+        return self._campaigns.at_coordinator(self.store.place(plan), plan)
+
+    def figures(self, digest: str) -> Figures | None:
+        """The figures of a statistics study; None: it is none. Raises UsageError where they cannot be read."""
+        plan = self.plan(digest)
+        if plan is None or not isinstance(plan.task, Statistics):
+            return None
+        return self._figures.at_coordinator(self.store.place(plan), plan)
 
     def releases(self) -> tuple[Release, ...]:
         """What finished studies have released, the newest first."""
@@ -305,6 +332,9 @@ class CoordinatorQueries:
             faulty=rounds.faulty,
             released=row.state == "finished" and self._releases.there(self.store.place(plan)),
             campaign=isinstance(plan.task, Indicators),
+            counts=isinstance(plan.task, Statistics),
+            trains=_here(None if plan.follows is None else plan.follows.plan, hub),
+            evaluated=_here(None if (phase := plan.evaluation_plan) is None else phase.digest, hub),
         )
         state = _state(row, told, made)
         return replace(made, state=state, current=_current(plan, told) if state is State.RUNNING else None)
@@ -328,6 +358,11 @@ class CoordinatorQueries:
 
 def _alarms(kept: Kept) -> tuple[AlarmLine, ...]:
     return ordered(alarm_line(one.alarm, one.since, one.answered, COORDINATOR) for one in kept.alarms)
+
+
+def _here(digest: str | None, hub: Hub) -> str:
+    """``digest``, or "" where this coordinator has no such study."""
+    return digest if digest is not None and any(row.plan.digest == digest for row in hub.studies) else ""
 
 
 def _state(row: StudyRow, told: Told | None, study: HubStudy) -> State:

@@ -169,17 +169,18 @@ def plan_bytes(queries: SiteQueries, digest: str) -> bytes | None:
     return None if held is None else held.plan.canonical
 
 
-def figures(plan: StudyPlan, site: str) -> tuple[Figure, ...]:
-    """What all charges of ``plan`` cost, none tried again: against everyone and, where it claims so, a second figure.
+def figures(plan: StudyPlan, site: str, charged: int = 0) -> tuple[Figure, ...]:
+    """What all charges of ``plan`` cost: against everyone and, where it claims so, a second figure.
 
-    Nothing for a plan without differential privacy.
+    Nothing for a plan without differential privacy. ``charged``: how often it was charged, where that is more than the
+    plan says because rounds were tried again.
     """
-    terms, of = plan.privacy, named_site(plan, site)
+    terms, of, charges = plan.privacy, named_site(plan, site), max(plan.charges, charged)
     if terms.delta is None or terms.epsilon is None:
         return ()
-    found = [Figure(_epsilon(plan.round_event(of), plan.charges, terms.delta), terms.delta, False, terms.epsilon)]
+    found = [Figure(_epsilon(plan.round_event(of), charges, terms.delta), terms.delta, False, terms.epsilon)]
     if terms.claim is Claim.EPSILON_BOTH and terms.epsilon_consortium is not None:
-        shared = _epsilon(plan.consortium_event(of), plan.charges, terms.delta)
+        shared = _epsilon(plan.consortium_event(of), charges, terms.delta)
         found.append(Figure(shared, terms.delta, True, terms.epsilon_consortium))
     return tuple(found)
 

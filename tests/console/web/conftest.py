@@ -327,8 +327,11 @@ class SiteWorld(World):
     def granted(self, plan: StudyPlan, *domains: str) -> None:
         self.office.record([self.signed(grant_for(plan, "north", domain)) for domain in domains or ("training",)])
 
-    def receipted(self, plan: StudyPlan, *rounds: int) -> list[Receipt]:
-        """Receipts of these rounds, in which east and this hospital answered: signed by all three, and kept."""
+    def receipted(self, plan: StudyPlan, *rounds: int, models: tuple[str, str] | None = None) -> list[Receipt]:
+        """Receipts of these rounds, in which east and this hospital answered: signed by all three, and kept.
+
+        ``models``: the hashes of what the round began from and of what came out.
+        """
         store, own = open_store(self.folder.database), self.folder.identity()
         today = datetime.now(UTC).date()
         roster = simulated_roster([self.east, own], self.coordinator, (), today)
@@ -341,10 +344,11 @@ class SiteWorld(World):
                 SiteLine(site=site, outcome="replied", detail="", rounds_asked=number, epsilon_at_most=0.1 * number)
                 for site in ("east", "north")
             ]
+            before, after = models or (f"{number:064x}", f"{number + 1:064x}")
             receipt = Receipt(
                 study=plan.study, plan=plan.digest, roster=pinned.digest, roster_epoch=1, round_number=number,
-                attempt=1, at="2026-11-29T08:00:00Z", state="closed", model_before=f"{number:064x}",
-                model_after=f"{number + 1:064x}", sites=tuple(lines), voided_by=(), conditions=conditions(1e-4),
+                attempt=1, at="2026-11-29T08:00:00Z", state="closed", model_before=before,
+                model_after=after, sites=tuple(lines), voided_by=(), conditions=conditions(1e-4),
                 previous=made[-1].digest if made else FIRST,
             )  # fmt: skip
             made.append(receipt.signed_by(self.coordinator).signed_by(self.east).signed_by(own))
@@ -896,7 +900,8 @@ def helpers() -> SimpleNamespace:
     return SimpleNamespace(
         PASSWORD=PASSWORD, PORT=PORT, HOSTILE=HOSTILE, WEAK=WEAK, Served=Served, csrf=csrf, log_in=log_in,
         new_client=new_client, plan_of=plan_of, REASON=REASON, Asker=Asker, filled=filled,
-        missing_headers=missing_headers, World=World, BROKEN=BROKEN, campaign_of=campaign_of,
+        missing_headers=missing_headers, World=World, BROKEN=BROKEN, campaign_of=campaign_of, HubWorld=HubWorld,
+        short_folder=short_folder, Face=Face, identity=Identity.generate,
     )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ MAY_BE_SHOWN = {
     "WitnessTable": "ledgers witnesses signed",
     "Countersigned": "origin witness size at",
     "HubStudy": "digest study title created_at state note rounds attempts quorum secure standings lines current done "
-    "void epsilon delta fault faulty released campaign",
+    "void epsilon delta fault faulty released campaign counts trains evaluated",
     "SiteStanding": "site standing must",
     "RoundLine": "number attempt closed at seconds cells opened_over voided_by model receipt file signed "
     "by_coordinator checked",

@@ -17,15 +17,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
-from wardround.client.released import keep_model
+from wardround.client.store.results import keep_model, keep_series
 from wardround.console.cli import app
 from wardround.console.web.indicators_view import live_words
-from wardround.console.web.pages.coordinator_indicators import follows
 from wardround.console.web.queries.campaigns import Attendance, Campaign, campaign
 from wardround.console.web.queries.coordinator import CoordinatorQueries
 from wardround.privacy.accounting import epsilon, rounded_up
 from wardround.privacy.continual import scale
 from wardround.protocol.dyadic import prefix
+from wardround.protocol.parameters import model_hash
 from wardround.server.store.studies import StudyFolder
 from wardround.server.study import Progress
 from wardround.strategies.series import Figure
@@ -208,9 +208,9 @@ def test_a_table_that_no_receipt_names_is_not_believed(live_copy: Any, seats: An
     queries = CoordinatorQueries(live_copy.folder)
     newest = campaign(plan, live_copy.truth[DONE], DONE)
     between = campaign(plan, live_copy.truth[DONE - 1], DONE - 1)
-    study = queries.study(plan.digest)
-    assert follows(study, newest) and follows(study, between), "a receipt is written before the checkpoint"
-    assert not follows(study, campaign(plan, live_copy.truth[DONE - 2], DONE - 2))
+    study, start = queries.study(plan.digest), plan.model.hash
+    assert all(study.names(one.table, start) for one in (newest, between)), "a receipt is written before the checkpoint"
+    assert not study.names(campaign(plan, live_copy.truth[DONE - 2], DONE - 2).table, start)
 
 
 @pytest.mark.parametrize("content", [b"", b"junk\nmore", b'{"plan": "x", "rounds_done": 1}\n', b"\xff" * 100])
@@ -263,7 +263,7 @@ def test_when_the_last_tick_is_over_there_is_no_next_one(live_hub: Any) -> None:
     assert plan.task.begins(2) - plan.task.start == timedelta(days=1)
 
 
-def test_a_hospital_sees_what_it_has_answered_and_the_series_at_the_end(
+def test_a_hospital_sees_what_it_has_answered_and_the_series_as_of_the_tick_that_came(
     world: Any, client_as: Any, live_hub: Any, helpers: Any
 ) -> None:
     plan = world.proposed(helpers.campaign_of())
@@ -279,11 +279,21 @@ def test_a_hospital_sees_what_it_has_answered_and_the_series_at_the_end(
     assert "5 of 90" in text and "charged, the whole campaign once" in text
     assert "Next tick ends 11 Jan 2026, 00:00 UTC" in text and "tick 2, attempt 1" in text
     assert "east in the sum" in text and "west away" in text
-    assert "The figures come to this hospital with the last tick." in text
+    assert "No figures have come to this hospital yet." in text
     assert client.get(f"{at}/series.csv").status_code == 404
+    keep_series(world.folder, plan, live_hub.truth[40])
+    text = text_of(client.get(at))
+    assert "The series cannot be shown now." in text, "no receipt names it"
+    assert client.get(f"{at}/series.csv").status_code == 404
+    world.receipted(plan, 41, models=(model_hash(live_hub.truth[40]), model_hash(live_hub.truth[41])))
+    world.receipted(plan, 40, models=(model_hash(live_hub.truth[39]), model_hash(live_hub.truth[40])))
+    text = text_of(client.get(at))
+    assert "As of tick 40, which began 13 Feb 2026, 00:00 UTC" in text and "minutes waited" in text
+    rows = list(csv.DictReader(StringIO(client.get(f"{at}/series.csv").text)))
+    assert {int(row["tick"]) for row in rows} == set(range(1, 41)), "nothing of the ticks to come"
     keep_model(world.folder, plan, live_hub.truth[DONE])
     text = text_of(client.get(at))
-    assert "The figures come to this hospital" not in text and "minutes waited" in text
+    assert "As of tick" not in text and "minutes waited" in text
     rows = list(csv.DictReader(StringIO(client.get(f"{at}/series.csv").text)))
     shown = next(row for row in rows if (row["indicator"], row["tick"]) == (BEDS, "41"))
     assert float(shown["value"]) == pytest.approx(expected_figure(live_hub, BEDS, 41), rel=1e-5)

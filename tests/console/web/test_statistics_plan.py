@@ -1,6 +1,6 @@
 """A statistics study in the console: every page that may show its plan answers, in every language, and says its words.
 
-The figures themselves have no page yet.
+Its figures: ``test_figures_page`` and ``test_own_figures``.
 """
 
 from datetime import UTC, datetime
@@ -132,7 +132,7 @@ def test_the_coordinators_pages_show_a_study_that_counts(new_hub: Any, helpers: 
         if state == "finished":
             place.keep_model(plan, plan.starting_model())
             new_hub.registry.ended(plan.digest, "finished", "")
-        for path in ("/", "/studies", f"/studies/{plan.digest}", "/releases"):
+        for path in ("/", "/studies", f"/studies/{plan.digest}", f"/studies/{plan.digest}/figures", "/releases"):
             answer = client.get(path)
             assert answer.status_code == 200, f"{path}, {state}: {answer.status_code}"
     client.close()
