@@ -16,8 +16,8 @@ _LEFT: Final = 40.0
 _BOTTOM: Final = 116.0
 _TOP: Final = 10.0
 
-_SHARES: Final = ("AUROC", "AUPRC", "Brier score")
-"""What lies between 0 and 1; the other ends of a picture are those of its intervals."""
+_WHOLE: Final = ("AUROC", "AUPRC", "mean Dice of ", "pooled Dice of ")
+"""What is shown from 0 to 1; the ends of another picture are those of its intervals."""
 
 _CURVE: Final = ("observed at ", "predicted at ")
 """The calibration curve has pictures of its own elsewhere, and too many figures for these."""
@@ -49,7 +49,9 @@ def _chart(key: str, name: str, points: Sequence[tuple[int, FigureResult | None]
     """Dots with their intervals, at the same distance for each round of the schedule; a round that is void is empty."""
     there = {after: figure for after, figure in points if figure is not None and figure.value is not None}
     ends = [end for f in there.values() for end in (f.value, f.low, f.high) if end is not None]
-    low, high = (0.0, 1.0) if name in _SHARES[:2] or not ends else around(ends, nice_step((max(ends) - min(ends)) / 3))
+    low, high = (
+        (0.0, 1.0) if name.startswith(_WHOLE) or not ends else around(ends, nice_step((max(ends) - min(ends)) / 3))
+    )
     x, y = Scale(0.5, len(rounds) + 0.5, _LEFT, WIDTH - 6.0), Scale(low, high, _BOTTOM, _TOP)
     marks = [line(_LEFT, y(tick), WIDTH - 6.0, y(tick), "grid") for tick in y.ticks(4)]
     marks += [text(_LEFT - 6, y(tick) + 3.5, tick_text(tick), "tick", "end") for tick in y.ticks(4)]
