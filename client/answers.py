@@ -14,13 +14,14 @@ from typing import TypeAlias
 import numpy as np
 
 from wardround.client.tasks import TASKS
+from wardround.client.tasks.segmentation import Segmentation
 from wardround.privacy.gradients import Array, Examples, RandomBytes
 from wardround.privacy.mechanisms import noisy_sum
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
-from wardround.protocol.evaluations import ModelQuery, SurvivalEvaluation
-from wardround.protocol.image_tasks import ImageClassification, ImageDenseNet, Outputs
-from wardround.protocol.labels import FindingsLabel
+from wardround.protocol.evaluations import ModelQuery, SegmentationEvaluation, SurvivalEvaluation
+from wardround.protocol.image_tasks import ImageClassification, ImageDenseNet, ImageSegmentation, Outputs
+from wardround.protocol.labels import FindingsLabel, MaskLabel
 from wardround.protocol.parameters import Layout, Sums, Vector
 from wardround.protocol.plan import StudyPlan
 from wardround.protocol.statistics import Statistics
@@ -49,6 +50,15 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
+class Marking:
+    """A model that marks structures and is evaluated: which of them, by their place in the label."""
+
+    task: Segmentation
+    weights: Vector
+    structures: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Answers:
     """The queries of one plan at a site.
 
@@ -61,7 +71,7 @@ class Answers:
     layout: Layout
     noise_multiplier: float | None
     reach: float
-    models: Mapping[str, Scored] = field(default_factory=dict)
+    models: Mapping[str, Scored | Marking] = field(default_factory=dict)
 
     def vector(
         self, patients: Examples, random_bytes: RandomBytes, model: Vector | None = None, site: str = ""
@@ -80,14 +90,16 @@ class Answers:
         following = self.task.follows is not None
         before = () if model is None or following or self.task.by_site else opened(self.task, model)
         models = self._in_training(model) if following else self.models
-        scores = {name: predicted(of, patients) for name, of in models.items()}
-        table, noise = replace(table_of(self.contract, patients), scores=scores), self.noise_multiplier or 0.0
+        scores = {name: predicted(of, patients) for name, of in models.items() if isinstance(of, Scored)}
+        overlaps = {name: marked(of, patients) for name, of in models.items() if isinstance(of, Marking)}
+        table = replace(table_of(self.contract, patients), scores=scores, overlaps=overlaps)
+        noise = self.noise_multiplier or 0.0
         exact = np.clip(vector_of(self.task, table, before, noise), -self.reach, self.reach)
         if self.noise_multiplier is not None:
             exact = noisy_sum(exact, 1.0, self.noise_multiplier, random_bytes)
         return _placed(exact, self.task.by_site, site) if self.task.by_site else exact
 
-    def _in_training(self, model: Vector | None) -> dict[str, Scored]:
+    def _in_training(self, model: Vector | None) -> dict[str, Scored | Marking]:
         if model is None:
             raise UsageError("the round brings no model", "what follows a training hands its model out")
         return {query.name: _scored(query, self.contract, model) for query in self.task.evaluations}
@@ -120,6 +132,12 @@ def predicted(model: Scored, patients: Examples) -> Array:
                 return np.asarray(1.0 / (1.0 + np.exp(-found)))
 
 
+def marked(model: Marking, patients: Examples) -> Array:
+    """What ``model`` marks in each row's picture beside its mask: as ``Table.overlaps``."""
+    found = model.task.overlaps(model.weights.astype(np.float64), patients.features)
+    return found[:, model.structures]
+
+
 def answers_from(plan: StudyPlan, installed: Installed = nothing_installed) -> Answers:
     """The queries of ``plan``. Raises UsageError for a plan that trains, and where a model is not installed."""
     if not isinstance(plan.task, Statistics):
@@ -134,7 +152,7 @@ def answers_from(plan: StudyPlan, installed: Installed = nothing_installed) -> A
     )
 
 
-def _installed(query: ModelQuery, contract: DataContract, installed: Installed) -> Scored:
+def _installed(query: ModelQuery, contract: DataContract, installed: Installed) -> Scored | Marking:
     """The model that ``query`` evaluates. Raises UsageError where it is not installed, or not what the plan says."""
     features = len(contract.feature_names)
     task, model = query.model.task, query.model.weights(features, installed)
@@ -148,10 +166,14 @@ def _installed(query: ModelQuery, contract: DataContract, installed: Installed) 
     return _scored(query, contract, model)
 
 
-def _scored(query: ModelQuery, contract: DataContract, weights: Vector) -> Scored:
-    task = query.model.task
-    several = isinstance(contract.label, FindingsLabel) and query.outcome in contract.label.columns
-    return Scored(task, weights, contract.label.columns.index(query.outcome) if several and _outputs(task) > 1 else 0)
+def _scored(query: ModelQuery, contract: DataContract, weights: Vector) -> Scored | Marking:
+    task, label = query.model.task, contract.label
+    if isinstance(task, ImageSegmentation):
+        assert isinstance(query, SegmentationEvaluation) and isinstance(label, MaskLabel)
+        meanings = list(label.structures.values())
+        return Marking(Segmentation(task), weights, tuple(meanings.index(structure) for structure in query.structures))
+    several = isinstance(label, FindingsLabel) and query.outcome in label.columns
+    return Scored(task, weights, label.columns.index(query.outcome) if several and _outputs(task) > 1 else 0)
 
 
 def _outputs(task: ScoredTask) -> int:

@@ -6,16 +6,22 @@ file itself goes nowhere from here: people install it wherever the study runs (d
 
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, get_args
 
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError
 from wardround.protocol.evaluated import EVALUATED, EvaluatedModel
-from wardround.protocol.labels import ClassLabel, NumberLabel, SurvivalLabel
+from wardround.protocol.labels import ClassLabel, Label, MaskLabel, NumberLabel, SurvivalLabel
 from wardround.protocol.parameters import Vector, model_hash
 from wardround.protocol.plan import StudyPlan
+from wardround.protocol.queries import ModelQuery, Query
 from wardround.protocol.tabular_tasks import HAZARD, SurvivalPiecewise
 from wardround.protocol.weights import WeightsFile, pick, tensors_in
+
+EVALUATIONS: Final = tuple(
+    str(each.model_fields["kind"].default) for each in get_args(get_args(Query)[0]) if issubclass(each, ModelQuery)
+)
+"""The kinds of query that evaluate a model."""
 
 
 def evaluated_in(folder: Path, contract: DataContract) -> tuple[EvaluatedModel, Vector]:
@@ -35,7 +41,8 @@ def evaluated_in(folder: Path, contract: DataContract) -> tuple[EvaluatedModel, 
     if not isinstance(task, EVALUATED):
         raise UsageError(
             f"the model in '{folder}' is one of task '{task.name}'",
-            "a model of a yes or no can be evaluated, from a table or pictures, and one of a quantity or survival",
+            "a model of a yes or no can be evaluated, from a table or pictures, one of a quantity or survival, and one "
+            "that marks structures",
         )
     if (trained.columns, trained.label, trained.image) != (contract.columns, contract.label, contract.image):
         raise UsageError(
@@ -62,13 +69,27 @@ def described(written: dict[str, Any], contract: DataContract) -> dict[str, Any]
     if not isinstance(written.get("model"), str):
         return written
     model, weights = evaluated_in(Path(written["model"]), contract)
-    found: dict[str, Any] = {}
-    match contract.label:
-        case SurvivalLabel(time=time, event=event) if written.get("kind") == "survival_evaluation":
-            found = {"time": time, "outcome": event, **_baseline(model, weights, written, contract)}
-        case SurvivalLabel(event=column) | ClassLabel(column=column) | NumberLabel(column=column):
-            found = {"outcome": column}
+    found = columns_of(contract.label, str(written.get("kind")))
+    if "time" in found:
+        found |= _baseline(model, weights, written, contract)
     return found | written | {"model": model.model_dump(mode="json")}
+
+
+def columns_of(label: Label, kind: str) -> dict[str, Any]:
+    """What a query of ``kind`` about a model for ``label`` names of the label, unless a person says otherwise."""
+    match label:
+        case SurvivalLabel() if kind == "survival_evaluation":
+            return {"time": label.time, "outcome": label.event}
+        case MaskLabel() if kind == "segmentation_evaluation":
+            return {"outcome": label.column, "structures": list(label.structures.values())}
+        case (
+            SurvivalLabel(event=column)
+            | ClassLabel(column=column)
+            | NumberLabel(column=column)
+            | MaskLabel(column=column)
+        ):
+            return {"outcome": column}
+    return {}
 
 
 def _baseline(

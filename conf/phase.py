@@ -1,22 +1,26 @@
 """From the settings ``evaluation`` to the evaluation phase of a plan: its schedule, its question, its least noise."""
 
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from pydantic import ValidationError
 
+from wardround.conf.evaluated import EVALUATIONS, columns_of
 from wardround.conf.noise import least_noise
 from wardround.conf.schema import Configuration, EvaluationSection, usage_error
 from wardround.conf.statistics import with_groups
 from wardround.protocol.errors import UsageError
 from wardround.protocol.evaluated import MOST_LOOKS
 from wardround.protocol.evaluation import EvaluationPhase
-from wardround.protocol.labels import ClassLabel, Label, NumberLabel, SurvivalLabel
 from wardround.protocol.plan import PrivacyMode
-from wardround.protocol.queries import ModelQuery, Query
 
 _NAME: Final = "model"
 
-_KINDS: Final = {"class": "evaluation", "number": "prediction_error", "survival": "survival_evaluation"}
+_KINDS: Final = {
+    "class": "evaluation",
+    "number": "prediction_error",
+    "survival": "survival_evaluation",
+    "mask": "segmentation_evaluation",
+}
 """What is asked of a model of such a label, unless the settings say another kind."""
 
 
@@ -71,19 +75,11 @@ def _schedule(section: EvaluationSection, last: int) -> tuple[int, ...]:
 def _question(configuration: Configuration) -> dict[str, Any]:
     task, contract, asked = configuration.task, configuration.contract, dict(configuration.evaluation.ask)
     kind = asked.pop("kind", None) or _KINDS.get(contract.label.kind)
-    known = [each.model_fields["kind"].default for each in get_args(get_args(Query)[0]) if issubclass(each, ModelQuery)]
-    if kind not in known:
+    if kind not in EVALUATIONS:
         raise UsageError(
             f"a model for a label of kind '{contract.label.kind}' is not evaluated by '{kind}'",
-            f"write evaluation.ask.kind, one of {', '.join(known)}, or leave evaluation.rounds out",
+            f"write evaluation.ask.kind, one of {', '.join(EVALUATIONS)}, or leave evaluation.rounds out",
         )
-    outcome = _columns(contract.label)
     model = {"task": task.model_dump(mode="json"), "layout": task.layout(len(contract.feature_names)).digest}
-    return with_groups({"name": _NAME, "kind": kind, **outcome, **asked, "model": model}, contract)
-
-
-def _columns(label: Label) -> dict[str, str]:
-    """The columns that a question about a model for ``label`` names."""
-    if isinstance(label, SurvivalLabel):
-        return {"time": label.time, "outcome": label.event}
-    return {"outcome": label.column} if isinstance(label, ClassLabel | NumberLabel) else {}
+    columns = columns_of(contract.label, kind)
+    return with_groups({"name": _NAME, "kind": kind, **columns, **asked, "model": model}, contract)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from wardround.conf.evaluated import described
+from wardround.conf.evaluated import EVALUATIONS, described
 from wardround.conf.schema import Configuration, listed_columns, parse_configuration, usage_error
 from wardround.protocol.contract import DataContract
 from wardround.protocol.errors import UsageError, did_you_mean
@@ -121,7 +121,7 @@ def _with_rounds(written: dict[str, Any]) -> dict[str, Any]:
 def _query(query: Any, contract: DataContract) -> Any:
     if not isinstance(query, dict):
         return query
-    if query.get("kind") in ("evaluation", "prediction_error", "survival_evaluation"):
+    if query.get("kind") in EVALUATIONS:
         query = described(query, contract)
     return with_groups(query, contract)
 

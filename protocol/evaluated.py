@@ -11,7 +11,7 @@ from typing import Annotated, Final
 from pydantic import Field, model_validator
 
 from wardround.protocol.errors import UsageError
-from wardround.protocol.image_tasks import ImageClassification, ImageDenseNet
+from wardround.protocol.image_tasks import ImageClassification, ImageDenseNet, ImageSegmentation
 from wardround.protocol.parameters import Layout, Vector, model_hash
 from wardround.protocol.part import Part, later
 from wardround.protocol.tabular_tasks import (
@@ -29,6 +29,7 @@ EVALUATED: Final = (
     SurvivalPiecewise,
     ImageClassification,
     ImageDenseNet,
+    ImageSegmentation,
 )
 """Every task whose models can be evaluated."""
 
@@ -62,7 +63,8 @@ class EvaluatedModel(Part):
         | SurvivalCox
         | SurvivalPiecewise
         | ImageClassification
-        | ImageDenseNet,
+        | ImageDenseNet
+        | ImageSegmentation,
         Field(discriminator="name"),
     ]
     file: WeightsFile | None = later(None, description="null: each round hands the model out")

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from wardround.protocol.evaluated import EvaluatedModel
-from wardround.protocol.image_tasks import Outputs
+from wardround.protocol.image_tasks import ImageSegmentation, Outputs
 from wardround.protocol.query import BaseQuery, check_rising
 from wardround.protocol.tabular_tasks import SurvivalCox, SurvivalPiecewise, TabularRegression
 
@@ -43,7 +43,10 @@ class Evaluation(ModelQuery):
     @model_validator(mode="after")
     def _one_outcome(self) -> "Evaluation":
         if not isinstance(self.model.task, Outputs):
-            raise ValueError("evaluation: a model of a yes or no; 'prediction_error' is for one of a quantity")
+            raise ValueError(
+                "evaluation: a model of a yes or no; 'prediction_error' is for one of a quantity, "
+                "'segmentation_evaluation' for one that marks structures"
+            )
         return self
 
     @property
@@ -123,3 +126,35 @@ class SurvivalEvaluation(ModelQuery):
     @property
     def coded(self) -> tuple[str, ...]:
         return (self.outcome,)
+
+
+class SegmentationEvaluation(ModelQuery):
+    """How well a released model marks structures in pictures: Dice of each, of whole patients.
+
+    ``outcome`` is the column of the masks, and ``structures`` are those asked about, by their meaning in the contract.
+    ``largest_volume``: a patient whose structure is larger, in the mean of reference and prediction, counts in the
+    pooled Dice as if it were so large; none: there is no pooled Dice, and less noise on that of patients.
+    """
+
+    kind: Literal["segmentation_evaluation"] = "segmentation_evaluation"
+    structures: tuple[str, ...] = Field(min_length=1, max_length=32)
+    largest_volume: float | None = Field(default=None, gt=0, le=1e9, description="in voxels of the contract's pictures")
+
+    @model_validator(mode="after")
+    def _of_pictures(self) -> "SegmentationEvaluation":
+        if not isinstance(self.model.task, ImageSegmentation):
+            raise ValueError(
+                "segmentation_evaluation: a model that marks structures; 'evaluation' is for one of a yes or no"
+            )
+        if len(set(self.structures)) < len(self.structures):
+            raise ValueError("segmentation_evaluation: a structure is named twice")
+        return self
+
+    @property
+    def each(self) -> int:
+        """Of a structure: patients with it, without it, of their Dice two powers; pooled, volumes and their squares."""
+        return 4 if self.largest_volume is None else 9
+
+    @property
+    def width(self) -> int:
+        return self.each * len(self.structures)

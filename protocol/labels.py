@@ -6,7 +6,7 @@ known is ``UNKNOWN``: it adds nothing to a loss and to a metric.
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from wardround.protocol.part import Part
 
@@ -104,6 +104,12 @@ class MaskLabel(Part):
     column: str
     meaning: str
     structures: dict[str, str] = Field(min_length=1, max_length=32, description="number in the mask -> meaning")
+
+    @field_validator("structures")
+    @classmethod
+    def _in_order(cls, structures: dict[str, str]) -> dict[str, str]:
+        """By number. A plan's bytes sort the keys as text, and which map is whose must not depend on who wrote it."""
+        return dict(sorted(structures.items(), key=lambda each: (len(each[0]), each[0])))
 
     @model_validator(mode="after")
     def _numbers(self) -> "MaskLabel":

@@ -9,7 +9,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from wardround.protocol.evaluations import Evaluation, ModelQuery, PredictionError, SurvivalEvaluation
+from wardround.protocol.evaluations import (
+    Evaluation,
+    ModelQuery,
+    PredictionError,
+    SegmentationEvaluation,
+    SurvivalEvaluation,
+)
 from wardround.protocol.query import BaseQuery, Number, Range, check_distinct, check_rising
 
 __all__ = [
@@ -25,6 +31,7 @@ __all__ = [
     "PredictionError",
     "Quantiles",
     "Query",
+    "SegmentationEvaluation",
     "Sum",
     "Survival",
     "SurvivalEvaluation",
@@ -273,6 +280,7 @@ Query = Annotated[
     | PiecewiseExponential
     | Evaluation
     | PredictionError
+    | SegmentationEvaluation
     | SurvivalEvaluation,
     Field(discriminator="kind"),
 ]

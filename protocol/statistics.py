@@ -11,11 +11,11 @@ from pydantic import Field, model_validator
 from wardround.protocol.contract import CodeColumn, DataContract
 from wardround.protocol.evaluated import Followed
 from wardround.protocol.identity import SiteId
-from wardround.protocol.image_tasks import Outputs
-from wardround.protocol.labels import ClassLabel, FindingsLabel, NumberLabel, SurvivalLabel
+from wardround.protocol.image_tasks import ImageSegmentation, Outputs
+from wardround.protocol.labels import ClassLabel, FindingsLabel, MaskLabel, NumberLabel, SurvivalLabel
 from wardround.protocol.parameters import Layout, Tensor
 from wardround.protocol.part import later
-from wardround.protocol.queries import Evaluation, ModelQuery, Query
+from wardround.protocol.queries import Evaluation, ModelQuery, Query, SegmentationEvaluation
 from wardround.protocol.untrained import LARGEST, Untrained
 from wardround.protocol.weights import WeightsFile
 
@@ -147,6 +147,8 @@ class Statistics(Untrained):
             if isinstance(query, Evaluation):
                 _check_findings(query, contract, where)
                 stated.append(STATED)
+            if isinstance(query, SegmentationEvaluation):
+                _check_structures(query, contract, where)
             for column in query.numbers:
                 if column not in numbers:
                     raise ValueError(f"{where}: '{column}' is no column of numbers in the contract")
@@ -173,6 +175,18 @@ def _check_findings(query: Evaluation, contract: DataContract, where: str) -> No
     task.check_label(label)
     if not isinstance(label, FindingsLabel) or query.outcome not in label.columns:
         raise ValueError(f"{where}: '{query.outcome}' is none of the findings that the model tells")
+
+
+def _check_structures(query: SegmentationEvaluation, contract: DataContract, where: str) -> None:
+    """Raise ValueError unless each structure that is asked about is one of the label's, and the model marks those."""
+    task, label = query.model.task, contract.label
+    if not isinstance(task, ImageSegmentation) or not isinstance(label, MaskLabel) or query.outcome != label.column:
+        raise ValueError(f"{where}: '{query.outcome}' is no column of masks in the contract")
+    task.check_label(label)
+    meanings = list(label.structures.values())
+    for structure in query.structures:
+        if meanings.count(structure) != 1:
+            raise ValueError(f"{where}: '{structure}' is not the meaning of one structure of the contract's masks")
 
 
 def number_columns(contract: DataContract) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ A record's features are its channels and, behind them, its mask: 0 the backgroun
 sees the channels only.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 SMOOTH: Final = 1e-5
 """Added to both sides of the fraction, so that an empty structure has a Dice (as MONAI's DiceLoss)."""
+
+_MAPS_AT_ONCE: Final = 1 << 24
+"""Numbers of the maps of one pass, 128 MiB."""
 
 
 def segmentation_loss(outputs: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
@@ -62,6 +66,21 @@ def dice_per_patient(scores: Scores, weights: npt.NDArray[np.float64]) -> npt.ND
     return np.asarray(weights @ (each * counted) / np.where(total > 0, total, np.nan))
 
 
+def overlaps(outputs: Array) -> Array:
+    """Voxels of each record and structure in prediction and reference alike, and the sum of each's: (records, K, 2).
+
+    ``outputs``: as for ``segmentation_loss``. A voxel is of the structure whose map is highest there.
+    """
+    found, truth = outputs[:, :-1].argmax(1), np.rint(outputs[:, -1])
+    axes = tuple(range(1, found.ndim))
+    counted = np.zeros((len(outputs), outputs.shape[1] - 2, 2))
+    for number in range(1, outputs.shape[1] - 1):
+        predicted, there = found == number, truth == number
+        counted[:, number - 1, 0] = (predicted & there).sum(axes)
+        counted[:, number - 1, 1] = predicted.sum(axes) + there.sum(axes)
+    return counted
+
+
 @dataclass(frozen=True)
 class Segmentation(PlannedTask[ImageSegmentation]):
     """``ImageSegmentation`` at the site."""
@@ -79,13 +98,15 @@ class Segmentation(PlannedTask[ImageSegmentation]):
 
     def scores(self, outputs: Array, examples: Examples) -> Scores:
         """For ``dice``: per patient and structure twice the voxels in both, (patients, K), and the sum of each's."""
-        found, truth = outputs[:, :-1].argmax(1), np.rint(outputs[:, -1])
-        numbers = range(1, outputs.shape[1] - 1)
-        axes = tuple(range(1, found.ndim))
-        both = [2.0 * ((found == number) & (truth == number)).sum(axes) for number in numbers]
-        either = [(found == number).sum(axes) + (truth == number).sum(axes) for number in numbers]
-        each = (np.stack(part, 1).astype(np.float64) for part in (both, either))
-        return Scores(*(patient_means(part, examples) for part in each))
+        both, either = np.moveaxis(overlaps(outputs), -1, 0)
+        return Scores(patient_means(2.0 * both, examples), patient_means(either, examples))
+
+    def overlaps(self, weights: Array, features: npt.NDArray[Any]) -> Array:
+        """``overlaps`` of what the model of ``weights`` marks, some records at a time: maps are many times as large."""
+        each = max(1, _MAPS_AT_ONCE // (self.spec.structures * math.prod(self.spec.size)))
+        starts = range(0, len(features), each)
+        parts = [overlaps(self.engine.outputs(weights, features[first : first + each])) for first in starts]
+        return np.concatenate([np.zeros((0, self.spec.structures, 2)), *parts])
 
 
 def _beside_its_mask(module: "torch.nn.Module") -> "torch.nn.Module":

@@ -18,7 +18,7 @@ from wardround.console.reports.svg import Point, Scale, around, line, nice_step,
 OF_A_CURVE: Final = ("observed at ", "predicted at ")
 """How the names of the calibration curve's figures begin: they have a picture of their own."""
 
-_SHARES: Final = ("AUROC", "AUPRC")
+_SHARES: Final = ("AUROC", "AUPRC", "mean Dice of ", "pooled Dice of ")
 """What is drawn on the whole of 0 to 1; the other ends of a picture are those of its intervals."""
 
 _MOST_LABELS: Final = 8
@@ -168,7 +168,7 @@ def survival(key: str, name: str, axis: str, unit: str, found: Sequence[tuple[fl
 
 def is_share(quantity: str) -> bool:
     """Whether a figure of this name is drawn on the whole of 0 to 1."""
-    return quantity in _SHARES
+    return quantity.startswith(_SHARES)
 
 
 def _around(ends: Sequence[float]) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from wardround.protocol.queries import (
     PiecewiseExponential,
     PredictionError,
     Quantiles,
+    SegmentationEvaluation,
     Sum,
     Survival,
     SurvivalEvaluation,
@@ -133,6 +134,8 @@ def _what(query: BaseQuery) -> str:
             )
         case SurvivalEvaluation():
             return _survival_evaluation(query)
+        case SegmentationEvaluation():
+            return _segmentation_evaluation(query)
     raise TypeError(f"no words for a query of type {type(query).__name__}")
 
 
@@ -160,6 +163,25 @@ def _survival_evaluation(query: SurvivalEvaluation) -> str:
         "risk in %(count)s intervals, and its Brier score at the times %(times)s"
     )
     return words % places
+
+
+def _segmentation_evaluation(query: SegmentationEvaluation) -> str:
+    structures = listed([f"'{structure}'" for structure in query.structures])
+    places = _names(query.model) | {"structures": structures, "column": query.outcome}
+    if query.model.file is None:
+        words = _(
+            "how well the model in training marks %(structures)s: the mean of patients' Dice against the masks of "
+            "'%(column)s'"
+        )
+    else:
+        words = _(
+            "how well the finished model %(model)s of plan %(plan)s marks %(structures)s: the mean of patients' Dice "
+            "against the masks of '%(column)s'"
+        )
+    if query.largest_volume is None:
+        return words % places
+    pooled = _("and Dice of all patients together, where a patient's volume counts up to %(most)s voxels")
+    return f"{words % places}, {pooled % {'most': numeral(query.largest_volume)}}"
 
 
 def _names(model: EvaluatedModel) -> dict[str, str]:

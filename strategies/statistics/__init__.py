@@ -32,6 +32,7 @@ from wardround.strategies.statistics.mean import Means
 from wardround.strategies.statistics.piecewise_exponential import Rates
 from wardround.strategies.statistics.prediction_error import PredictionErrors
 from wardround.strategies.statistics.quantiles import FromTree
+from wardround.strategies.statistics.segmentation_evaluation import SegmentationEvaluations
 from wardround.strategies.statistics.survival import KaplanMeier
 from wardround.strategies.statistics.survival_evaluation import SurvivalEvaluations
 from wardround.strategies.statistics.table import Table, table_of
@@ -68,6 +69,7 @@ STATISTICS: Final[dict[str, type[Statistic[Any]]]] = {
     "evaluation": Evaluations,
     "prediction_error": PredictionErrors,
     "survival_evaluation": SurvivalEvaluations,
+    "segmentation_evaluation": SegmentationEvaluations,
 }
 
 _OWN_COUNT: Final = ("count", "histogram")

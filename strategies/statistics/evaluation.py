@@ -27,6 +27,7 @@ import numpy as np
 from wardround.privacy.gradients import Array
 from wardround.protocol.queries import Evaluation
 from wardround.strategies.statistics.base import NOISY, Cell, Entries, Statistic, margins
+from wardround.strategies.statistics.bounded import each_end, unit
 from wardround.strategies.statistics.fieller import Interval, fieller
 from wardround.strategies.statistics.ranking import Class, auroc, average_precision
 from wardround.strategies.statistics.table import Table
@@ -214,10 +215,4 @@ def _middles(bins: int) -> Array:
 
 def _within(found: tuple[float, Interval | None]) -> tuple[float, Interval | None]:
     """A share and its interval, held to 0 .. 1."""
-    value, interval = found
-    ends = None if interval is None else (_share(interval[0]), _share(interval[1]))
-    return _share(value), ends
-
-
-def _share(value: float) -> float:
-    return min(max(value, 0.0), 1.0)
+    return unit(found[0]), each_end(found[1], unit)

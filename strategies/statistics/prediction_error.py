@@ -10,7 +10,6 @@ powers give the sampling variance whatever the errors' distribution.
 When not to use it: with a largest error far above most errors, whose noise is in its unit.
 """
 
-from collections.abc import Callable
 from math import sqrt
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from wardround.privacy.gradients import Array
 from wardround.protocol.queries import PredictionError
 from wardround.strategies.statistics.base import NOISY, Cell, Entries, Statistic, every_row, margins
-from wardround.strategies.statistics.fieller import Interval, fieller
+from wardround.strategies.statistics.bounded import bounded_mean, each_end
 from wardround.strategies.statistics.table import Table
 
 
@@ -38,11 +37,11 @@ class PredictionErrors(Statistic[PredictionError]):
         unit = self.units.get(self.query.outcome, "1")
         for group, numbers, groups in margins(self.query, sums):
             around, there = noise * sqrt(groups), float(numbers[0])
-            first, first_ends = self._mean(numbers[0], numbers[1], numbers[2], around)
-            second, second_ends = self._mean(numbers[0], numbers[2], numbers[3], around)
+            first, first_ends = bounded_mean(numbers[0], numbers[1], numbers[2], self.z, around)
+            second, second_ends = bounded_mean(numbers[0], numbers[2], numbers[3], self.z, around)
             for name, value, ends in (
-                ("mean absolute error", most * first, _each(first_ends, lambda end: most * end)),
-                ("root mean squared error", most * sqrt(second), _each(second_ends, lambda end: most * sqrt(end))),
+                ("mean absolute error", most * first, each_end(first_ends, lambda end: most * end)),
+                ("root mean squared error", most * sqrt(second), each_end(second_ends, lambda end: most * sqrt(end))),
             ):
                 low, high = ends or (None, None)
                 cell = Cell(
@@ -54,18 +53,3 @@ class PredictionErrors(Statistic[PredictionError]):
     def typical(self, patients: float) -> Array:
         """Of errors spread evenly over 0 .. the largest."""
         return patients * np.array([1.0, 0.0, 1 / 3 - 0.5, 1 / 5 - 0.5])
-
-    def _mean(self, there: float, power: float, squared: float, noise: float) -> tuple[float, Interval | None]:
-        """The mean of a power of a, 0 .. 1; ``squared`` is the sum of its square. Both have a half off."""
-        patients = max(there, 0.0)
-        sampling = max(squared - power + patients / 4, 0.0)
-        ends = fieller(power, there, self.z, sampling + noise**2, power, patients + noise**2)
-        return _share(0.5 + power / there if there else 0.5), _each(ends, lambda end: _share(0.5 + end))
-
-
-def _each(ends: Interval | None, to: Callable[[float], float]) -> Interval | None:
-    return None if ends is None else (to(ends[0]), to(ends[1]))
-
-
-def _share(value: float) -> float:
-    return min(max(float(value), 0.0), 1.0)

@@ -22,8 +22,9 @@ Mask = npt.NDArray[np.bool_]
 class Table:
     """Rows of patients. ``patient[i]`` is the patient of row i; the ``repr`` shows none of it.
 
-    Shapes: every column (rows,). A code is its place in ``code_columns(contract)``. ``scores`` are the probabilities
-    that evaluated models predict, by the query's name.
+    Shapes: every column (rows,). A code is its place in ``code_columns(contract)``. ``scores`` are what
+    evaluated models predict, by the query's name, and ``overlaps`` what they mark, (rows, structures, 2): the voxels
+    that are in prediction and reference alike, and the sum of those that are in each.
     """
 
     numbers: Mapping[str, Array] = field(repr=False)
@@ -31,6 +32,7 @@ class Table:
     patient: Indices = field(repr=False)
     code_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scores: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    overlaps: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
     @property
     def rows(self) -> int:
@@ -46,6 +48,7 @@ class Table:
             self.patient[chosen],
             self.code_names,
             {name: values[chosen] for name, values in self.scores.items()},
+            {name: values[chosen] for name, values in self.overlaps.items()},
         )
 
 

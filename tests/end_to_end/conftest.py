@@ -47,6 +47,7 @@ from wardround.simulations.datasets import load_dataset
 from wardround.simulations.desks import DeskCarrier
 from wardround.simulations.made_up_events import Told
 from wardround.simulations.synthetic.as_feeds import LiveSources
+from wardround.simulations.synthetic.cohort import make_cohort
 
 SITES = ("cleveland", "hungarian", "switzerland", "va")
 
@@ -167,6 +168,27 @@ def make_consortium(path: Path, coordinator: Identity | None = None, sites: tupl
         members, test = Members(store, folder.patients_key()), set(part.test_rows.tolist())
         members.enrol([id_ for row, id_ in enumerate(ids) if row not in test], TRAINING_DOMAIN, Part.TRAIN)
         members.enrol([id_ for row, id_ in enumerate(ids) if row in test], TEST_DOMAIN, Part.TEST)
+        store.close()
+    _pin(made, [folder.identity() for folder in made.folders.values()])
+    return made
+
+
+def make_consortium_of_pictures(path: Path, patients: int, test: int) -> Consortium:
+    """Folders with archives of volumes and masks; the last ``test`` of ``patients`` at each hospital test."""
+    make_cohort(path / "made", format="nifti", kind="mri", sites=4, patients=patients, seed=4)
+    officers = [Identity.generate("anna"), Identity.generate("ben")]
+    made = Consortium(path, Identity.generate(COORDINATOR), officers)
+    for source in sorted(each.parent for each in (path / "made").glob("*/site.yaml")):
+        folder = SiteFolder.create(path / source.name, source.name, [o.public for o in officers])
+        made.folders[source.name] = folder
+        (source / "data").rename(folder.path / "data")
+        (source / "site.yaml").rename(folder.path / "site.yaml")
+        (folder.path / "policy.yaml").write_text("allow_unprotected: true\nallow_mask_only: true\n")
+        ids = pyarrow.csv.read_csv(folder.path / "data" / "labels.csv").column("patient").to_pylist()
+        store = open_store(folder.database)
+        members = Members(store, folder.patients_key())
+        members.enrol(ids[:-test], TRAINING_DOMAIN, Part.TRAIN)
+        members.enrol(ids[-test:], TEST_DOMAIN, Part.TEST)
         store.close()
     _pin(made, [folder.identity() for folder in made.folders.values()])
     return made
@@ -360,6 +382,11 @@ def deploy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., D
 @pytest.fixture
 def consortium(tmp_path: Path) -> Consortium:
     return make_consortium(tmp_path)
+
+
+@pytest.fixture
+def make_pictures_of() -> Callable[..., Consortium]:
+    return make_consortium_of_pictures
 
 
 @pytest.fixture

@@ -34,6 +34,16 @@ def test_numbers_become_the_places_of_the_structures() -> None:
     assert found.shape == (1, 8, 8) and found[0, 1, 2] == 1 and found[0, 3, 4] == 2 and found.sum() == 3
 
 
+def test_structures_have_their_places_by_number_however_they_are_written() -> None:
+    """A plan's bytes sort their keys as text, 10 before 7, and sites have the plan from its bytes."""
+    written = MaskLabel(column="mask", meaning="Organs", structures={"10": "spleen", "7": "kidney", "1": "liver"})
+    sorted_as_text = MaskLabel(column="mask", meaning="Organs", structures=dict(sorted(written.structures.items())))
+    assert list(written.structures) == list(sorted_as_text.structures) == ["1", "7", "10"]
+    stored = np.zeros((8, 8))
+    stored[0, 0] = 10
+    assert mask_of(flat(stored), flat(np.zeros((8, 8))), FLAT, written)[0, 0, 0] == 3
+
+
 @pytest.mark.parametrize("strange", [1.0, 2.5, -2.0, float("nan"), 256.0])
 def test_a_number_that_the_contract_does_not_name_is_refused(strange: float) -> None:
     stored = np.zeros((8, 8))

@@ -12,9 +12,10 @@ import pytest
 from safetensors.numpy import save
 
 from wardround.privacy.gradients import Examples
-from wardround.protocol.contract import CodeColumn, DataContract, NumberColumn
+from wardround.protocol.contract import CodeColumn, DataContract, ImageInput, NumberColumn
 from wardround.protocol.evaluated import EvaluatedModel
-from wardround.protocol.labels import SurvivalLabel
+from wardround.protocol.image_tasks import ImageSegmentation
+from wardround.protocol.labels import MaskLabel, SurvivalLabel
 from wardround.protocol.parameters import initial_weights, model_hash
 from wardround.protocol.plan import (
     Controller,
@@ -39,6 +40,7 @@ from wardround.protocol.queries import (
     PiecewiseExponential,
     PredictionError,
     Quantiles,
+    SegmentationEvaluation,
     Sum,
     Survival,
     SurvivalEvaluation,
@@ -95,6 +97,25 @@ HAZARD_MODEL = EvaluatedModel(
 )
 TIMES = (200.0, 400.0, 600.0)
 BASELINE = HAZARDS.baseline(HAZARD_WEIGHTS["hazard.bias"].tolist(), TIMES)
+PICTURES = DataContract(
+    image=ImageInput(modality="MR", size=(8, 8), window=(0, 255)),
+    label=MaskLabel(column="mask", meaning="Findings", structures={"7": "tumour", "1": "liver"}),
+    patient_id="patient",
+)
+MARKS = ImageSegmentation(size=(8, 8), widths=(4, 8), structures=2)
+MARK_WEIGHTS = {t.name: np.zeros(t.shape, np.float32) for t in MARKS.layout(1).tensors}
+MARK_WEIGHTS["model.0.conv.weight"][0, 0, 1, 1] = 1.0
+MARK_WEIGHTS["model.2.conv.weight"][0, 1] = 1.0
+"""Of a model that takes for liver what is bright: of the pictures below the left half, 32 voxels."""
+
+MARK_FILE = save(MARK_WEIGHTS)
+MARK_MODEL = EvaluatedModel(
+    task=MARKS,
+    file=WeightsFile(sha256=sha256(MARK_FILE).hexdigest(), licence="CC0-1.0", provenance="made by a test, for it"),
+    layout=MARKS.layout(1).digest,
+    hash=model_hash(MARKS.layout(1).join(MARK_WEIGHTS)),
+    trained_by="0" * 64,
+)
 QUERIES: dict[str, Any] = {
     "count": Count(name="q", by=(SEX, By(column="age", cuts=(40, 60)))),
     "sum": Sum(name="q", of=AGE),
@@ -112,6 +133,9 @@ QUERIES: dict[str, Any] = {
     "survival_evaluation": SurvivalEvaluation(
         name="q", model=HAZARD_MODEL, outcome="died", time="days", times=TIMES, baseline=BASELINE
     ),
+    "segmentation_evaluation": SegmentationEvaluation(
+        name="q", model=MARK_MODEL, outcome="mask", structures=("liver", "tumour"), largest_volume=30
+    ),
 }
 
 
@@ -123,6 +147,21 @@ def examples(
     features = np.column_stack([(age - 50) / 10, sex == 0, sex == 2, bmi])
     number = np.asarray(patient, np.int64)
     return Examples(features, np.column_stack([days, died]), number, len(np.unique(number)))
+
+
+def pictures(patient: Sequence[int] | npt.NDArray[np.int64], age: Any, sex: Any) -> Examples:
+    """A picture for each row, (8, 8): by age 0 to 48 voxels of liver from the left, and of who is f 16 of tumour."""
+    number = np.asarray(patient, np.int64)
+    mask = np.zeros((len(number), 64))
+    mask[np.arange(64) < liver(age)[:, None]] = 1
+    mask[np.asarray(sex) == 0, 48:] = 2
+    bright = np.broadcast_to(np.where(np.arange(64) < 32, 1.0, -1.0), mask.shape)
+    features = np.stack([bright, mask], axis=1).reshape(-1, 2, 8, 8).swapaxes(2, 3).astype(np.float32)
+    return Examples(features, np.zeros((len(number), 1)), number, len(np.unique(number)))
+
+
+def liver(age: Any) -> Any:
+    return np.clip(np.floor((np.asarray(age, np.float64) - 20) * 49 / 80), 0, 48)
 
 
 ROUNDS = 6
@@ -167,7 +206,7 @@ def plan_for(
             proposed_on=date(2026, 1, 1),
             expires_on=date(2027, 1, 1),
         ),
-        contract=CONTRACT,
+        contract=PICTURES if any(isinstance(query, SegmentationEvaluation) for query in queries) else CONTRACT,
         task=task,
         model=InitialModel(scheme="zeros", layout=layout.digest, hash=model_hash(initial_weights(layout, "zeros", 0))),
         strategy=StrategySpec(name="statistics", parameters={} if task.rounds == 1 else {"rounds": float(task.rounds)}),
@@ -190,6 +229,8 @@ class Kit:
     age: Range = AGE
     bmi: Range = BMI
     examples: Callable[..., Examples] = field(default=examples)
+    pictures: Callable[..., Examples] = field(default=pictures)
+    liver: Callable[..., Any] = field(default=liver)
     plan_for: Callable[..., StudyPlan] = field(default=plan_for)
     task: Callable[..., Statistics] = field(default=task_of)
     slope: float = SLOPE
@@ -197,8 +238,14 @@ class Kit:
     model_file: bytes = FILE
 
     def installed(self, file: WeightsFile) -> bytes:
-        """The file of one of the two models that there are."""
-        return {self.model.file.sha256: self.model_file, HAZARD_MODEL.file.sha256: HAZARD_FILE}[file.sha256]
+        """The file of one of the three models that there are."""
+        return {sha256(data).hexdigest(): data for data in (self.model_file, HAZARD_FILE, MARK_FILE)}[file.sha256]
+
+    def rows(self, kind: str, patient: Any, age: Any, sex: Any, bmi: Any, days: Any, died: Any) -> Examples:
+        """What a query of ``kind`` reads of these patients."""
+        if kind == "segmentation_evaluation":
+            return self.pictures(patient, age, sex)
+        return self.examples(patient, age, sex, bmi, days, died)
 
     def query(self, kind: str, **changes: Any) -> Any:
         """The query of ``kind``, with some fields changed."""

@@ -88,6 +88,12 @@ def brier(time: float) -> float:
     )
 
 
+LIVER = np.arange(49)
+HAVE = np.diff(AGE.cdf(np.append(20 + LIVER * 80 / 49, 101)))
+"""The shares of people with so many voxels of liver; the model takes the 32 of the left half for it."""
+
+DICE, VOLUME = 2 * np.minimum(LIVER, 32) / (LIVER + 32), np.minimum((LIVER + 32) / 2, 30)
+
 B0, B1 = -3.0, 0.05
 """The log odds of an outcome by age, where that is asked."""
 
@@ -124,6 +130,11 @@ TRUTH: dict[str, dict[str, Callable[[People], float]]] = {
         **{f"Brier score at {t:g} d": lambda who, t=t: brier(t) for t in (200, 400, 600)},
         "integrated Brier score until 600 d": lambda who: (brier(200) + brier(400) + brier(600) / 2) / 3,
     },
+    "segmentation_evaluation": {
+        "mean Dice of liver": lambda who: float(HAVE @ DICE),
+        "pooled Dice of liver (volumes clipped at 30)": lambda who: float((HAVE * DICE) @ VOLUME / (HAVE @ VOLUME)),
+        "tumour in neither": lambda who: 2 / 3,
+    },
 }
 
 
@@ -152,7 +163,7 @@ def covers(kit: Any, kind: str, read_as: float = NOISE) -> dict[str, int]:
             for site in range(SITES):
                 part = slice(site * PATIENTS, (site + 1) * PATIENTS)
                 columns = (who.age, who.sex, who.bmi, who.days, who.died)
-                rows = kit.examples(np.arange(PATIENTS), *(column[part] for column in columns))
+                rows = kit.rows(kind, np.arange(PATIENTS), *(column[part] for column in columns))
                 added += answers.vector(rows, random.bytes, state.model)
             state = strategy.step(state.at(number), Total(strategy.added(added), SITES))
         model = state.model

@@ -14,6 +14,7 @@ from lifelines.utils import concordance_index
 from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
+    f1_score,
     mean_absolute_error,
     mean_squared_error,
     roc_auc_score,
@@ -60,7 +61,8 @@ def figures(kit: Any, pooled: pd.DataFrame, *queries: Any, **more: Any) -> dict[
         added = np.zeros(plan.task.numbers)
         for _, part in pooled.groupby("site"):
             sex = part.sex.map({"f": 0, "m": 1, "o": 2})
-            rows = kit.examples(np.arange(len(part)), part.age, sex, part.bmi, part.days, part.died)
+            kind = plan.task.queries[0].kind
+            rows = kit.rows(kind, np.arange(len(part)), part.age, sex, part.bmi, part.days, part.died)
             added += answers.vector(rows, lambda size: b"", state.model)
         state = strategy.step(state.at(number), Total(strategy.added(added), 3))
     return {(*cell.group, cell.quantity): cell for cell in read(plan, state.model)}
@@ -299,6 +301,26 @@ def test_survival_evaluation_by_sex(kit: Any, pooled: pd.DataFrame) -> None:
         assert found[sex, "integrated Brier score until 600 d"].value == pytest.approx(integrated, abs=2e-6)
     exact = concordance_index(pooled.days, -log_risk, pooled.died)
     assert found["all", "c-index"].value == pytest.approx(exact, abs=0.03), "eight bins are enough"
+
+
+def test_segmentation_evaluation(kit: Any, pooled: pd.DataFrame) -> None:
+    """scikit-learn's F1 score, which is Dice, of each patient's voxels and of all; the largest volume clips nobody."""
+    found = figures(kit, pooled, kit.query("segmentation_evaluation", largest_volume=64))
+    marked = np.tile(np.arange(64) < 32, (len(pooled), 1))
+    there = {"liver": np.arange(64) < kit.liver(pooled.age)[:, None], "tumour": np.tile(np.arange(64) >= 48, (600, 1))}
+    there["tumour"] &= (pooled.sex == "f").to_numpy()[:, None]
+    for name, truth in there.items():
+        predicted = marked if name == "liver" else np.zeros_like(marked)
+        stated = (predicted | truth).any(axis=1)
+        each = [f1_score(*both, zero_division=0) for both in zip(truth[stated], predicted[stated], strict=True)]
+        mean = found[f"mean Dice of {name}",]
+        assert mean.value == pytest.approx(np.mean(each), abs=2e-6)
+        assert mean.patients == pytest.approx(stated.sum())
+        assert mean.high - mean.low == pytest.approx(2 * 1.96 * np.std(each) / np.sqrt(len(each)), rel=0.01, abs=1e-3)
+        all_voxels = f1_score(truth.ravel(), predicted.ravel(), zero_division=0)
+        assert found[f"pooled Dice of {name} (volumes clipped at 64)",].value == pytest.approx(all_voxels, abs=2e-6)
+        assert found[f"{name} in neither",].value == pytest.approx(1 - stated.mean(), abs=2e-6)
+    assert 0 < found["mean Dice of liver",].value < 1 and 0 < found["tumour in neither",].value < 1
 
 
 def test_every_statistic_has_its_own_test_here() -> None:

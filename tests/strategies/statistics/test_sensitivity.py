@@ -32,12 +32,16 @@ def table(kit: Any, patients: list[list[tuple[float, ...]]]) -> Any:
     # What an evaluated model predicts, whatever its query is called: far beyond 0 .. 1 at both ends, once no number.
     age = made.numbers["age"]
     scores = np.select([age == 0, age == 120, age == 61], [-9.0, 9.0, np.nan], age / 110 - 0.02)
-    return replace(made, scores=dict.fromkeys(("q", *(f"q{number}" for number in range(len(KINDS)))), scores))
+    # What it marks: of one structure from nothing to thrice the largest volume, of another the less the more of that.
+    either = np.floor(np.stack([age, 120 - age], axis=1))
+    overlaps = np.stack([np.minimum(np.floor(made.numbers["bmi"][:, None]), either / 2), either], axis=2)
+    names = ("q", *(f"q{number}" for number in range(len(KINDS))))
+    return replace(made, scores=dict.fromkeys(names, scores), overlaps=dict.fromkeys(names, overlaps))
 
 
 def held(kind: str, most: int) -> int:
     """``most`` rows of a patient, where the kind lets a plan choose."""
-    return 1 if kind in ("evaluation", "prediction_error", "survival_evaluation") else most
+    return 1 if kind in ("evaluation", "prediction_error", "survival_evaluation", "segmentation_evaluation") else most
 
 
 def moved_by(kit: Any, task: Statistics, patients: list[list[tuple[float, ...]]], gone: int) -> float:

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 from math import sqrt
 from typing import Any
@@ -68,7 +69,7 @@ def test_a_query_that_does_not_ask_is_as_it_was(kit: Any) -> None:
 @pytest.mark.parametrize("kind", sorted(STATISTICS))
 def test_nobody_moves_figures_and_hospitals_together_by_more_than_one(kit: Any, kind: str) -> None:
     """From no patient to one and from one to two, of up to three rows in several groups, below and above the border."""
-    one = kind in ("evaluation", "prediction_error", "survival_evaluation")
+    one = kind in ("evaluation", "prediction_error", "survival_evaluation", "segmentation_evaluation")
     longest, moved = 0.0, Counter[str]()
     for most, full in product([1] if one else [1, 2], [1, 2]):
         task = kit.task(asked(kit, kind=kind, patients=full, rows_per_patient=most))
@@ -86,8 +87,8 @@ def people(kit: Any, patients: list[list[tuple[float, ...]]]) -> Any:
     numbers = [number for number, rows in enumerate(patients) for _ in rows]
     cells = np.array([row for rows in patients for row in rows]).reshape(-1, 5)
     table = table_of(kit.contract, kit.examples(numbers, *cells.T))
-    object.__setattr__(table, "scores", {"q": np.full(table.rows, 9.0)})
-    return table
+    overlaps = np.broadcast_to([9.0, 18.0], (table.rows, 2, 2))
+    return replace(table, scores={"q": np.full(table.rows, 9.0)}, overlaps={"q": overlaps})
 
 
 def test_a_patient_of_many_rows_counts_once_among_the_patients_of_a_hospital(kit: Any) -> None:
