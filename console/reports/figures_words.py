@@ -45,6 +45,12 @@ _WITH_NUMBERS: Final = tuple(
         (r"odds ratio of (?P<name>.+)", N_("odds ratio of %(name)s")),
         (r"Brier score at (?P<time>.+)", N_("Brier score at %(time)s")),
         (r"integrated Brier score until (?P<time>.+)", N_("integrated Brier score until %(time)s")),
+        (r"mean Dice of (?P<name>.+)", N_("mean Dice of %(name)s")),
+        (
+            r"pooled Dice of (?P<name>.+) \(volumes clipped at (?P<most>\S+)\)",
+            N_("pooled Dice of %(name)s (volumes clipped at %(most)s)"),
+        ),
+        (r"(?P<name>.+) in neither", N_("%(name)s in neither")),
         (r"below (?P<high>\S+)", N_("below %(high)s")),
         (r"(?P<low>\S+) to below (?P<high>\S+)", N_("%(low)s to below %(high)s")),
         (r"(?P<low>\S+) and more", N_("%(low)s and more")),
