@@ -72,7 +72,7 @@ class SegmentationEvaluations(Statistic[SegmentationEvaluation]):
                 mean = bounded_mean(there, of[2], of[3] / SQUARE, self.z, around)
                 cells.append(self._cell(group, f"mean Dice of {name}", mean, there, around))
                 if self.query.largest_volume is not None:
-                    clipped = f"pooled Dice of {name} (volumes clipped at {self.query.largest_volume:g})"
+                    clipped = f"pooled Dice of {name} (clipped at {self.query.largest_volume:g})"
                     cells.append(self._cell(group, clipped, self._pooled(of, around), there, around))
                 none = share(neither, there, self.z, around)
                 cells.append(self._cell(group, f"{name} in neither", none, there + neither, sqrt(2) * around))

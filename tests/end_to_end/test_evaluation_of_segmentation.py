@@ -38,7 +38,7 @@ DATA = {"dataset": "phantom_mri", "split": "small"}
 STUDY = ["study=brain_lesion", "data.split=small", "task.widths=[4,8]"]
 QUICK = ["local.steps=null", "local.epochs=1", "local.batch_size=8", "local.learning_rate=0.02"]
 ASKED = ["evaluation.rounds=[1,3]", "+evaluation.ask.largest_volume=500", "evaluation.smallest_cell=0"]
-POOLED = "pooled Dice of lesion (volumes clipped at 500)"
+POOLED = "pooled Dice of lesion (clipped at 500)"
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ SOAK = os.environ.get("WARDROUND_SOAK") == "1"
 REPETITIONS = 1000 if SOAK else 200
 BETWEEN = scipy.stats.binom.ppf([5e-5, 1 - 5e-5], REPETITIONS, 0.95)
 MOST = 60.0
-FIGURES = ("mean Dice of a", "pooled Dice of a (volumes clipped at 60)", "a in neither")
+FIGURES = ("mean Dice of a", "pooled Dice of a (clipped at 60)", "a in neither")
 
 
 def table(patient: Any, *overlaps: Any) -> Table:
@@ -78,7 +78,7 @@ def test_who_has_the_structure_in_neither_is_counted_apart_and_in_no_dice(kit: A
 def test_who_is_larger_than_the_largest_volume_keeps_its_dice_and_weighs_as_that(kit: Any) -> None:
     """Volumes of 30 and 600 weigh 30 and 60: (0.5 * 30 + 0.9 * 60) / 90."""
     found = values(kit, (15, 60), (540, 1200))
-    assert found["pooled Dice of a (volumes clipped at 60)"].value == pytest.approx(0.69 / 0.9)
+    assert found["pooled Dice of a (clipped at 60)"].value == pytest.approx(0.69 / 0.9)
     assert found["mean Dice of a"].value == pytest.approx(0.7)
 
 
@@ -186,7 +186,7 @@ def test_dice_of_patients_of_several_pictures_is_monais(kit: Any) -> None:
     for name, each in expected.items():
         assert found[f"mean Dice of {name}"].value == pytest.approx(np.mean(each), abs=2e-6)
         assert found[f"mean Dice of {name}"].patients == pytest.approx(len(each), abs=1e-4)
-        pooled = found[f"pooled Dice of {name} (volumes clipped at 1000)"].value
+        pooled = found[f"pooled Dice of {name} (clipped at 1000)"].value
         assert pooled == pytest.approx(sums[name][0] / sums[name][1], abs=2e-5)
     assert (len(expected["liver"]), len(expected["tumour"])) == (40, 32)
 
