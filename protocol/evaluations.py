@@ -152,8 +152,8 @@ class SegmentationEvaluation(ModelQuery):
 
     @property
     def each(self) -> int:
-        """Of a structure: patients with it, without it, of their Dice two powers; pooled, volumes and their squares."""
-        return 4 if self.largest_volume is None else 9
+        """Of a structure: patients by where it is, of their Dice two powers; pooled, volumes and their squares."""
+        return 5 if self.largest_volume is None else 10
 
     @property
     def width(self) -> int:

@@ -280,8 +280,8 @@ Query = Annotated[
     | PiecewiseExponential
     | Evaluation
     | PredictionError
-    | SegmentationEvaluation
-    | SurvivalEvaluation,
+    | SurvivalEvaluation
+    | SegmentationEvaluation,
     Field(discriminator="kind"),
 ]
 

@@ -67,17 +67,17 @@ def dice_per_patient(scores: Scores, weights: npt.NDArray[np.float64]) -> npt.ND
 
 
 def overlaps(outputs: Array) -> Array:
-    """Voxels of each record and structure in prediction and reference alike, and the sum of each's: (records, K, 2).
+    """Voxels of each record and structure in prediction and reference alike, and in each: (records, K, 3).
 
     ``outputs``: as for ``segmentation_loss``. A voxel is of the structure whose map is highest there.
     """
     found, truth = outputs[:, :-1].argmax(1), np.rint(outputs[:, -1])
     axes = tuple(range(1, found.ndim))
-    counted = np.zeros((len(outputs), outputs.shape[1] - 2, 2))
+    counted = np.zeros((len(outputs), outputs.shape[1] - 2, 3))
     for number in range(1, outputs.shape[1] - 1):
         predicted, there = found == number, truth == number
-        counted[:, number - 1, 0] = (predicted & there).sum(axes)
-        counted[:, number - 1, 1] = predicted.sum(axes) + there.sum(axes)
+        for place, voxels in enumerate((predicted & there, predicted, there)):
+            counted[:, number - 1, place] = voxels.sum(axes)
     return counted
 
 
@@ -98,15 +98,15 @@ class Segmentation(PlannedTask[ImageSegmentation]):
 
     def scores(self, outputs: Array, examples: Examples) -> Scores:
         """For ``dice``: per patient and structure twice the voxels in both, (patients, K), and the sum of each's."""
-        both, either = np.moveaxis(overlaps(outputs), -1, 0)
-        return Scores(patient_means(2.0 * both, examples), patient_means(either, examples))
+        both, predicted, there = np.moveaxis(overlaps(outputs), -1, 0)
+        return Scores(patient_means(2.0 * both, examples), patient_means(predicted + there, examples))
 
     def overlaps(self, weights: Array, features: npt.NDArray[Any]) -> Array:
         """``overlaps`` of what the model of ``weights`` marks, some records at a time: maps are many times as large."""
         each = max(1, _MAPS_AT_ONCE // (self.spec.structures * math.prod(self.spec.size)))
         starts = range(0, len(features), each)
         parts = [overlaps(self.engine.outputs(weights, features[first : first + each])) for first in starts]
-        return np.concatenate([np.zeros((0, self.spec.structures, 2)), *parts])
+        return np.concatenate([np.zeros((0, self.spec.structures, 3)), *parts])
 
 
 def _beside_its_mask(module: "torch.nn.Module") -> "torch.nn.Module":

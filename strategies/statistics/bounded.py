@@ -5,15 +5,17 @@ from collections.abc import Callable
 from wardround.strategies.statistics.fieller import Interval, fieller
 
 
-def bounded_mean(there: float, power: float, squared: float, z: float, noise: float) -> tuple[float, Interval | None]:
+def bounded_mean(
+    there: float, power: float, squared: float, z: float, noise: float, noise_there: float
+) -> tuple[float, Interval | None]:
     """The mean of a number a of 0 .. 1 over ``there`` patients, and its interval, of sampling and noise.
 
     ``power`` is the sum of a - 1/2, ``squared`` that of a^2 - 1/2, from which the sampling variance is, whatever the
-    distribution of a. ``noise`` is that of the count and of ``power``.
+    distribution of a. ``noise`` is that of ``power``, ``noise_there`` that of the count.
     """
     patients = max(there, 0.0)
     sampling = max(squared - power + patients / 4, 0.0)
-    ends = fieller(power, there, z, sampling + noise**2, power, patients + noise**2)
+    ends = fieller(power, there, z, sampling + noise**2, power, patients + noise_there**2)
     return unit(0.5 + power / there if there else 0.5), each_end(ends, lambda end: unit(0.5 + end))
 
 

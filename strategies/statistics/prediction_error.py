@@ -37,8 +37,8 @@ class PredictionErrors(Statistic[PredictionError]):
         unit = self.units.get(self.query.outcome, "1")
         for group, numbers, groups in margins(self.query, sums):
             around, there = noise * sqrt(groups), float(numbers[0])
-            first, first_ends = bounded_mean(numbers[0], numbers[1], numbers[2], self.z, around)
-            second, second_ends = bounded_mean(numbers[0], numbers[2], numbers[3], self.z, around)
+            first, first_ends = bounded_mean(numbers[0], numbers[1], numbers[2], self.z, around, around)
+            second, second_ends = bounded_mean(numbers[0], numbers[2], numbers[3], self.z, around, around)
             for name, value, ends in (
                 ("mean absolute error", most * first, each_end(first_ends, lambda end: most * end)),
                 ("root mean squared error", most * sqrt(second), each_end(second_ends, lambda end: most * sqrt(end))),

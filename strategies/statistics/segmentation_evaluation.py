@@ -6,7 +6,7 @@ structure, Dice is not defined: such patients are counted apart and are in no Di
 
 Sensitivity: of each of K structures a patient adds
 
-* 1 to the count of those with the structure in either, or to that of those with it in neither,
+* 1 to one of three counts: with the structure in the reference, in the prediction alone, or in neither,
 
 and where it is in either
 
@@ -20,7 +20,8 @@ the plan's. The k rows of a patient hold its sums each, weighted 1 / k, so it co
 
 Estimands: the mean of d over patients is what papers report (Maier-Hein et al. 2024, "Metrics reloaded"); the pooled
 Dice is sum of d v / sum of v, which is 2 sum B / sum (P + R) where nobody is larger than L: large structures weigh
-more. Who is larger than L keeps its Dice there, and weighs as L.
+more. Who is larger than L keeps its Dice there, and weighs as L. Both fall with every patient without the structure in
+whom some is marked, so the share of these is said too.
 
 Interval: of the population that these patients are a sample of; sampling and noise, as of a ratio (Fieller 1954). The
 squares give the sampling variance, whatever the distributions; half of each, because only an interval hangs on them.
@@ -53,37 +54,43 @@ class SegmentationEvaluations(Statistic[SegmentationEvaluation]):
 
     def entries(self, table: Table) -> Entries:
         query, rows, structures = self.query, table.rows, len(self.query.structures)
-        both, either = np.moveaxis(_of_patients(table.overlaps[query.name], table.patient), -1, 0)
-        there = either > 0
-        parts = self._parts(np.clip(2 * both / np.where(there, either, 1.0), 0, 1), either / 2)
-        # Shape (rows, structures, numbers but one): a patient is in one of the two counts.
-        values = np.concatenate([np.ones((rows, structures, 1)), np.where(there[..., None], parts, 0.0)], axis=2)
-        places = np.broadcast_to([0, *range(2, query.each)], values.shape) + query.each * np.arange(structures)[:, None]
-        places[..., 0] += ~there
+        both, predicted, there = np.moveaxis(_of_patients(table.overlaps[query.name], table.patient), -1, 0)
+        either = predicted + there
+        parts = self._parts(np.clip(2 * both / np.where(either > 0, either, 1.0), 0, 1), either / 2)
+        # Shape (rows, structures, numbers but two): a patient is in one of the three counts.
+        parts = np.where((either > 0)[..., None], parts, 0.0)
+        values = np.concatenate([np.ones((rows, structures, 1)), parts], axis=2)
+        places = np.broadcast_to([0, *range(3, query.each)], values.shape) + query.each * np.arange(structures)[:, None]
+        places[..., 0] += np.where(there > 0, 0, np.where(predicted > 0, 1, 2))
         flat = (rows, structures * values.shape[2])
         return Entries(places.reshape(flat), values.reshape(flat))
 
     def answer(self, sums: Array, noise: float) -> list[Cell]:
-        cells = []
+        cells, most = [], self.query.largest_volume
         for group, numbers, groups in margins(self.query, sums):
             around = noise * sqrt(groups)
             for name, of in zip(self.query.structures, numbers.reshape(-1, self.query.each), strict=True):
-                there, neither = float(of[0]), float(of[1])
-                mean = bounded_mean(there, of[2], of[3] / SQUARE, self.z, around)
-                cells.append(self._cell(group, f"mean Dice of {name}", mean, there, around))
-                if self.query.largest_volume is not None:
-                    clipped = f"pooled Dice of {name} (volumes clipped at {self.query.largest_volume:g})"
-                    cells.append(self._cell(group, clipped, self._pooled(of, around), there, around))
-                none = share(neither, there, self.z, around)
-                cells.append(self._cell(group, f"{name} in neither", none, there + neither, sqrt(2) * around))
+                # Each group of patients is two of the three counts.
+                either, without, two = float(of[0] + of[1]), float(of[1] + of[2]), sqrt(2) * around
+                mean = bounded_mean(either, of[3], of[4] / SQUARE, self.z, around, two)
+                cells.append(self._cell(group, f"mean Dice of {name}", mean, either, two))
+                if most is not None:
+                    pooled = self._pooled(either / 2, of[5:], around)
+                    cells.append(self._cell(group, f"pooled Dice of {name} (clipped at {most:g})", pooled, either, two))
+                alarms = share(of[1], of[2], self.z, around)
+                cells.append(self._cell(group, f"{name} marked where there is none", alarms, without, two))
         return cells
 
     def typical(self, patients: float) -> Array:
-        """Of patients who all have every structure, Dice and volumes spread evenly over 0 .. 1 and 0 .. the largest."""
+        """Of patients of whom half have every structure, and of the others half have it marked.
+
+        Dice and volumes, where there are any, are spread evenly over 0 .. 1 and 0 .. the largest.
+        """
         first = [0.0, SQUARE * (1 / 3 - 0.5)]
         pooled = [0.0, 1 / 4 - 0.5, *(SQUARE * (each - 0.5) for each in (1 / 3, 1 / 6, 1 / 9))]
-        one = [1.0, 0.0, *first, *(() if self.query.largest_volume is None else pooled)]
-        return patients * np.tile(one, len(self.query.structures))
+        parts = 3 / 4 * np.array([*first, *(() if self.query.largest_volume is None else pooled)])
+        one = np.concatenate([[1 / 2, 1 / 4, 1 / 4], parts])
+        return np.tile(patients * one, len(self.query.structures))
 
     def _parts(self, dice: Array, volume: Array) -> Array:
         """What a patient with the structure adds behind the counts; from and to shapes (rows, K) and (rows, K, n)."""
@@ -94,13 +101,13 @@ class SegmentationEvaluations(Statistic[SegmentationEvaluation]):
             parts += [SQUARE * (power * v**2 - 0.5) for power in (np.ones_like(dice), dice, dice**2)]
         return np.stack(parts, axis=2)
 
-    def _pooled(self, of: Array, noise: float) -> tuple[float, Interval | None]:
-        """Sum of d v over sum of v. Each has half the noised count put back, whose noise both share."""
-        half, spread = float(of[0]) / 2, noise**2
-        under, over = float(of[4]) + half, float(of[5]) + half
-        v2, dv2, d2v2 = of[6:9] / SQUARE + half
+    def _pooled(self, half: float, of: Array, noise: float) -> tuple[float, Interval | None]:
+        """Sum of d v over sum of v. Each has ``half`` of two noised counts put back, whose noise both share."""
+        under, over = float(of[0]) + half, float(of[1]) + half
+        v2, dv2, d2v2 = of[2:5] / SQUARE + half
         sampling = _no_variance_below_zero(np.array([[d2v2, dv2], [dv2, v2]]))
-        (var_over, covariance), (_, var_under) = sampling + spread * np.array([[5 / 4, 1 / 4], [1 / 4, 5 / 4]])
+        spread = noise**2 * np.array([[3 / 2, 1 / 2], [1 / 2, 3 / 2]])
+        (var_over, covariance), (_, var_under) = sampling + spread
         ends = fieller(over, under, self.z, var_over, covariance, var_under)
         return unit(over / under if under else 0.0), each_end(ends, unit)
 
@@ -113,7 +120,7 @@ class SegmentationEvaluations(Statistic[SegmentationEvaluation]):
 
 
 def _of_patients(overlaps: Array, patient: Indices) -> Array:
-    """Of each row the sums of its patient's rows: from and to shape (rows, structures, 2)."""
+    """Of each row the sums of its patient's rows: from and to shape (rows, structures, 3)."""
     _, number = np.unique(patient, return_inverse=True)
     sums = np.zeros_like(overlaps)
     np.add.at(sums, number, overlaps)

@@ -23,8 +23,8 @@ class Table:
     """Rows of patients. ``patient[i]`` is the patient of row i; the ``repr`` shows none of it.
 
     Shapes: every column (rows,). A code is its place in ``code_columns(contract)``. ``scores`` are what
-    evaluated models predict, by the query's name, and ``overlaps`` what they mark, (rows, structures, 2): the voxels
-    that are in prediction and reference alike, and the sum of those that are in each.
+    evaluated models predict, by the query's name, and ``overlaps`` what they mark, (rows, structures, 3): the voxels
+    that are in prediction and reference alike, in the prediction, and in the reference.
     """
 
     numbers: Mapping[str, Array] = field(repr=False)

@@ -318,9 +318,11 @@ def test_segmentation_evaluation(kit: Any, pooled: pd.DataFrame) -> None:
         assert mean.patients == pytest.approx(stated.sum())
         assert mean.high - mean.low == pytest.approx(2 * 1.96 * np.std(each) / np.sqrt(len(each)), rel=0.01, abs=1e-3)
         all_voxels = f1_score(truth.ravel(), predicted.ravel(), zero_division=0)
-        assert found[f"pooled Dice of {name} (volumes clipped at 64)",].value == pytest.approx(all_voxels, abs=2e-6)
-        assert found[f"{name} in neither",].value == pytest.approx(1 - stated.mean(), abs=2e-6)
-    assert 0 < found["mean Dice of liver",].value < 1 and 0 < found["tumour in neither",].value < 1
+        assert found[f"pooled Dice of {name} (clipped at 64)",].value == pytest.approx(all_voxels, abs=2e-6)
+        without = found[f"{name} marked where there is none",]
+        assert without.patients == pytest.approx((~truth.any(axis=1)).sum())
+        assert without.value == pytest.approx(float(name == "liver"), abs=2e-6)
+    assert 0 < found["mean Dice of liver",].value < 1 and 0 < without.patients < 600
 
 
 def test_every_statistic_has_its_own_test_here() -> None:

@@ -33,8 +33,9 @@ def table(kit: Any, patients: list[list[tuple[float, ...]]]) -> Any:
     age = made.numbers["age"]
     scores = np.select([age == 0, age == 120, age == 61], [-9.0, 9.0, np.nan], age / 110 - 0.02)
     # What it marks: of one structure from nothing to thrice the largest volume, of another the less the more of that.
-    either = np.floor(np.stack([age, 120 - age], axis=1))
-    overlaps = np.stack([np.minimum(np.floor(made.numbers["bmi"][:, None]), either / 2), either], axis=2)
+    each = np.floor(np.stack([age, 120 - age], axis=1) / 2)
+    both = np.minimum(np.floor(made.numbers["bmi"][:, None]), each)
+    overlaps = np.stack([both, each, each], axis=2)
     names = ("q", *(f"q{number}" for number in range(len(KINDS))))
     return replace(made, scores=dict.fromkeys(names, scores), overlaps=dict.fromkeys(names, overlaps))
 

@@ -87,7 +87,7 @@ def people(kit: Any, patients: list[list[tuple[float, ...]]]) -> Any:
     numbers = [number for number, rows in enumerate(patients) for _ in rows]
     cells = np.array([row for rows in patients for row in rows]).reshape(-1, 5)
     table = table_of(kit.contract, kit.examples(numbers, *cells.T))
-    overlaps = np.broadcast_to([9.0, 18.0], (table.rows, 2, 2))
+    overlaps = np.full((table.rows, 2, 3), 9.0)
     return replace(table, scores={"q": np.full(table.rows, 9.0)}, overlaps={"q": overlaps})
 
 
