@@ -5,7 +5,7 @@ A figure that is hidden has no number here, in no table, picture or file, and sa
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Final
 
 from markupsafe import Markup
@@ -32,14 +32,14 @@ from wardround.protocol.plan import StudyPlan
 from wardround.protocol.queries import Evaluation, Histogram, Query, Survival
 from wardround.strategies.statistics import Cell
 
-MOST_ROWS: Final = 150
-"""Figures of one question in its table; the files have all."""
+MOST_ROWS, LEAST_ROWS, ALL_ROWS = 150, 12, 600
+"""Figures of one question in its table, at most and where there are many questions; of a page. The files have all."""
 
 FEW_HIDDEN: Final = 3
 """So many neighbours that are hidden for one reason have one row together."""
 
-MOST_PICTURES: Final = 12
-"""Of one question: of its first groups."""
+MOST_PICTURES, ALL_PICTURES = 12, 48
+"""Of one question, of its first groups; of a page."""
 
 MOST_BARS: Final = 60
 """Of a picture; a finer histogram, or grid of times, is in the files only."""
@@ -129,14 +129,16 @@ def _question(figures: Figures, place: int, query: Query, words: str) -> Questio
         mine = [(after, [cell for cell in found if cell.query == query.name]) for after, found in looks]
         over = tuple(Panel(plot.name, plot.chart) for plot in plots(mine, f"over-{place}", name_words))
     last = [cell for cell in newest if cell.after == newest[0].after]
-    rows = list(_rows(plan, newest))
+    rows, asked_all = list(_rows(plan, newest)), len(figures.task.queries)
+    most = max(LEAST_ROWS, min(MOST_ROWS, ALL_ROWS // asked_all))
+    pictures = max(1, min(MOST_PICTURES, ALL_PICTURES // asked_all))
     return Question(
         query.name,
         words,
-        tuple(rows[:MOST_ROWS]),
+        tuple(rows[:most]),
         over,
-        tuple(_panels(plan, query, place, last)),
-        max(0, len(rows) - MOST_ROWS),
+        tuple(islice(_panels(plan, query, place, last), pictures)),
+        max(0, len(rows) - most),
         sum(cell.value is None for cell in cells),
     )
 
@@ -174,20 +176,16 @@ def _group(names: Sequence[str]) -> str:
     return " · ".join(given(name_words(name)) for name in names)
 
 
-def _panels(plan: StudyPlan, query: Query, question: int, cells: Sequence[Cell]) -> list[Panel]:
+def _panels(plan: StudyPlan, query: Query, question: int, cells: Sequence[Cell]) -> Iterator[Panel]:
     """The pictures of a statistic that is a curve or a histogram: one for each of its groups and hospitals."""
     of_groups: dict[tuple[str, tuple[str, ...]], list[Cell]] = {}
     for cell in cells:
         of_groups.setdefault((cell.site, cell.group[: len(query.by)]), []).append(cell)
-    made = []
     for place, ((site, group), found) in enumerate(of_groups.items(), 1):
         name = _group(group_names(plan, found[0])[: len(group) + bool(site)]) or _("all")
         chart = _chart(query, f"panel-{question}-{place}", f"{query.name}, {name}", found)
         if chart is not None:
-            made.append(Panel(name, chart))
-        if len(made) == MOST_PICTURES:
-            break
-    return made
+            yield Panel(name, chart)
 
 
 def _chart(query: Query, key: str, name: str, cells: Sequence[Cell]) -> Markup | None:

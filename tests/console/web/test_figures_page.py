@@ -346,6 +346,21 @@ def test_what_is_asked_in_rounds_has_figures_after_the_last_one_only() -> None:
     assert early.cells == () and not early.void and early.due == 2 and late.cells
 
 
+def test_a_page_of_very_many_figures_stays_short_and_its_files_have_all() -> None:
+    many = [
+        QUERIES[0] | {"name": f"q{number}", "by": ["sex", {"column": "age", "cuts": list(range(25, 85, 5))}]}
+        for number in range(40)
+    ]
+    many += [QUERIES[1] | {"name": f"h{number}", "cuts": list(range(20, 79))} for number in range(40)]
+    plan = counting(queries=many)
+    table = np.full(plan.layout.size, 1000.0, np.float32)
+    found = figures(plan, table, 1)
+    shown = questions(found)
+    assert all(len(one.rows) == 12 and one.left_out > 0 for one in shown)
+    assert sum(len(one.panels) for one in shown) == 40 and len(found.cells) > 6000
+    assert len(list(csv.DictReader(StringIO(download(found, "csv").body.decode())))) == len(found.cells)
+
+
 def test_nobody_reads_a_figure_without_a_session(counted: Any, helpers: Any) -> None:
     asker = helpers.Asker(counted.app(), None)
     for name in ("", "/figures.csv", "/figures.json", "/live"):
