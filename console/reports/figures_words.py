@@ -47,10 +47,10 @@ _WITH_NUMBERS: Final = tuple(
         (r"integrated Brier score until (?P<time>.+)", N_("integrated Brier score until %(time)s")),
         (r"mean Dice of (?P<name>.+)", N_("mean Dice of %(name)s")),
         (
-            r"pooled Dice of (?P<name>.+) \(volumes clipped at (?P<most>\S+)\)",
-            N_("pooled Dice of %(name)s (volumes clipped at %(most)s)"),
+            r"pooled Dice of (?P<name>.+) \(clipped at (?P<most>\S+)\)",
+            N_("pooled Dice of %(name)s (clipped at %(most)s)"),
         ),
-        (r"(?P<name>.+) in neither", N_("%(name)s in neither")),
+        (r"(?P<name>.+) marked where there is none", N_("%(name)s marked where there is none")),
         (r"below (?P<high>\S+)", N_("below %(high)s")),
         (r"(?P<low>\S+) to below (?P<high>\S+)", N_("%(low)s to below %(high)s")),
         (r"(?P<low>\S+) and more", N_("%(low)s and more")),
