@@ -108,8 +108,8 @@ def calibration(key: str, name: str, found: Sequence[tuple[Ends | None, Ends | N
     if len(there) < len(found):
         missing = _("%(count)s of %(all)s bins not shown") % {"count": len(found) - len(there), "all": len(found)}
         said.append(missing)
-        marks.append(text(x.end - 4, y.start - 6, missing, "label", "end"))
-    return picture(key, WIDTH, 248, name, "; ".join(said), *marks, class_="panel")
+        marks.append(text((x.start + x.end) / 2, 259, missing, "label", "middle"))
+    return picture(key, WIDTH, 264, name, "; ".join(said), *marks, class_="panel")
 
 
 def histogram(key: str, name: str, cuts: Sequence[float], found: Sequence[tuple[str, Ends | None]]) -> Markup:
