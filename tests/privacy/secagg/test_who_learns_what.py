@@ -20,7 +20,7 @@ NOTHING: Act = ("nothing", frozenset())
 
 
 def acts(site: Site, n: int, t: int) -> list[Act]:
-    """What an honest site may be led to in an attempt at which all n were proposed.
+    """What an honest site may be led to in an attempt that was proposed to n sites.
 
     It opens the list that lacks nobody by its own word, and any other one once t have signed it.
     """
@@ -30,13 +30,17 @@ def acts(site: Site, n: int, t: int) -> list[Act]:
 
 
 def readable(n: int, t: int, c: int, led: Sequence[Act]) -> list[Group]:
-    """Over which honest sites a sum can be read, when sites 0 .. c - 1 collude and the others are ``led`` so."""
-    honest = range(c, n)
+    """Over which honest sites a sum can be read that was proposed to n, when those who are not ``led`` collude.
+
+    Of the c that collude others may stand outside: they hold shares too, and are on no list.
+    """
+    bad = n - len(led)
+    honest = range(bad, n)
     signed = Counter(group for act, group in led if act == "signs")
     opened = {
         site: group
         for site, (act, group) in zip(honest, led, strict=True)
-        if act == "opens" or (act == "signs" and signed[group] + sum(bad in group for bad in range(c)) >= t)
+        if act == "opens" or (act == "signs" and signed[group] + sum(one in group for one in range(bad)) >= t)
     }
     shares = {site: c + sum(site in group for group in opened.values()) for site in honest}
     of = {site: {site} for site in honest}
@@ -50,8 +54,8 @@ def readable(n: int, t: int, c: int, led: Sequence[Act]) -> list[Group]:
     return [group for group in groups if all(shares[site] >= t for site in group)]
 
 
-def every_way(n: int, t: int, c: int) -> Iterator[list[Group]]:
-    for led in product(*(acts(site, n, t) for site in range(c, n))):
+def every_way(n: int, t: int, c: int, outside: int = 0) -> Iterator[list[Group]]:
+    for led in product(*(acts(site, n, t) for site in range(c - outside, n))):
         yield readable(n, t, c, led)
 
 
@@ -61,6 +65,16 @@ def test_one_sum_over_at_least_t_less_c_honest_sites_can_be_read_and_no_other(n:
     found = list(every_way(n, t, c))
     assert {len(groups) for groups in found} == {0, 1}
     assert min(len(group) for groups in found for group in groups) == t - c
+
+
+@pytest.mark.parametrize("n", [4, 5, 6])
+def test_a_proposal_to_fewer_gives_no_more(n: int) -> None:
+    """As of a tick while somebody is away: an honest site, or one that colludes and still holds its shares."""
+    t, c = threshold(n), colluding(n)
+    for outside in (0, 1):
+        found = list(every_way(n - 1, t, c, outside))
+        assert {len(groups) for groups in found} == {0, 1}
+        assert min(len(group) for groups in found for group in groups) >= t - c
 
 
 def test_a_threshold_of_half_lets_two_sums_be_read() -> None:
