@@ -79,6 +79,10 @@ FAULTS: Final = {
         N_("A command or a page met a defect of the daemon."),
         N_("Report the kind of the error, without patients' data."),
     ),
+    "the series is not kept": (
+        N_("The table of a campaign's series could not be written; the tick was answered."),
+        N_("Free the disk, or see who owns the site's folder: the next tick's table takes its place."),
+    ),
     "bulletin refused": (
         N_("What another party signed of its ledgers was malformed, or not signed by who it says."),
         N_("If it goes on, call the coordinator: somebody changes what it carries."),

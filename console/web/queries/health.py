@@ -41,6 +41,7 @@ EVENTS: Final = (
     "control connection refused",
     "control call refused",
     "control call failed",
+    "the series is not kept",
     "bulletin refused",
     "own ledger is not what others hold",
     "ledger alarm",

@@ -251,7 +251,7 @@ def test_a_whole_list_to_some_and_a_part_to_others_opens_one_sum(consortium: Mak
         table.total()
 
 
-def test_a_feigned_void_after_a_whole_opening_does_not_buy_a_subset(consortium: Make) -> None:
+def test_a_void_that_is_feigned_after_a_whole_opening_buys_no_subset(consortium: Make) -> None:
     here = consortium()
     desk = here.set_up()
     here.whole(here.uploads(desk, here.propose(desk)))
