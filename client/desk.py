@@ -269,10 +269,10 @@ class Desk:
 
         The answer does not depend on it: a full disk costs a plot and no tick.
         """
-        held, last = self.studies.get(plan), self.receipts.newest(plan)
-        if held is None or not isinstance(held.plan.task, Indicators) or not last:
+        held = self.studies.get(plan)
+        if held is None or not isinstance(held.plan.task, Indicators) or table.shape != (held.plan.layout.size,):
             return
-        if table.shape != (held.plan.layout.size,) or model_hash(table) != last[0].model_after:
+        if not (last := self.receipts.newest(plan)) or model_hash(table) != last[0].model_after:
             return
         try:
             keep_series(self.folder, held.plan, table)

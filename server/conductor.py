@@ -344,8 +344,7 @@ class Conductor:
 
     def _unasked(self, number: int) -> RoundRecord:
         """A tick for which there is no session: who did not answer the greeting, and what stands in others' way."""
-        words = {site: self._standing.get(site) for site in self.sites}
-        reports = {site: Report(Outcome.LOST, ABSENT if word is None else word.value) for site, word in words.items()}
+        reports = {site: Report(Outcome.LOST, self._unasked_for(site)) for site in self.sites}
         before = model_hash(self._study.progress.state.model)
         absent = tuple(site for site in self.sites if self._standing.get(site) is not Standing.APPROVED)
         return RoundRecord(number, RoundState.VOID, reports, before, before, absent)

@@ -217,7 +217,7 @@ class Campaign:
         return True
 
     def _attempt(self, attempt: int, here: list[str]) -> Round:
-        opened = self.study.open_round(0.0, attempt, here if self._roster is not None else ())
+        opened = self.study.open_round(0.0, attempt, here)
         sums, today = opened.sums, self._now.date()
         for name, house in self.houses.items():
             if name not in here:

@@ -33,6 +33,7 @@ import numpy as np
 from wardround.privacy.gradients import Array, Indices
 from wardround.protocol.evaluations import SurvivalEvaluation
 from wardround.strategies.statistics.base import NOISY, Cell, Entries, Statistic, margins, slopes
+from wardround.strategies.statistics.bounded import unit
 from wardround.strategies.statistics.concordance import concordance
 from wardround.strategies.statistics.graf import brier_scores, loss_places, losses_of
 from wardround.strategies.statistics.survival import events_and_at_risk
@@ -125,7 +126,7 @@ class SurvivalEvaluations(Statistic[SurvivalEvaluation]):
         low, high = (None, None) if ends is None else (max(ends[0], 0.0), min(ends[1], 1.0))
         events = len(self.query.times)
         cell = Cell(
-            self.query.name, group, "c-index", min(max(value, 0.0), 1.0), low, high, "1", "the population",
+            self.query.name, group, "c-index", unit(value), low, high, "1", "the population",
             float(tally.table[:events].sum()), sqrt(events) * tally.count_noise,
         )  # fmt: skip
         return cell if ends else cell.hidden(NOISY)

@@ -19,6 +19,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache, partial
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -892,6 +893,35 @@ def axe() -> Callable[[Any], list[str]]:
 def screenshot() -> Callable[[Any, str], None]:
     """A function: keep a picture of a page where WARDROUND_SCREENSHOTS names a folder."""
     return _screenshot
+
+
+@pytest.fixture(scope="module")
+def asked() -> Iterator[Callable[[Any, str, str], Any]]:
+    """A function: what a page of a console answers somebody of a role; one login for each."""
+    made: dict[tuple[str, str], Any] = {}
+
+    def ask(world: Any, path: str, role: str) -> Any:
+        if (key := (str(world.path), role)) not in made:
+            made[key] = new_client(world.app())
+            log_in(made[key], world, role)
+        return made[key].get(path)
+
+    yield ask
+    for one in made.values():
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def text_of() -> Callable[[Any], str]:
+    """A function: the words of a page's main part, without those of its pictures."""
+    return _text_of
+
+
+def _text_of(answer: Any) -> str:
+    assert answer.status_code == 200, answer.status_code
+    main = answer.text.split("<main", 1)[1].split("</main>", 1)[0]
+    main = re.sub(r"<svg.*?</svg>", " ", main, flags=re.S)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", main)).split())
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from html import unescape
 from io import StringIO
 from typing import Any
 
@@ -140,26 +139,11 @@ def counted(helpers: Any) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def seats(helpers: Any) -> Iterator[Any]:
-    """A function: what a page of a console answers somebody of a role; one login for each."""
-    made: dict[tuple[str, str], Any] = {}
-
-    def ask(world: Any, name: str, path: str = "", role: str = "researcher") -> Any:
-        if (key := (str(world.path), role)) not in made:
-            made[key] = helpers.new_client(world.app())
-            helpers.log_in(made[key], world, role)
-        return made[key].get(f"/studies/{world.plans[name].digest}/figures{path}")
-
-    yield ask
-    for one in made.values():
-        one.close()
-
-
-def text_of(answer: Any) -> str:
-    assert answer.status_code == 200, answer.status_code
-    main = answer.text.split("<main", 1)[1].split("</main>", 1)[0]
-    main = re.sub(r"<svg.*?</svg>", " ", main, flags=re.S)
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", main)).split())
+def seats(asked: Any) -> Any:
+    """A function: what a study's page of figures answers somebody of a role."""
+    return lambda world, name, path="", role="researcher": asked(
+        world, f"/studies/{world.plans[name].digest}/figures{path}", role
+    )
 
 
 @pytest.fixture
@@ -190,7 +174,7 @@ def known_sums(plan: StudyPlan, counts: dict[str, Any]) -> Vector:
     return plan.layout.join({name: part.astype(np.float32) for name, part in parts.items()})
 
 
-def test_the_page_has_the_figures_that_the_command_line_prints(counted: Any, seats: Any) -> None:
+def test_the_page_has_the_figures_that_the_command_line_prints(counted: Any, seats: Any, text_of: Any) -> None:
     plan, place = counted.plans["counted"], StudyFolder.of(counted.folder.studies, counted.plans["counted"])
     for form in ("csv", "json"):
         done = CliRunner().invoke(app, ["stats", "table", str(place.path), f"--{form}"])
@@ -235,7 +219,7 @@ def test_a_figure_that_its_statistic_hides_keeps_no_number_of_patients(counted: 
     assert len(hidden) > 10 and all((cell.low, cell.high, cell.patients) == (None,) * 3 for cell in hidden)
 
 
-def test_the_cost_stands_with_delta_unit_adjacency_and_who_may_collude(counted: Any, seats: Any) -> None:
+def test_the_cost_stands_with_delta_unit_adjacency_and_who_may_collude(counted: Any, seats: Any, text_of: Any) -> None:
     plan = counted.plans["counted"]
     text = text_of(seats(counted, "counted")).split("What it costs", 1)[1]
     own = rounded_up(epsilon([plan.round_event("va")], plan.privacy.delta))
@@ -248,7 +232,7 @@ def test_the_cost_stands_with_delta_unit_adjacency_and_who_may_collude(counted: 
     assert costs(plan, 2)[0].epsilon > costs(plan, 1)[0].epsilon == costs(plan)[0].epsilon, "void rounds cost too"
 
 
-def test_an_evaluation_on_a_schedule_shows_each_figure_over_the_rounds(counted: Any, seats: Any) -> None:
+def test_an_evaluation_on_a_schedule_shows_each_figure_over_the_rounds(counted: Any, seats: Any, text_of: Any) -> None:
     page = seats(counted, "evaluated").text
     over = re.findall(r'<svg[^>]*aria-labelledby="over-1-\d+-t.*?</svg>', page, flags=re.S)
     assert len(over) == 5
@@ -288,7 +272,9 @@ def test_a_void_look_has_no_figure_and_no_dot(counted: Any) -> None:
     assert task.follows is not None and not found.void
 
 
-def test_figures_of_each_hospital_are_there_only_where_the_plan_releases_them(counted: Any, seats: Any) -> None:
+def test_figures_of_each_hospital_are_there_only_where_the_plan_releases_them(
+    counted: Any, seats: Any, text_of: Any
+) -> None:
     text = text_of(seats(counted, "by site"))
     assert "cleveland · male · 1 count" in text and "The plan releases the figures of each hospital by itself" in text
     sites = {row["site"] for row in csv.DictReader(StringIO(seats(counted, "by site", "/figures.csv").text))}
@@ -298,7 +284,7 @@ def test_figures_of_each_hospital_are_there_only_where_the_plan_releases_them(co
         assert rows and {row["site"] for row in rows} == {""}
 
 
-def test_before_there_is_a_sum_the_page_says_so_and_has_no_files(copied: Any, seats: Any) -> None:
+def test_before_there_is_a_sum_the_page_says_so_and_has_no_files(copied: Any, seats: Any, text_of: Any) -> None:
     new = counting(queries=QUERIES[:2])
     put(copied, "new", new)
     text = text_of(seats(copied, "new"))
@@ -310,7 +296,7 @@ def test_before_there_is_a_sum_the_page_says_so_and_has_no_files(copied: Any, se
     assert "The first look is after round 3 of the training." in text_of(seats(copied, "beside"))
 
 
-def test_a_void_round_says_that_there_are_no_figures_and_that_it_cost(copied: Any, seats: Any) -> None:
+def test_a_void_round_says_that_there_are_no_figures_and_that_it_cost(copied: Any, seats: Any, text_of: Any) -> None:
     plan = copied.plans["counted"]
     place = StudyFolder.of(copied.folder.studies, plan)
     before = place.progress(plan)
@@ -321,7 +307,7 @@ def test_a_void_round_says_that_there_are_no_figures_and_that_it_cost(copied: An
     assert seats(copied, "counted", "/figures.csv").status_code == 404
 
 
-def test_a_table_that_no_receipt_names_is_not_believed(copied: Any, seats: Any) -> None:
+def test_a_table_that_no_receipt_names_is_not_believed(copied: Any, seats: Any, text_of: Any) -> None:
     plan = copied.plans["counted"]
     place = StudyFolder.of(copied.folder.studies, plan)
     before = place.progress(plan)
@@ -330,7 +316,9 @@ def test_a_table_that_no_receipt_names_is_not_believed(copied: Any, seats: Any) 
 
 
 @pytest.mark.parametrize("content", [b"", b"junk\nmore", b'{"plan": "x", "rounds_done": 1}\n', b"\xff" * 100])
-def test_a_checkpoint_that_cannot_be_read_is_said_and_gives_no_files(copied: Any, seats: Any, content: bytes) -> None:
+def test_a_checkpoint_that_cannot_be_read_is_said_and_gives_no_files(
+    copied: Any, seats: Any, content: bytes, text_of: Any
+) -> None:
     (StudyFolder.of(copied.folder.studies, copied.plans["counted"]).path / "progress.bin").write_bytes(content)
     text = text_of(seats(copied, "counted"))
     assert "The figures cannot be shown now." in text and "Traceback" not in text

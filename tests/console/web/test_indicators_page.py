@@ -9,7 +9,6 @@ import json
 import re
 from dataclasses import replace
 from datetime import timedelta
-from html import unescape
 from io import StringIO
 from typing import Any, get_type_hints
 
@@ -34,26 +33,11 @@ BEDS, DONE = "beds_in_use", 48
 
 
 @pytest.fixture(scope="module")
-def seats(helpers: Any) -> Any:
-    """A function: what a page of a console answers somebody of a role; one login for each."""
-    made: dict[tuple[str, str], Any] = {}
-
-    def ask(world: Any, path: str = "", role: str = "coordinator") -> Any:
-        if (key := (str(world.path), role)) not in made:
-            made[key] = helpers.new_client(world.app())
-            helpers.log_in(made[key], world, role)
-        return made[key].get(f"/studies/{world.plans['campaign'].digest}/indicators{path}")
-
-    yield ask
-    for one in made.values():
-        one.close()
-
-
-def text_of(answer: Any) -> str:
-    assert answer.status_code == 200, answer.status_code
-    main = answer.text.split("<main", 1)[1].split("</main>", 1)[0]
-    main = re.sub(r"<svg.*?</svg>", " ", main, flags=re.S)
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", main)).split())
+def seats(asked: Any) -> Any:
+    """A function: what the campaign's page answers somebody of a role."""
+    return lambda world, path="", role="coordinator": asked(
+        world, f"/studies/{world.plans['campaign'].digest}/indicators{path}", role
+    )
 
 
 def expected_figure(world: Any, name: str, tick: int) -> float:
@@ -105,7 +89,9 @@ def test_prometheus_reads_the_last_tick_and_finds_no_level_without_a_figure(live
 
 
 @pytest.mark.parametrize("role", ["coordinator", "researcher"])
-def test_the_page_says_who_is_away_what_is_next_and_what_all_of_it_costs(live_hub: Any, seats: Any, role: str) -> None:
+def test_the_page_says_who_is_away_what_is_next_and_what_all_of_it_costs(
+    live_hub: Any, seats: Any, role: str, text_of: Any
+) -> None:
     plan, text = live_hub.plans["campaign"], text_of(seats(live_hub, role=role))
     assert "48 of 90" in text and "4 of 5" in text and "Next tick ends 23 Feb 2026, 00:00 UTC" in text
     assert "east is away: its patients are in no figure of the last tick. Nothing is filled in." in text
@@ -133,7 +119,7 @@ def test_the_command_line_reads_a_running_coordinators_folder(live_hub: Any, sea
     assert done.output == seats(live_hub, "/metrics").text
 
 
-def test_a_surge_is_an_alarm_that_stands_and_is_marked_in_the_plot(live_hub: Any, seats: Any) -> None:
+def test_a_surge_is_an_alarm_that_stands_and_is_marked_in_the_plot(live_hub: Any, seats: Any, text_of: Any) -> None:
     page = seats(live_hub)
     assert "▲ admissions is above what is usual" in text_of(page)
     plots = re.findall(r'<svg[^>]*aria-labelledby="plot-admissions.*?</svg>', page.text, flags=re.S)
@@ -152,7 +138,7 @@ def test_a_surge_is_an_alarm_that_stands_and_is_marked_in_the_plot(live_hub: Any
     ],
 )
 def test_before_the_first_tick_the_page_says_why_and_what_it_will_cost(
-    new_hub: Any, helpers: Any, sites: int, absence: str, words: str
+    new_hub: Any, helpers: Any, sites: int, absence: str, words: str, text_of: Any
 ) -> None:
     plan = helpers.campaign_of(("north", "east", "middle", "south")[:sites], on_absence=absence)
     new_hub.registry.propose(plan)
@@ -170,7 +156,9 @@ def test_before_the_first_tick_the_page_says_why_and_what_it_will_cost(
         assert "Nothing is released before" not in study
 
 
-def test_the_coordinators_page_names_both_promises_of_a_campaign_of_shares(new_hub: Any, helpers: Any) -> None:
+def test_the_coordinators_page_names_both_promises_of_a_campaign_of_shares(
+    new_hub: Any, helpers: Any, text_of: Any
+) -> None:
     plan = helpers.campaign_of(shared=True)
     new_hub.registry.propose(plan)
     StudyFolder.create(new_hub.folder.studies, plan)
@@ -187,7 +175,7 @@ def test_the_coordinators_page_names_both_promises_of_a_campaign_of_shares(new_h
     assert "against the coordinator together with at most 1 other hospital" in found[1]
 
 
-def test_a_void_tick_is_a_gap_and_the_page_says_so(live_copy: Any, seats: Any) -> None:
+def test_a_void_tick_is_a_gap_and_the_page_says_so(live_copy: Any, seats: Any, text_of: Any) -> None:
     plan, place = live_copy.plans["campaign"], place_of(live_copy)
     before = place.progress(plan)
     place.keep_progress(replace(before, rounds_done=DONE + 1))
@@ -198,7 +186,7 @@ def test_a_void_tick_is_a_gap_and_the_page_says_so(live_copy: Any, seats: Any) -
     assert "no figure in the tick that began 2026-02-22 UTC; hospitals: 0 of 5; no sum: too few" in text
 
 
-def test_a_table_that_no_receipt_names_is_not_believed(live_copy: Any, seats: Any) -> None:
+def test_a_table_that_no_receipt_names_is_not_believed(live_copy: Any, seats: Any, text_of: Any) -> None:
     plan, place = live_copy.plans["campaign"], place_of(live_copy)
     assert "These figures may not be believed." not in text_of(seats(live_copy))
     progress = place.progress(plan)
@@ -215,7 +203,7 @@ def test_a_table_that_no_receipt_names_is_not_believed(live_copy: Any, seats: An
 
 @pytest.mark.parametrize("content", [b"", b"junk\nmore", b'{"plan": "x", "rounds_done": 1}\n', b"\xff" * 100])
 def test_a_checkpoint_that_cannot_be_read_is_said_and_gives_no_download(
-    live_copy: Any, seats: Any, content: bytes
+    live_copy: Any, seats: Any, content: bytes, text_of: Any
 ) -> None:
     (place_of(live_copy).path / "progress.bin").write_bytes(content)
     text = text_of(seats(live_copy))
@@ -223,7 +211,7 @@ def test_a_checkpoint_that_cannot_be_read_is_said_and_gives_no_download(
     assert seats(live_copy, "/series.csv").status_code == 404
 
 
-def test_a_study_that_trains_has_no_series(hub: Any, helpers: Any) -> None:
+def test_a_study_that_trains_has_no_series(hub: Any, helpers: Any, text_of: Any) -> None:
     digest = hub.plans["finished"].digest
     with helpers.new_client(hub.app()) as client:
         helpers.log_in(client, hub, "researcher")
@@ -264,7 +252,7 @@ def test_when_the_last_tick_is_over_there_is_no_next_one(live_hub: Any) -> None:
 
 
 def test_a_hospital_sees_what_it_has_answered_and_the_series_as_of_the_tick_that_came(
-    world: Any, client_as: Any, live_hub: Any, helpers: Any
+    world: Any, client_as: Any, live_hub: Any, helpers: Any, text_of: Any
 ) -> None:
     plan = world.proposed(helpers.campaign_of())
     assert plan.digest == live_hub.plans["campaign"].digest

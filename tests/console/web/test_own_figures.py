@@ -7,7 +7,6 @@ import re
 import stat
 from contextlib import closing
 from datetime import UTC, datetime
-from html import unescape
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -91,16 +90,9 @@ def sums_of(plan: StudyPlan, counts: dict[str, Any]) -> Vector:
     return plan.layout.join(parts)
 
 
-def text_of(answer: Any) -> str:
-    assert answer.status_code == 200, answer.status_code
-    main = answer.text.split("<main", 1)[1].split("</main>", 1)[0]
-    main = re.sub(r"<svg.*?</svg>", " ", main, flags=re.S)
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", main)).split())
-
-
 @pytest.mark.parametrize("role", ["officer", "it", "auditor"])
 def test_the_hospitals_own_people_see_its_own_figures_and_that_nobody_else_does(
-    world: Any, client_as: Any, role: str
+    world: Any, client_as: Any, role: str, text_of: Any
 ) -> None:
     plan = world_plan(world)
     client, at = client_as(role), f"/studies/{plan.digest}/figures"
@@ -204,7 +196,9 @@ def test_a_model_that_harms_is_said_with_what_it_costs(world: Any) -> None:
     assert "fewer than 30 test patients" in found.reasons
 
 
-def test_a_report_is_for_the_sites_own_account_and_one_that_is_broken_is_said(world: Any, client_as: Any) -> None:
+def test_a_report_is_for_the_sites_own_account_and_one_that_is_broken_is_said(
+    world: Any, client_as: Any, text_of: Any
+) -> None:
     plan = world_plan(world)
     path = keep_report(world.folder, plan, report_of(0.6))
     assert keep_report(world.folder, plan, report_of()) == path and kept_report(world.folder.path, plan) == report_of()
@@ -217,7 +211,9 @@ def test_a_report_is_for_the_sites_own_account_and_one_that_is_broken_is_said(wo
     assert "The figures cannot be shown now." in text_of(answer) and "make it again" in answer.text
 
 
-def test_a_hospital_sees_what_a_statistics_study_released_as_the_coordinator_does(world: Any, client_as: Any) -> None:
+def test_a_hospital_sees_what_a_statistics_study_released_as_the_coordinator_does(
+    world: Any, client_as: Any, text_of: Any
+) -> None:
     plan = world.proposed(counting())
     client, at = client_as("officer"), f"/studies/{plan.digest}/figures"
     text = text_of(client.get(at))
@@ -241,7 +237,7 @@ def test_a_hospital_sees_what_a_statistics_study_released_as_the_coordinator_doe
     assert "7.328" not in client.get(f"{at}/figures.json").text + client.get(f"{at}/figures.csv").text
 
 
-def test_a_void_study_and_a_broken_table_are_said(world: Any, client_as: Any) -> None:
+def test_a_void_study_and_a_broken_table_are_said(world: Any, client_as: Any, text_of: Any) -> None:
     plan = world.proposed(counting())
     client, at = client_as("auditor"), f"/studies/{plan.digest}/figures"
     keep_model(world.folder, plan, np.zeros(plan.layout.size, np.float32))
@@ -251,7 +247,9 @@ def test_a_void_study_and_a_broken_table_are_said(world: Any, client_as: Any) ->
     assert "The figures cannot be shown now." in text_of(client.get(at))
 
 
-def test_a_campaign_of_indicators_has_its_figures_on_its_own_page(world: Any, client_as: Any, helpers: Any) -> None:
+def test_a_campaign_of_indicators_has_its_figures_on_its_own_page(
+    world: Any, client_as: Any, helpers: Any, text_of: Any
+) -> None:
     plan = world.proposed(helpers.campaign_of())
     page = client_as("it").get(f"/studies/{plan.digest}/figures")
     assert "They have a page of their own." in text_of(page) and f"/studies/{plan.digest}/indicators" in page.text
